@@ -1,0 +1,116 @@
+//! What a producer publishes: datasets, their tables, and each table's path to the person.
+//!
+//! These are plain data, read from `dataset.json` (demo and producers) or from the hub's
+//! configuration. A table without a declared path to the person is refused, because row
+//! filters, exclusions and thresholds follow that path.
+
+use serde::{Deserialize, Serialize};
+
+/// One immutable version of a producer's tables; a schema in SQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// SQL schema name, lowercase.
+    pub name: String,
+    /// Sentence shown in catalogues.
+    pub title: String,
+    /// Organisation that produces the data and is remunerated for it.
+    pub producer: String,
+    /// Version of the data; a change of any value is a new version.
+    pub version: u32,
+    /// True for generated data: shown wherever the dataset is.
+    #[serde(default)]
+    pub synthetic: bool,
+    pub tables: Vec<Table>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// SQL table name, lowercase.
+    pub name: String,
+    /// Sentence shown in catalogues.
+    #[serde(default)]
+    pub remarks: String,
+    /// Folder or file, relative to the folder of `dataset.json`, or a URL (`s3://…`).
+    pub location: String,
+    #[serde(default)]
+    pub format: Format,
+    /// How rows lead to a person.
+    pub person: PersonPath,
+    #[serde(default)]
+    pub primary_key: Vec<String>,
+    #[serde(default)]
+    pub foreign_keys: Vec<ForeignKey>,
+    /// Documentation and roles of columns, in the order of the files. A column of the files
+    /// that is not listed here is not exposed, unless the list is empty: then all are.
+    #[serde(default)]
+    pub columns: Vec<Column>,
+}
+
+/// File format of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Parquet,
+    Csv,
+    Json,
+    Arrow,
+    /// A folder of DICOM files, one row a file.
+    Dicom,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    pub name: String,
+    #[serde(default)]
+    pub remarks: String,
+    /// Unit of measure (`mV`, `Hz`, `EUR`, …), where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// True when the producer declares that the column has no NULL.
+    #[serde(default)]
+    pub not_null: bool,
+    /// Domain of the identifier that the column holds (`person`, `stay`, `document`, …).
+    /// Such a column never leaves the hub as stored: it is re-keyed per project and linkage
+    /// group, and the same domain under the same key gives the same pseudonym.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identifier: Option<String>,
+}
+
+/// How the rows of a table lead to a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonPath {
+    /// The table describes no person (labels, TPC-H).
+    None,
+    /// The column that identifies the person.
+    Column(String),
+    /// Through a parent table of the same dataset, on (own column, parent's column) pairs.
+    Parent {
+        table: String,
+        on: Vec<(String, String)>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignKey {
+    pub columns: Vec<String>,
+    pub parent: String,
+    pub parent_columns: Vec<String>,
+}
+
+impl Dataset {
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+impl Table {
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}

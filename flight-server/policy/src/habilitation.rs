@@ -1,0 +1,135 @@
+//! What a project may do with a dataset: typed data, versioned, immutable once used.
+//!
+//! Nothing here is SQL text. A habilitation names one dataset; what it does not grant is
+//! refused, and a table or column that is not granted reads as missing.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Habilitation {
+    /// Stable name, unique in the hub.
+    pub id: String,
+    pub version: u32,
+    pub project: String,
+    pub dataset: String,
+    pub mode: Mode,
+    pub tables: Tables,
+    /// Restricts every table that leads to a person to the persons of a cohort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persons: Option<Cohort>,
+    /// Datasets of one project whose habilitations share a linkage group share pseudonyms.
+    pub linkage_group: String,
+    pub valid_from: DateTime<Utc>,
+    pub valid_to: DateTime<Utc>,
+    /// Reference of the decision that granted it (CNIL, ethics committee, …).
+    pub decision: String,
+}
+
+/// What leaves the barrier: rows, or protected aggregates only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Row,
+    Aggregate,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tables {
+    /// Every table and column of the dataset, without restriction.
+    All,
+    Only(Vec<TableGrant>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableGrant {
+    pub table: String,
+    #[serde(default)]
+    pub columns: Columns,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Predicate>,
+    /// Masks, by column.
+    #[serde(default)]
+    pub masks: Vec<(String, Mask)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Columns {
+    #[default]
+    All,
+    Only(Vec<String>),
+    Except(Vec<String>),
+}
+
+/// Persons found in a table, which the project need not see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    pub dataset: String,
+    pub table: String,
+    pub column: String,
+    pub rows: Predicate,
+}
+
+/// A typed predicate over the stored columns of one table.
+///
+/// NULL follows SQL: a row passes only where the predicate is true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Predicate {
+    Compare {
+        column: String,
+        op: Comparison,
+        value: Value,
+    },
+    In {
+        column: String,
+        values: Vec<Value>,
+    },
+    IsNull {
+        column: String,
+    },
+    And(Vec<Predicate>),
+    Or(Vec<Predicate>),
+    Not(Box<Predicate>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    Date(NaiveDate),
+}
+
+/// What a column shows instead of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mask {
+    /// Always NULL.
+    Null,
+    /// A French commune's INSEE code to its department: two characters, three from 97 on
+    /// (`75056` → `75`, `2A004` → `2A`, `97411` → `974`).
+    Department,
+    /// A date to the first of January of its year.
+    Year,
+    /// The first `n` characters.
+    Prefix(u8),
+}
