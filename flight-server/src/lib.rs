@@ -1,1 +1,26 @@
+//! The Flight SQL server of a health data hub.
+//!
+//! The life of a query, by file: `flight/get_info.rs` decodes the command, `auth/` turns
+//! headers into a principal with one project, `catalog/project.rs` holds what that project
+//! may see, `plan/` plans and checks, `flight/get_data.rs` redeems the ticket, `exec/` runs
+//! and streams, and the ledger settles.
 
+pub mod admin;
+pub mod auth;
+pub mod catalog;
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod exec;
+pub mod flight;
+pub mod http;
+pub mod hub;
+pub mod metrics;
+pub mod plan;
+pub mod provision;
+pub mod sealed;
+pub mod server;
+pub mod statement;
+pub mod supervise;
+pub mod ticket;
+pub mod tls;

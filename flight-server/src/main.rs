@@ -1,1 +1,96 @@
-fn main() {}
+//! `flight-server`: `demo`, `serve`, `admin`, and the compute worker that it supervises.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flight_server::admin::AdminCommand;
+use flight_server::config::Config;
+use flight_server::demo::{self, DemoArguments};
+use flight_server::hub::Mode;
+use flight_server::server::Server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Flight SQL for a health data hub.
+#[derive(Debug, Parser)]
+#[command(name = "flight-server", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes synthetic data, serves it on this machine, and shows what the hub does.
+    Demo(DemoArguments),
+    /// Serves what a configuration describes.
+    Serve {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Manages persons, tokens and projects.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+fn main() -> ExitCode {
+    // The supervised worker is this program too, as another process.
+    let mut words = std::env::args_os().skip(1).peekable();
+    if words.peek().is_some_and(|word| word == "gpu-worker") {
+        return gpu_worker::main_from_args(words);
+    }
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    match runtime.block_on(run(arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Serve { config } => {
+            let config = Config::read(&config)?;
+            let server = Server::start(config, Mode { passwords: false }).await?;
+            eprintln!(
+                "Flight SQL on {}, pages on http://{}/",
+                server.flight, server.http
+            );
+            Ok(server.run(stop_signal()).await?)
+        }
+        Command::Admin(command) => flight_server::admin::run(command).await,
+    }
+}
+
+/// Ends on Ctrl-C or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HUBFLIGHT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,1 +1,45 @@
+//! The ledger: one usage record and one audit outcome per execution, whatever dies when.
+//!
+//! ```text
+//!  statement()          begin()              settle() or drop
+//! ┌───────────┐       ┌─────────┐  interim() ┌─────────────────────┐
+//! │ statement │──────▶│ running │───────────▶│ ok, error, cancelled│
+//! └───────────┘       └─────────┘            └─────────────────────┘
+//!    │      │              │ the process dies
+//!    │      │ refuse()     └────────────────▶ interrupted, with its last interim
+//!    │      └───────────▶ refused
+//!    └ ticket expires ──▶ unredeemed
+//! ```
+//!
+//! One task writes everything, in groups: while one transaction is being made durable, the
+//! next requests queue up for the following one. Nothing is served unmetered: [`Ledger::begin`]
+//! fails with [`LedgerError::Unwritable`] when its record is not durable.
+//!
+//! The ledger knows nothing of SQL, of results or of policies: it keeps names, quantities,
+//! prices and outcomes, never values of data nor texts of errors.
 
+mod bill;
+mod bulk;
+mod error;
+mod execution;
+mod ledger;
+mod owner;
+mod quantities;
+mod read;
+mod records;
+mod recover;
+mod tariff;
+mod write;
+mod writer;
+
+pub use bill::{BillLine, BillScope, ProjectTotal};
+pub use error::LedgerError;
+pub use execution::Execution;
+pub use ledger::{Ledger, LedgerLimits};
+pub use quantities::{Measured, Quantities, Work, WorkUnit};
+pub use read::{AuditRecord, Filter, Page, QueryRecord};
+pub use records::{
+    AuditEvent, ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
+    UsageRecord,
+};
+pub use tariff::{Line, Prices, Tariff, TariffParts, Unit};

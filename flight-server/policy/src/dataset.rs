@@ -109,8 +109,23 @@ impl Dataset {
     }
 }
 
+/// Domain of the persons' identifiers.
+pub const PERSON_DOMAIN: &str = "person";
+
 impl Table {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Domain of the identifier that a column holds, if it holds one: as declared, and the
+    /// column that identifies the person always does.
+    pub fn identifier(&self, column: &str) -> Option<&str> {
+        let declared = self
+            .column(column)
+            .and_then(|column| column.identifier.as_deref());
+        match &self.person {
+            PersonPath::Column(person) if person == column => declared.or(Some(PERSON_DOMAIN)),
+            _ => declared,
+        }
     }
 }

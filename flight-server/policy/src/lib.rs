@@ -1,4 +1,22 @@
-//! Habilitations, pure decisions and the barrier (`PolicyScan`) between users and data.
+//! Habilitations, pure decisions and the barrier (`PolicyScanExec`) between users and data.
+//!
+//! What this crate does not know: persons, sessions, SQL text, storage, prices. It is given
+//! typed habilitations and raw table providers, and answers with a decision and with tables
+//! that show only what the habilitation opens.
 
+pub mod barrier;
 pub mod dataset;
+pub mod decision;
 pub mod habilitation;
+pub mod pseudonym;
+
+mod error;
+mod validate;
+
+pub use barrier::{
+    PolicyScanExec, PolicyTable, REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables,
+    open_table,
+};
+pub use decision::{Action, Decision, Denial, Granted, Request, decide};
+pub use error::PolicyError;
+pub use pseudonym::{Cipher, LinkageKeys};

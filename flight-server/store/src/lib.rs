@@ -1,1 +1,32 @@
+//! The hub's store: persons, projects, habilitations, tokens, the manifests of project
+//! spaces, and the tables of the ledger, on SQLite or PostgreSQL.
+//!
+//! Both databases run the same statements through sqlx's `Any` driver: `$1` parameters;
+//! 64-bit integers, text and bytes only; times are microseconds since 1970 in UTC, money is
+//! decimal text, lists are JSON text. Only the DDL differs, in two folders of migrations.
+//!
+//! The store knows nothing of SQL statements of users, of policies (a habilitation's body
+//! is opaque text here) or of prices.
 
+mod columns;
+mod error;
+mod habilitations;
+mod open;
+mod passwords;
+mod people;
+mod secrets;
+mod sizes;
+mod space;
+mod space_commit;
+mod tokens;
+
+pub use columns::{instant, instant_or_null, micros};
+pub use error::StoreError;
+pub use habilitations::{HabilitationRow, NewHabilitation};
+pub use open::{Backend, Store, StoreLimits, WriteTransaction};
+pub use people::{Member, Organisation, Person, PersonProfile, Project, Put};
+pub use secrets::Secrets;
+pub use sizes::VisibleSize;
+pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceView};
+pub use space_commit::{NewObject, SpaceChange, SpaceCommit};
+pub use tokens::{IssuedToken, NewToken, Token, TokenHolder};

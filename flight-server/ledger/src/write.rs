@@ -1,0 +1,561 @@
+//! The statements that write, each over many rows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use hubflight_store::micros;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+use uuid::Uuid;
+
+use crate::bulk::Bulk;
+use crate::execution::{Begun, Interim, Settlement};
+use crate::records::Ending;
+use crate::{
+    AuditEvent, ExecutionStarted, LedgerError, Measured, Refusal, StatementOpened, Tariff,
+};
+
+const EMPTY_LIST: &str = "[]";
+
+/// What every execution is written with.
+#[derive(Clone, Copy)]
+pub(crate) struct Stamp<'a> {
+    /// Identifier of the process that answers for it.
+    pub owner: i64,
+    /// Prices that it begins under.
+    pub tariff: &'a Tariff,
+}
+
+/// What one transaction writes.
+#[derive(Default)]
+pub(crate) struct Batch<'a> {
+    pub statements: Vec<&'a StatementOpened>,
+    pub begins: Vec<&'a ExecutionStarted>,
+    pub interims: Vec<&'a Interim>,
+    pub settlements: Vec<&'a Settlement>,
+    pub refusals: Vec<&'a Refusal>,
+    pub events: Vec<&'a AuditEvent>,
+}
+
+impl Batch<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+            && self.begins.is_empty()
+            && self.interims.is_empty()
+            && self.settlements.is_empty()
+            && self.refusals.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// What it found.
+#[derive(Default)]
+pub(crate) struct Wrote {
+    /// By begin, in order; none where the statement is unknown.
+    pub begun: Vec<Option<Begun>>,
+    /// Executions that were open and now are settled.
+    pub settled: HashSet<(Uuid, u32)>,
+    /// By refusal, in order: whether the statement is known.
+    pub refused: Vec<bool>,
+}
+
+pub(crate) async fn write_batch(
+    connection: &mut AnyConnection,
+    stamp: Stamp<'_>,
+    batch: &Batch<'_>,
+) -> Result<Wrote, LedgerError> {
+    // A begin may be in the same batch as its statement, an interim with its settlement.
+    write_statements(connection, &batch.statements).await?;
+    let begun = write_begins(connection, stamp, &batch.begins).await?;
+    write_interims(connection, &batch.interims).await?;
+    let settled = write_settlements(connection, &batch.settlements).await?;
+    let mut refused = Vec::with_capacity(batch.refusals.len());
+    for refusal in &batch.refusals {
+        let closing = Closing {
+            statement_id: refusal.statement_id,
+            ending: Ending::Refused(refusal.reason),
+            habilitations: versions(&refusal.habilitations),
+            at: refusal.at,
+        };
+        refused.push(close_statement(connection, stamp, closing).await?);
+    }
+    write_events(connection, &batch.events).await?;
+    Ok(Wrote {
+        begun,
+        settled,
+        refused,
+    })
+}
+
+async fn write_statements(
+    connection: &mut AnyConnection,
+    statements: &[&StatementOpened],
+) -> Result<(), LedgerError> {
+    // The organisation that pays is frozen with the statement.
+    const INSERT: Bulk = Bulk {
+        head: "INSERT INTO statements (statement_id, person, project, organisation, kind, \
+               client, sql_sha256, sql_sealed, tags, opened_at, expires_at) VALUES ",
+        row: "(?, ?, ?, (SELECT organisation FROM projects WHERE id = ?), ?, ?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    let tags: Vec<String> = statements
+        .iter()
+        .map(|statement| json(&statement.tags))
+        .collect::<Result<_, _>>()?;
+    let rows: Vec<_> = statements.iter().zip(tags).collect();
+    INSERT
+        .run(connection, &rows, |(statement, tags), row| {
+            row.add(statement.statement_id.to_string())
+                .add(statement.person.clone())
+                .add(statement.project.clone())
+                .add(statement.project.clone())
+                .add(statement.kind.as_str().to_owned())
+                .add(statement.client.clone())
+                .add(hex(&statement.sql_sha256))
+                .add(statement.sql_sealed.clone())
+                .add(tags.clone())
+                .add(micros(statement.opened_at))
+                .add(micros(statement.expires_at));
+        })
+        .await?;
+    Ok(())
+}
+
+/// Numbers the attempts: the counter in the statement's row gives each redemption its own,
+/// whichever server writes it.
+async fn write_begins(
+    connection: &mut AnyConnection,
+    stamp: Stamp<'_>,
+    begins: &[&ExecutionStarted],
+) -> Result<Vec<Option<Begun>>, LedgerError> {
+    const NUMBER: Bulk = Bulk {
+        head: "UPDATE statements SET attempts = attempts + 1, touched = 1 WHERE statement_id IN (",
+        row: "?",
+        tail: ") RETURNING statement_id, attempts, person, project, organisation, kind, client, \
+               sql_sha256",
+    };
+    const INSERT: Bulk = Bulk {
+        head: "INSERT INTO executions (statement_id, attempt, owner, tariff_version, \
+               habilitations, datasets, columns, started_at) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    let mut begun: Vec<Option<Begun>> = begins.iter().map(|_| None).collect();
+    let mut waiting: Vec<usize> = (0..begins.len()).collect();
+    // One round, but for several redemptions of one statement in one batch.
+    while !waiting.is_empty() {
+        let mut round: HashMap<Uuid, usize> = HashMap::new();
+        waiting.retain(|index| {
+            begins.get(*index).is_some_and(|started| {
+                let taken = round.contains_key(&started.statement_id);
+                round.entry(started.statement_id).or_insert(*index);
+                taken
+            })
+        });
+        let mut ids: Vec<Uuid> = round.keys().copied().collect();
+        // Servers that share a database take row locks in the same order.
+        ids.sort_unstable();
+        let rows = NUMBER
+            .run(connection, &ids, |id, row| {
+                row.add(id.to_string());
+            })
+            .await?;
+        for row in &rows {
+            let id = uuid_of(row, "statement_id")?;
+            let Some(&index) = round.get(&id) else { continue };
+            if let (Some(slot), Some(started)) = (begun.get_mut(index), begins.get(index)) {
+                *slot = Some(begun_of(row, id, started)?);
+            }
+        }
+    }
+    let known: Vec<&Begun> = begun.iter().flatten().collect();
+    INSERT
+        .run(connection, &known, |begun, row| {
+            row.add(begun.statement_id.to_string())
+                .add(i64::from(begun.attempt))
+                .add(stamp.owner)
+                .add(stamp.tariff.version().to_owned())
+                .add(begun.habilitations.clone())
+                .add(begun.datasets.clone())
+                .add(begun.columns.clone())
+                .add(micros(begun.started_at));
+        })
+        .await?;
+    Ok(begun)
+}
+
+fn begun_of(row: &AnyRow, id: Uuid, started: &ExecutionStarted) -> Result<Begun, LedgerError> {
+    let attempts: i64 = row.try_get("attempts")?;
+    Ok(Begun {
+        statement_id: id,
+        attempt: u32::try_from(attempts).map_err(|_| LedgerError::Corrupt { what: "attempt" })?,
+        person: row.try_get("person")?,
+        project: row.try_get("project")?,
+        organisation: row.try_get("organisation")?,
+        kind: row.try_get("kind")?,
+        client: row.try_get("client")?,
+        sql_sha256: row.try_get("sql_sha256")?,
+        habilitations: versions(&started.habilitations),
+        datasets: versions(&started.datasets),
+        columns: started.columns.to_string(),
+        started_at: started.started_at,
+    })
+}
+
+async fn write_interims(
+    connection: &mut AnyConnection,
+    interims: &[&Interim],
+) -> Result<(), LedgerError> {
+    const INSERT: Bulk = Bulk {
+        head: "INSERT INTO interims (statement_id, attempt, seq, at, quantities) VALUES ",
+        row: "(?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    let quantities: Vec<String> = interims
+        .iter()
+        .map(|interim| json(&interim.measured))
+        .collect::<Result<_, _>>()?;
+    let rows: Vec<_> = interims.iter().zip(quantities).collect();
+    INSERT
+        .run(connection, &rows, |(interim, quantities), row| {
+            row.add(interim.statement_id.to_string())
+                .add(i64::from(interim.attempt))
+                .add(interim.seq)
+                .add(micros(interim.at))
+                .add(quantities.clone());
+        })
+        .await?;
+    Ok(())
+}
+
+/// Writes usage, lines and audit of the executions that are still open; answers which. The
+/// mark decides: whoever sets it writes the records, in the same transaction.
+pub(crate) async fn write_settlements(
+    connection: &mut AnyConnection,
+    settlements: &[&Settlement],
+) -> Result<HashSet<(Uuid, u32)>, LedgerError> {
+    const MARK: Bulk = Bulk {
+        head: "UPDATE executions SET settled = 1 FROM (VALUES ",
+        row: "(?, ?)",
+        tail: ") AS v WHERE statement_id = v.column1 AND attempt = v.column2 AND settled = 0 \
+               RETURNING statement_id, attempt",
+    };
+    let rows = MARK
+        .run(connection, settlements, |settlement, row| {
+            row.add(settlement.begun.statement_id.to_string())
+                .add(i64::from(settlement.begun.attempt));
+        })
+        .await?;
+    let mut settled = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        let attempt: i64 = row.try_get("attempt")?;
+        let attempt = u32::try_from(attempt).map_err(|_| LedgerError::Corrupt {
+            what: "attempt",
+        })?;
+        settled.insert((uuid_of(row, "statement_id")?, attempt));
+    }
+    let mut written = HashSet::with_capacity(settled.len());
+    let won: Vec<&Settlement> = settlements
+        .iter()
+        .copied()
+        .filter(|settlement| {
+            let key = (settlement.begun.statement_id, settlement.begun.attempt);
+            settled.contains(&key) && written.insert(key)
+        })
+        .collect();
+    write_records(connection, &won).await?;
+    Ok(settled)
+}
+
+async fn write_records(
+    connection: &mut AnyConnection,
+    settlements: &[&Settlement],
+) -> Result<(), LedgerError> {
+    const USAGE: Bulk = Bulk {
+        head: "INSERT INTO usage (usage_id, statement_id, attempt, person, project, \
+               organisation, started_at, ended_at, kind, outcome, error_kind, rows_returned, \
+               bytes_returned, bytes_scanned, units, failed_rows, row_errors, cost, currency, \
+               tariff_version) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    const LINES: Bulk = Bulk {
+        head: "INSERT INTO usage_lines (usage_id, line, unit, function, quantity, unit_price, \
+               amount) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    let texts: Vec<(String, String)> = settlements
+        .iter()
+        .map(|settlement| {
+            let record = &settlement.record;
+            Ok((json(&record.units)?, json(&record.row_errors)?))
+        })
+        .collect::<Result<_, LedgerError>>()?;
+    let rows: Vec<_> = settlements.iter().zip(texts).collect();
+    USAGE
+        .run(connection, &rows, |(settlement, (units, errors)), row| {
+            let record = &settlement.record;
+            row.add(record.usage_id.clone())
+                .add(record.statement_id.to_string())
+                .add(i64::from(record.attempt))
+                .add(record.person.clone())
+                .add(record.project.clone())
+                .add(record.organisation.clone())
+                .add(micros(record.started_at))
+                .add(micros(record.ended_at))
+                .add(record.kind.clone())
+                .add(record.outcome.clone())
+                .add(record.error_kind.clone())
+                .add(count(record.rows_returned))
+                .add(count(record.bytes_returned))
+                .add(count(record.bytes_scanned))
+                .add(units.clone())
+                .add(count(record.failed_rows))
+                .add(errors.clone())
+                .add(record.cost.to_string())
+                .add(record.currency.clone())
+                .add(record.tariff_version.clone());
+        })
+        .await?;
+    let lines: Vec<_> = settlements
+        .iter()
+        .flat_map(|settlement| (1_i64..).zip(&settlement.record.lines).map(move |line| (settlement, line)))
+        .collect();
+    LINES
+        .run(connection, &lines, |(settlement, (number, line)), row| {
+            row.add(settlement.record.usage_id.clone())
+                .add(*number)
+                .add(line.unit.as_str().to_owned())
+                .add(line.function.clone())
+                .add(line.quantity.to_string())
+                .add(line.unit_price.to_string())
+                .add(line.amount.to_string());
+        })
+        .await?;
+    let audits: Vec<Audit> = settlements.iter().map(|s| Audit::of_settlement(s)).collect();
+    write_audits(connection, &audits).await
+}
+
+/// One row of the audit.
+struct Audit {
+    at: DateTime<Utc>,
+    event: &'static str,
+    person: Option<String>,
+    project: Option<String>,
+    execution: Option<(Uuid, u32)>,
+    habilitations: String,
+    datasets: String,
+    columns: String,
+    sql_sha256: Option<String>,
+    outcome: String,
+    error_kind: Option<String>,
+    rows_returned: u64,
+    bytes_returned: u64,
+    client: String,
+}
+
+impl Audit {
+    fn of_settlement(settlement: &Settlement) -> Self {
+        let (record, begun) = (&settlement.record, &settlement.begun);
+        Audit {
+            at: record.ended_at,
+            event: "statement",
+            person: Some(record.person.clone()),
+            project: record.project.clone(),
+            execution: Some((record.statement_id, record.attempt)),
+            habilitations: begun.habilitations.clone(),
+            datasets: begun.datasets.clone(),
+            columns: begun.columns.clone(),
+            sql_sha256: Some(begun.sql_sha256.clone()),
+            outcome: record.outcome.clone(),
+            error_kind: record.error_kind.clone(),
+            rows_returned: record.rows_returned,
+            bytes_returned: record.bytes_returned,
+            client: begun.client.clone(),
+        }
+    }
+
+    fn of_event(event: &AuditEvent) -> Self {
+        Audit {
+            at: event.at,
+            event: event.event,
+            person: event.person.clone(),
+            project: event.project.clone(),
+            execution: None,
+            habilitations: EMPTY_LIST.to_owned(),
+            datasets: EMPTY_LIST.to_owned(),
+            columns: EMPTY_LIST.to_owned(),
+            sql_sha256: None,
+            outcome: event.outcome.to_owned(),
+            error_kind: None,
+            rows_returned: 0,
+            bytes_returned: 0,
+            client: event.client.clone(),
+        }
+    }
+}
+
+async fn write_audits(
+    connection: &mut AnyConnection,
+    audits: &[Audit],
+) -> Result<(), LedgerError> {
+    const INSERT: Bulk = Bulk {
+        head: "INSERT INTO audit (at, event, person, project, statement_id, attempt, \
+               habilitations, datasets, columns, sql_sha256, outcome, error_kind, \
+               rows_returned, bytes_returned, client) VALUES ",
+        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        tail: "",
+    };
+    INSERT
+        .run(connection, audits, |audit, row| {
+            row.add(micros(audit.at))
+                .add(audit.event.to_owned())
+                .add(audit.person.clone())
+                .add(audit.project.clone())
+                .add(audit.execution.map(|(id, _)| id.to_string()))
+                .add(audit.execution.map(|(_, attempt)| i64::from(attempt)))
+                .add(audit.habilitations.clone())
+                .add(audit.datasets.clone())
+                .add(audit.columns.clone())
+                .add(audit.sql_sha256.clone())
+                .add(audit.outcome.clone())
+                .add(audit.error_kind.clone())
+                .add(count(audit.rows_returned))
+                .add(count(audit.bytes_returned))
+                .add(audit.client.clone());
+        })
+        .await?;
+    Ok(())
+}
+
+async fn write_events(
+    connection: &mut AnyConnection,
+    events: &[&AuditEvent],
+) -> Result<(), LedgerError> {
+    let audits: Vec<Audit> = events.iter().map(|event| Audit::of_event(event)).collect();
+    write_audits(connection, &audits).await
+}
+
+/// How a statement ends that does not run.
+struct Closing {
+    statement_id: Uuid,
+    ending: Ending,
+    habilitations: String,
+    at: DateTime<Utc>,
+}
+
+/// Settles statements whose tickets expired unredeemed, at most `max`; answers how many.
+pub(crate) async fn expire_statements(
+    connection: &mut AnyConnection,
+    stamp: Stamp<'_>,
+    now: DateTime<Utc>,
+    max: usize,
+) -> Result<usize, LedgerError> {
+    let rows = sqlx::query(
+        "UPDATE statements SET touched = 1 WHERE touched = 0 AND seq IN (SELECT seq \
+         FROM statements WHERE touched = 0 AND expires_at < $1 ORDER BY expires_at LIMIT $2) \
+         RETURNING statement_id",
+    )
+    .bind(micros(now))
+    .bind(i64::try_from(max).unwrap_or(i64::MAX))
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &rows {
+        let closing = Closing {
+            statement_id: uuid_of(row, "statement_id")?,
+            ending: Ending::Unredeemed,
+            habilitations: EMPTY_LIST.to_owned(),
+            at: now,
+        };
+        close_statement(connection, stamp, closing).await?;
+    }
+    Ok(rows.len())
+}
+
+/// Ends a statement, or one redemption of it, that does not run: attempt 0 with a usage record
+/// of nothing if it is the first, and an audit outcome in any case. Answers whether the
+/// statement is known.
+async fn close_statement(
+    connection: &mut AnyConnection,
+    stamp: Stamp<'_>,
+    closing: Closing,
+) -> Result<bool, LedgerError> {
+    let id = closing.statement_id.to_string();
+    let rows = sqlx::query(
+        "UPDATE statements SET touched = 1 WHERE statement_id = $1 RETURNING attempts, person, \
+         project, organisation, kind, client, sql_sha256, opened_at",
+    )
+    .bind(&id)
+    .fetch_all(&mut *connection)
+    .await?;
+    let Some(row) = rows.first() else {
+        return Ok(false);
+    };
+    let begun = Arc::new(Begun {
+        statement_id: closing.statement_id,
+        attempt: 0,
+        person: row.try_get("person")?,
+        project: row.try_get("project")?,
+        organisation: row.try_get("organisation")?,
+        kind: row.try_get("kind")?,
+        client: row.try_get("client")?,
+        sql_sha256: row.try_get("sql_sha256")?,
+        habilitations: closing.habilitations,
+        datasets: EMPTY_LIST.to_owned(),
+        columns: EMPTY_LIST.to_owned(),
+        started_at: hubflight_store::instant(row.try_get("opened_at")?)?,
+    });
+    let nothing = Measured::default();
+    let settlement = Settlement::new(begun.clone(), closing.ending, nothing, stamp.tariff, closing.at);
+    let is_first = row.try_get::<i64, _>("attempts")? == 0;
+    if is_first {
+        let inserted = sqlx::query(
+            "INSERT INTO executions (statement_id, attempt, owner, tariff_version, \
+             habilitations, datasets, columns, started_at, settled) \
+             VALUES ($1, 0, $2, $3, $4, '[]', '[]', $5, 1) ON CONFLICT DO NOTHING",
+        )
+        .bind(&id)
+        .bind(stamp.owner)
+        .bind(stamp.tariff.version())
+        .bind(&begun.habilitations)
+        .bind(micros(begun.started_at))
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if inserted > 0 {
+            write_records(connection, &[&settlement]).await?;
+            return Ok(true);
+        }
+    }
+    write_audits(connection, &[Audit::of_settlement(&settlement)]).await?;
+    Ok(true)
+}
+
+/// A count as the database's signed integer. Above 2⁶³ − 1 it saturates: the exact count
+/// stands in the lines, as text.
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A JSON list of `name@version`.
+fn versions(pairs: &[(String, u32)]) -> String {
+    let names: Vec<String> = pairs.iter().map(|(name, version)| format!("{name}@{version}")).collect();
+    serde_json::Value::from(names).to_string()
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(value).map_err(|_| LedgerError::Corrupt { what: "record" })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn uuid_of(row: &AnyRow, column: &str) -> Result<Uuid, LedgerError> {
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(|_| LedgerError::Corrupt {
+        what: "statement identifier",
+    })
+}

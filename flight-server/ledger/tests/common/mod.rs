@@ -1,0 +1,133 @@
+//! Fresh stores with a ledger, on SQLite and, where a server is given, on PostgreSQL.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hubflight_ledger::{
+    ExecutionStarted, Ledger, LedgerLimits, StatementKind, StatementOpened, Tariff,
+};
+use hubflight_store::{Organisation, Project, Store};
+use sqlx::migrate::MigrateDatabase;
+use uuid::Uuid;
+
+/// Address of a PostgreSQL server on which databases may be made and dropped.
+const POSTGRES: &str = "HUBFLIGHT_TEST_POSTGRES_URL";
+
+pub const TARIFF: &str = r#"
+version = "2026-1"
+currency = "EUR"
+
+[prices]
+gb_scanned = "0.005"
+gb_returned = "0.09"
+million_tokens = "1.5"
+million_pixels = "0.02"
+million_samples = "0.01"
+thousand_calls = "0.4"
+
+[functions.image_embed]
+million_pixels = "0.25"
+"#;
+
+pub fn tariff() -> Tariff {
+    toml::from_str(TARIFF).unwrap()
+}
+
+/// Limits that make tests quick; the sweep is left to those that need it.
+pub fn limits() -> LedgerLimits {
+    LedgerLimits {
+        retry_ms: 20,
+        sweep_ms: 3_600_000,
+        ..LedgerLimits::default()
+    }
+}
+
+/// Runs the test with the address of a new store of each kind.
+pub fn on_each_store<F, T>(name: &str, test: F)
+where
+    F: Fn(String) -> T,
+    T: Future<Output = ()>,
+{
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/hub.db", folder.path().display());
+    runtime.block_on(test(url));
+    let Ok(server) = std::env::var(POSTGRES) else {
+        println!("{name}: skipped on PostgreSQL, {POSTGRES} is not set");
+        return;
+    };
+    runtime.block_on(async {
+        let (head, _) = server.rsplit_once('/').unwrap();
+        let url = format!("{head}/hubflight_test_{name}_{}", std::process::id());
+        sqlx::any::install_default_drivers();
+        sqlx::Any::create_database(&url).await.unwrap();
+        test(url.clone()).await;
+        sqlx::Any::force_drop_database(&url).await.unwrap();
+    });
+}
+
+/// The store with the project `p`, paid by `chu`.
+pub async fn store(url: &str) -> Store {
+    let store = Store::open(url).await.unwrap();
+    let organisation = Organisation {
+        id: "chu".to_owned(),
+        name: "CHU".to_owned(),
+    };
+    store.put_organisation(&organisation).await.unwrap();
+    let project = Project {
+        id: "p".to_owned(),
+        title: "P".to_owned(),
+        purpose: "research".to_owned(),
+        organisation: "chu".to_owned(),
+        valid_from: time(0),
+        valid_to: time(1),
+        space_quota_bytes: 0,
+        budget: None,
+    };
+    store.put_project(&project).await.unwrap();
+    store
+}
+
+pub async fn ledger(store: &Store) -> Ledger {
+    Ledger::open(store, tariff(), limits()).await.unwrap()
+}
+
+pub fn time(seconds: i64) -> DateTime<Utc> {
+    "2026-11-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::seconds(seconds)
+}
+
+pub fn opened(kind: StatementKind) -> StatementOpened {
+    StatementOpened {
+        statement_id: Uuid::now_v7(),
+        person: "ada".to_owned(),
+        project: Some("p".to_owned()),
+        kind,
+        client: "test 1.0".to_owned(),
+        sql_sha256: [0xab; 32],
+        sql_sealed: vec![1, 2, 3],
+        tags: BTreeMap::from([("study".to_owned(), "a \"b\"".to_owned())]),
+        opened_at: Utc::now(),
+        expires_at: Utc::now() + TimeDelta::hours(1),
+    }
+}
+
+pub fn started(statement_id: Uuid) -> ExecutionStarted {
+    ExecutionStarted {
+        statement_id,
+        habilitations: vec![("h1".to_owned(), 2)],
+        datasets: vec![("snds".to_owned(), 7)],
+        columns: serde_json::json!({"snds.er_prs_f": ["ben_idt"]}),
+        started_at: Utc::now(),
+    }
+}
+
+/// Opens a statement of that kind.
+pub async fn statement(ledger: &Ledger, kind: StatementKind) -> Uuid {
+    let opened = opened(kind);
+    let id = opened.statement_id;
+    ledger.statement(opened).await.unwrap();
+    id
+}

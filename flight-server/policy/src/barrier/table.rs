@@ -1,0 +1,325 @@
+//! A table as a habilitation shows it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
+use datafusion::common::{Constraints, Statistics};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use sha2::{Digest, Sha256};
+
+use super::columns::{How, Visible, described_schema, schema, visible};
+use super::exec::{About, PolicyScanExec, conceal};
+use super::filters::{below, is_simple, stored};
+use super::rows::visible_rows;
+use super::{GrantedTable, Sources, reveal};
+use crate::error::PolicyError;
+use crate::habilitation::{Cohort, Habilitation};
+use crate::pseudonym::{Cipher, LinkageKeys};
+
+/// A visible column with what its values pass through.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub visible: Visible,
+    pub stored_type: DataType,
+    /// Present when the column shows pseudonyms.
+    pub cipher: Option<Cipher>,
+}
+
+/// The part of a stored table that a habilitation opens, and nothing else.
+#[derive(Debug)]
+pub struct PolicyTable {
+    dataset: String,
+    table: String,
+    habilitation: (String, u32),
+    source: Arc<dyn TableProvider>,
+    columns: Vec<Shown>,
+    schema: SchemaRef,
+    described: SchemaRef,
+    /// Visible rows with all stored columns.
+    rows: LogicalPlan,
+    all_rows: bool,
+    digest: [u8; 32],
+}
+
+impl PolicyTable {
+    pub(super) fn open(
+        sources: &dyn Sources,
+        habilitation: &Habilitation,
+        granted: &GrantedTable,
+        keys: &LinkageKeys,
+    ) -> Result<Self, PolicyError> {
+        let visible = visible(granted)?;
+        let (rows, restricted) = visible_rows(sources, habilitation, granted)?;
+        let source_schema = granted.source.schema();
+        let show = |visible: &Visible| Shown {
+            visible: visible.clone(),
+            stored_type: source_schema.field(visible.index).data_type().clone(),
+            cipher: match &visible.how {
+                How::Pseudonym(domain) => Some(keys.cipher(&habilitation.linkage_group, domain)),
+                How::Plain | How::Masked(_) => None,
+            },
+        };
+        Ok(Self {
+            dataset: granted.dataset.name.clone(),
+            table: granted.table.name.clone(),
+            habilitation: (habilitation.id.clone(), habilitation.version),
+            source: Arc::clone(&granted.source),
+            columns: visible.iter().map(show).collect(),
+            schema: schema(&visible),
+            described: described_schema(&granted.table, &visible),
+            rows,
+            all_rows: !restricted,
+            digest: digest(sources, habilitation, granted, keys),
+        })
+    }
+
+    /// The dataset's name.
+    pub fn dataset(&self) -> &str {
+        &self.dataset
+    }
+
+    /// The table's name in the dataset.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Id and version of the habilitation that opens it.
+    pub fn habilitation(&self) -> (&str, u32) {
+        (&self.habilitation.0, self.habilitation.1)
+    }
+
+    /// The names of the visible columns, in order.
+    pub fn visible_columns(&self) -> Vec<&str> {
+        self.columns
+            .iter()
+            .map(|shown| shown.visible.field.name().as_str())
+            .collect()
+    }
+
+    /// The schema with remarks and units in the fields' metadata, for catalogues.
+    pub fn described_schema(&self) -> SchemaRef {
+        Arc::clone(&self.described)
+    }
+
+    /// SHA-256 over everything that shapes what is visible: the datasets' descriptions and
+    /// versions, the habilitation, the table, its types, the keys. Equal digests show the same.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// True when every stored row is visible, whatever is done to the columns.
+    pub fn shows_all_rows(&self) -> bool {
+        self.all_rows
+    }
+
+    /// True when nothing but whole columns is hidden, so that the barrier steps aside. The
+    /// plan of such a scan is the source's own: EXPLAIN must not be shown as it is.
+    pub fn is_unrestricted(&self) -> bool {
+        self.all_rows
+            && self
+                .columns
+                .iter()
+                .all(|shown| shown.visible.how == How::Plain)
+    }
+
+    /// Positions in the source of the projected visible columns.
+    fn source_projection(&self, projection: Option<&[usize]>) -> Result<Vec<usize>> {
+        Ok(self
+            .projected(projection)?
+            .iter()
+            .map(|shown| shown.visible.index)
+            .collect())
+    }
+
+    fn projected(&self, projection: Option<&[usize]>) -> Result<Vec<&Shown>> {
+        match projection {
+            None => Ok(self.columns.iter().collect()),
+            Some(indices) => indices
+                .iter()
+                .map(|index| {
+                    self.columns.get(*index).ok_or_else(|| {
+                        DataFusionError::Plan(format!(
+                            "table `{}` has no column number {index}",
+                            self.table
+                        ))
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    async fn scan_restricted(
+        &self,
+        state: &dyn Session,
+        projection: Option<&[usize]>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let shown = self.projected(projection)?;
+        let plan = self
+            .inner_plan(&shown, filters)
+            .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let inner = state
+            .create_physical_plan(&plan)
+            .await
+            .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let about = About {
+            dataset: self.dataset.clone(),
+            table: self.table.clone(),
+            filters: filters.iter().map(ToString::to_string).collect(),
+            all_rows: self.all_rows,
+            plain: shown
+                .iter()
+                .map(|shown| shown.visible.how == How::Plain)
+                .collect(),
+            comparable: shown
+                .iter()
+                .map(|shown| is_simple(&shown.stored_type))
+                .collect(),
+        };
+        let schema = match projection {
+            None => Arc::clone(&self.schema),
+            Some(indices) => Arc::new(self.schema.project(indices)?),
+        };
+        let scan = PolicyScanExec::try_new(inner, schema, about)?.limited(limit);
+        Ok(Arc::new(scan))
+    }
+
+    fn inner_plan(&self, shown: &[&Shown], filters: &[Expr]) -> Result<LogicalPlan> {
+        let mut plan = LogicalPlanBuilder::from(self.rows.clone());
+        for filter in filters {
+            let filter = below(filter, &self.columns).ok_or_else(|| {
+                DataFusionError::Plan("a filter that must stay above the barrier came below".into())
+            })?;
+            plan = plan.filter(filter)?;
+        }
+        let columns: Result<Vec<Expr>> = shown
+            .iter()
+            .map(|shown| {
+                let name = shown.visible.field.name();
+                match (&shown.visible.how, &shown.cipher) {
+                    (How::Plain, _) => Ok(stored(shown)),
+                    (How::Pseudonym(_), Some(cipher)) => {
+                        Ok(reveal::pseudonym(stored(shown), cipher.clone()).alias(name))
+                    }
+                    (How::Pseudonym(_), None) => Err(DataFusionError::Plan(
+                        "a pseudonymised column has no cipher".to_owned(),
+                    )),
+                    (How::Masked(mask), _) => {
+                        Ok(reveal::masked(stored(shown), *mask, &shown.stored_type)?.alias(name))
+                    }
+                }
+            })
+            .collect();
+        plan.project(columns?)?.build()
+    }
+}
+
+#[async_trait]
+impl TableProvider for PolicyTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        // Constraints name columns by position, which a subset of the columns would shift.
+        let whole = self.columns.len() == self.source.schema().fields().len();
+        if self.is_unrestricted() && whole {
+            self.source.constraints()
+        } else {
+            None
+        }
+    }
+
+    fn get_logical_plan(&'_ self) -> Option<Cow<'_, LogicalPlan>> {
+        // Inlining a plan would dissolve the barrier.
+        None
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let args = ScanArgs::default()
+            .with_projection(projection.map(Vec::as_slice))
+            .with_filters(Some(filters))
+            .with_limit(limit);
+        Ok(self.scan_with_args(state, args).await?.into_inner())
+    }
+
+    async fn scan_with_args<'a>(
+        &self,
+        state: &dyn Session,
+        args: ScanArgs<'a>,
+    ) -> Result<ScanResult> {
+        if self.is_unrestricted() {
+            let projection = self.source_projection(args.projection())?;
+            let args = args.with_projection(Some(&projection));
+            return self.source.scan_with_args(state, args).await;
+        }
+        let filters = args.filters().unwrap_or(&[]);
+        let plan = self
+            .scan_restricted(state, args.projection(), filters, args.limit())
+            .await?;
+        Ok(ScanResult::new(plan))
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        if self.is_unrestricted() {
+            return self.source.supports_filters_pushdown(filters);
+        }
+        let support = |filter: &&Expr| match below(filter, &self.columns) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        if !self.is_unrestricted() {
+            return None;
+        }
+        let indices = self.source_projection(None).ok()?;
+        Some(self.source.statistics()?.project(Some(&indices)))
+    }
+}
+
+fn digest(
+    sources: &dyn Sources,
+    habilitation: &Habilitation,
+    granted: &GrantedTable,
+    keys: &LinkageKeys,
+) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    // The derived text forms cover every field, also those added later.
+    part(format!("{:?}", granted.dataset).as_bytes());
+    part(format!("{habilitation:?}").as_bytes());
+    part(granted.table.name.as_bytes());
+    part(format!("{:?}", granted.source.schema()).as_bytes());
+    part(&keys.cipher(&habilitation.linkage_group, "").fingerprint());
+    if let Some(Cohort { dataset, .. }) = &habilitation.persons {
+        part(format!("{:?}", sources.dataset(dataset)).as_bytes());
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,193 @@
+//! The coarse decision: may a project do something with a dataset now, and under which
+//! habilitation. Pure, total, deny by default: no clock, no IO, no error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::habilitation::{Habilitation, Mode};
+
+/// What somebody wants to do. Whether that person is a member of the project, and whether the
+/// project itself is active, is settled before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub project: &'a str,
+    pub dataset: &'a str,
+    pub action: Action,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// See which tables and columns there are.
+    Browse,
+    /// See rows.
+    Read,
+}
+
+/// One version of a habilitation as the store knows it.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    pub habilitation: Arc<Habilitation>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Allow(Arc<Habilitation>),
+    Deny(Denial),
+}
+
+/// Why not. The project's members may know all of these but the first, which must read as if
+/// the dataset did not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    NoHabilitation,
+    NotYet {
+        from: DateTime<Utc>,
+    },
+    Expired {
+        at: DateTime<Utc>,
+    },
+    Revoked {
+        at: DateTime<Utc>,
+    },
+    AggregateOnly,
+    /// Several habilitations are in force at once; choosing one would be a guess.
+    Ambiguous {
+        ids: Vec<String>,
+    },
+}
+
+/// Decides with everything that the store holds, in any order; what concerns other projects
+/// or datasets is ignored.
+///
+/// Of one habilitation (one `id`) the highest version that has begun governs, so that a later
+/// version which grants less, has ended or was revoked never lets an earlier one come back.
+/// A version revoked before it began never counts. Periods include `valid_from` and exclude
+/// `valid_to`; a revocation counts from its own instant on.
+pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
+    let mut begun: BTreeMap<&str, &Granted> = BTreeMap::new();
+    let mut next: Option<DateTime<Utc>> = None;
+    for version in granted {
+        let habilitation = &version.habilitation;
+        if habilitation.project != request.project || habilitation.dataset != request.dataset {
+            continue;
+        }
+        let from = habilitation.valid_from;
+        if version.revoked_at.is_some_and(|revoked| revoked <= from) {
+            continue;
+        }
+        if from > request.at {
+            // A version that is already revoked will not begin either.
+            if version
+                .revoked_at
+                .is_none_or(|revoked| revoked > request.at)
+            {
+                next = Some(next.map_or(from, |earliest| earliest.min(from)));
+            }
+            continue;
+        }
+        begun
+            .entry(habilitation.id.as_str())
+            .and_modify(|newest| {
+                if habilitation.version > newest.habilitation.version {
+                    *newest = version;
+                }
+            })
+            .or_insert(version);
+    }
+    let (in_force, ended): (Vec<&Granted>, Vec<&Granted>) = begun
+        .into_values()
+        .partition(|version| end_of(version, request.at).is_none());
+    match in_force.as_slice() {
+        [] => Decision::Deny(absent(&ended, next, request.at)),
+        [only] => allow(&only.habilitation, request.action),
+        several => Decision::Deny(Denial::Ambiguous {
+            ids: several
+                .iter()
+                .map(|version| version.habilitation.id.clone())
+                .collect(),
+        }),
+    }
+}
+
+fn allow(habilitation: &Arc<Habilitation>, action: Action) -> Decision {
+    match (action, habilitation.mode) {
+        (Action::Browse, Mode::Row | Mode::Aggregate) | (Action::Read, Mode::Row) => {
+            Decision::Allow(Arc::clone(habilitation))
+        }
+        (Action::Read, Mode::Aggregate) => Decision::Deny(Denial::AggregateOnly),
+    }
+}
+
+/// Why a version that has begun is no longer in force, or None when it is.
+fn end_of(version: &Granted, at: DateTime<Utc>) -> Option<Denial> {
+    let expired = version.habilitation.valid_to;
+    match version.revoked_at {
+        Some(revoked) if revoked <= at && revoked < expired => {
+            Some(Denial::Revoked { at: revoked })
+        }
+        _ if expired <= at => Some(Denial::Expired { at: expired }),
+        _ => None,
+    }
+}
+
+/// The most useful reason when nothing is in force: what begins next, else what ended last.
+fn absent(ended: &[&Granted], next: Option<DateTime<Utc>>, at: DateTime<Utc>) -> Denial {
+    if let Some(from) = next {
+        return Denial::NotYet { from };
+    }
+    ended
+        .iter()
+        .filter_map(|version| end_of(version, at))
+        .max_by_key(|denial| match denial {
+            Denial::Revoked { at } | Denial::Expired { at } => Some(*at),
+            _ => None,
+        })
+        .unwrap_or(Denial::NoHabilitation)
+}
+
+impl Denial {
+    /// True when the dataset must read as missing.
+    pub fn hides_dataset(&self) -> bool {
+        matches!(self, Self::NoHabilitation)
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHabilitation => {
+                write!(f, "the project has no habilitation; ask the hub for access")
+            }
+            Self::NotYet { from } => write!(
+                f,
+                "the project's habilitation begins on `{}`; come back then",
+                from.format("%Y-%m-%d")
+            ),
+            Self::Expired { at } => write!(
+                f,
+                "the project's habilitation ended on `{}`; ask the hub to renew it",
+                at.format("%Y-%m-%d")
+            ),
+            Self::Revoked { at } => write!(
+                f,
+                "the project's habilitation was withdrawn on `{}`; ask the hub why",
+                at.format("%Y-%m-%d")
+            ),
+            Self::AggregateOnly => write!(
+                f,
+                "the project may see only aggregates, and aggregate mode is not available yet; \
+                 ask the hub for row access or wait for that mode"
+            ),
+            Self::Ambiguous { ids } => write!(
+                f,
+                "habilitations `{}` are in force at once; ask the hub to revoke all but one",
+                ids.join("`, `")
+            ),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Checks of datasets and habilitations before anybody relies on them. What only the files
+//! can tell (types, columns of a table that lists none) is checked when a table is opened.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::dataset::{Dataset, ForeignKey, PersonPath, Table};
+use crate::error::PolicyError;
+use crate::habilitation::{Cohort, Columns, Habilitation, Predicate, TableGrant, Tables, Value};
+
+/// Schemas of every catalog that no dataset may take.
+pub const RESERVED_SCHEMAS: [&str; 4] = ["hub", "information_schema", "sample", "space"];
+/// Characters of a dataset's or table's name.
+pub const NAME_CHARS_MAX: usize = 63;
+/// Nested predicates of one row filter.
+pub const PREDICATE_DEPTH_MAX: usize = 64;
+
+impl Dataset {
+    /// # Errors
+    /// [`PolicyError::Dataset`], naming the table, the column and the rule that is broken.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        if !is_name(&self.name) {
+            return Err(self.error(None, None, NAME_RULE));
+        }
+        if RESERVED_SCHEMAS.contains(&self.name.as_str()) {
+            return Err(self.error(None, None, "is a reserved schema; choose another name"));
+        }
+        if self.producer.is_empty() {
+            return Err(self.error(
+                None,
+                None,
+                "has no producer; name who is remunerated for it",
+            ));
+        }
+        let mut names = HashSet::new();
+        for table in &self.tables {
+            if !names.insert(&table.name) {
+                return Err(self.error(Some(table), None, "is declared twice; keep one"));
+            }
+            self.validate_table(table)?;
+        }
+        Ok(())
+    }
+
+    fn validate_table(&self, table: &Table) -> Result<(), PolicyError> {
+        if !is_name(&table.name) {
+            return Err(self.error(Some(table), None, NAME_RULE));
+        }
+        if table.location.is_empty() {
+            return Err(self.error(
+                Some(table),
+                None,
+                "has no location; name its folder or file",
+            ));
+        }
+        let mut names = HashSet::new();
+        for column in &table.columns {
+            if column.name.is_empty() || !names.insert(&column.name) {
+                let problem = "is declared twice or has no name; keep one";
+                return Err(self.error(Some(table), Some(&column.name), problem));
+            }
+            if column.identifier.as_ref().is_some_and(String::is_empty) {
+                let problem = "is an identifier of no domain; name what it identifies";
+                return Err(self.error(Some(table), Some(&column.name), problem));
+            }
+        }
+        self.known(
+            table,
+            table,
+            &table.primary_key,
+            "is in the primary key but not declared",
+        )?;
+        for key in &table.foreign_keys {
+            self.validate_foreign_key(table, key)?;
+        }
+        self.validate_person(table)
+    }
+
+    fn validate_foreign_key(&self, table: &Table, key: &ForeignKey) -> Result<(), PolicyError> {
+        let Some(parent) = self.table(&key.parent) else {
+            let problem = format!(
+                "has a foreign key to `{}`, which does not exist",
+                key.parent
+            );
+            return Err(self.error(Some(table), None, problem));
+        };
+        if key.columns.is_empty() || key.columns.len() != key.parent_columns.len() {
+            let problem = format!(
+                "has a foreign key to `{}` with {} columns to {}; pair them",
+                key.parent,
+                key.columns.len(),
+                key.parent_columns.len()
+            );
+            return Err(self.error(Some(table), None, problem));
+        }
+        self.known(
+            table,
+            table,
+            &key.columns,
+            "is in a foreign key but not declared",
+        )?;
+        self.known(
+            table,
+            parent,
+            &key.parent_columns,
+            "is in a foreign key but not in the parent",
+        )
+    }
+
+    fn validate_person(&self, table: &Table) -> Result<(), PolicyError> {
+        let mut path = vec![table.name.as_str()];
+        let mut table = table;
+        loop {
+            match &table.person {
+                PersonPath::None => return Ok(()),
+                PersonPath::Column(column) => {
+                    let problem = "identifies the person but is not declared";
+                    return self.known(table, table, std::slice::from_ref(column), problem);
+                }
+                PersonPath::Parent { table: name, on } => {
+                    let Some(parent) = self.table(name) else {
+                        let problem = format!("leads to the person by `{name}`, which is missing");
+                        return Err(self.error(Some(table), None, problem));
+                    };
+                    if on.is_empty() {
+                        let problem = format!("leads to `{name}` by no column; name the pairs");
+                        return Err(self.error(Some(table), None, problem));
+                    }
+                    for (own, parents) in on {
+                        let problem = "leads to the person but is not declared";
+                        self.known(table, table, std::slice::from_ref(own), problem)?;
+                        self.known(table, parent, std::slice::from_ref(parents), problem)?;
+                    }
+                    if path.contains(&name.as_str()) {
+                        let problem = format!(
+                            "leads to the person in a circle (`{}`, `{name}`); break it",
+                            path.join("`, `")
+                        );
+                        return Err(self.error(Some(table), None, problem));
+                    }
+                    path.push(name);
+                    table = parent;
+                }
+            }
+        }
+    }
+
+    /// Every name is a column of `holder`, as far as its columns are declared.
+    fn known(
+        &self,
+        table: &Table,
+        holder: &Table,
+        names: &[String],
+        problem: &str,
+    ) -> Result<(), PolicyError> {
+        match names.iter().find(|name| !may_have(holder, name)) {
+            Some(name) => Err(self.error(Some(table), Some(name), problem)),
+            None => Ok(()),
+        }
+    }
+
+    fn error(
+        &self,
+        table: Option<&Table>,
+        column: Option<&str>,
+        problem: impl Into<String>,
+    ) -> PolicyError {
+        PolicyError::Dataset {
+            dataset: self.name.clone(),
+            table: table.map(|table| table.name.clone()),
+            column: column.map(str::to_owned),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl Habilitation {
+    /// Checks against the datasets that it names.
+    ///
+    /// # Errors
+    /// [`PolicyError::Habilitation`], naming the table, the column and the rule.
+    pub fn validate(
+        &self,
+        dataset: impl Fn(&str) -> Option<Arc<Dataset>>,
+    ) -> Result<(), PolicyError> {
+        let named = [
+            (&self.id, "has no id; name it"),
+            (&self.project, "has no project; name one"),
+            (&self.linkage_group, "has no linkage group; name one"),
+            (
+                &self.decision,
+                "has no decision; cite the one that grants it",
+            ),
+        ];
+        if let Some((_, problem)) = named.iter().find(|(name, _)| name.is_empty()) {
+            return Err(self.error(None, None, *problem));
+        }
+        if self.valid_to <= self.valid_from {
+            return Err(self.error(None, None, "ends before it begins; set `valid_to` later"));
+        }
+        let Some(granted) = dataset(&self.dataset) else {
+            let problem = format!("names dataset `{}`, which does not exist", self.dataset);
+            return Err(self.error(None, None, problem));
+        };
+        if let Tables::Only(grants) = &self.tables {
+            let mut names = HashSet::new();
+            for grant in grants {
+                if !names.insert(&grant.table) {
+                    return Err(self.error(Some(&grant.table), None, "is granted twice; keep one"));
+                }
+                self.validate_grant(&granted, grant)?;
+            }
+        }
+        match &self.persons {
+            Some(cohort) => self.validate_cohort(dataset(&cohort.dataset).as_deref(), cohort),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_grant(&self, dataset: &Dataset, grant: &TableGrant) -> Result<(), PolicyError> {
+        let Some(table) = dataset.table(&grant.table) else {
+            return Err(self.error(Some(&grant.table), None, "does not exist in the dataset"));
+        };
+        let named: &[String] = match &grant.columns {
+            Columns::All => &[],
+            Columns::Only(names) if names.is_empty() => {
+                let problem = "is granted without a column; name some or remove the table";
+                return Err(self.error(Some(&table.name), None, problem));
+            }
+            Columns::Only(names) | Columns::Except(names) => names,
+        };
+        if let Some(name) = named.iter().find(|name| !may_have(table, name)) {
+            return Err(self.error(Some(&table.name), Some(name), "does not exist"));
+        }
+        let mut masked = HashSet::new();
+        for (column, _) in &grant.masks {
+            let problem = if !may_have(table, column) {
+                "is masked but does not exist"
+            } else if !masked.insert(column) {
+                "has two masks; keep one"
+            } else if table.identifier(column).is_some() {
+                "is an identifier, which is re-keyed; remove its mask or the column"
+            } else if !is_opened(&grant.columns, column) {
+                "is masked but not granted; grant it or remove the mask"
+            } else {
+                continue;
+            };
+            return Err(self.error(Some(&table.name), Some(column), problem));
+        }
+        match &grant.rows {
+            Some(rows) => self.validate_predicate(table, rows, 0),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_cohort(
+        &self,
+        dataset: Option<&Dataset>,
+        cohort: &Cohort,
+    ) -> Result<(), PolicyError> {
+        let Some(dataset) = dataset else {
+            let problem = format!(
+                "takes persons from dataset `{}`, which does not exist",
+                cohort.dataset
+            );
+            return Err(self.error(None, None, problem));
+        };
+        let Some(table) = dataset.table(&cohort.table) else {
+            let problem = format!(
+                "holds the persons but is not in dataset `{}`",
+                cohort.dataset
+            );
+            return Err(self.error(Some(&cohort.table), None, problem));
+        };
+        if !may_have(table, &cohort.column) {
+            let problem = "holds the persons but does not exist";
+            return Err(self.error(Some(&table.name), Some(&cohort.column), problem));
+        }
+        self.validate_predicate(table, &cohort.rows, 0)
+    }
+
+    fn validate_predicate(
+        &self,
+        table: &Table,
+        predicate: &Predicate,
+        depth: usize,
+    ) -> Result<(), PolicyError> {
+        let error = |column: Option<&str>, problem: &str| {
+            Err(self.error(Some(&table.name), column, problem))
+        };
+        if depth > PREDICATE_DEPTH_MAX {
+            return error(None, "has a row predicate nested too deep; flatten it");
+        }
+        match predicate {
+            Predicate::And(parts) | Predicate::Or(parts) => {
+                if parts.is_empty() {
+                    return error(None, "has a row predicate of no parts; fill or remove it");
+                }
+                parts
+                    .iter()
+                    .try_for_each(|part| self.validate_predicate(table, part, depth + 1))
+            }
+            Predicate::Not(part) => self.validate_predicate(table, part, depth + 1),
+            Predicate::Compare { column, .. }
+            | Predicate::In { column, .. }
+            | Predicate::IsNull { column }
+                if !may_have(table, column) =>
+            {
+                error(Some(column), "is in a row predicate but does not exist")
+            }
+            Predicate::Compare { column, value, .. } if !is_finite(value) => {
+                error(Some(column), "is compared with a number that is not finite")
+            }
+            Predicate::In { column, values } if values.is_empty() => error(
+                Some(column),
+                "is compared with an empty list; name the values",
+            ),
+            Predicate::In { column, values } if !values.iter().all(is_finite) => {
+                error(Some(column), "is compared with a number that is not finite")
+            }
+            Predicate::Compare { .. } | Predicate::In { .. } | Predicate::IsNull { .. } => Ok(()),
+        }
+    }
+
+    fn error(
+        &self,
+        table: Option<&str>,
+        column: Option<&str>,
+        problem: impl Into<String>,
+    ) -> PolicyError {
+        PolicyError::Habilitation {
+            id: self.id.clone(),
+            version: self.version,
+            table: table.map(str::to_owned),
+            column: column.map(str::to_owned),
+            problem: problem.into(),
+        }
+    }
+}
+
+const NAME_RULE: &str = "needs a name of lowercase letters, digits and `_`, from a letter on, \
+                         of at most 63 characters";
+
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_CHARS_MAX
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// False only when the table declares its columns and this is none of them.
+fn may_have(table: &Table, column: &str) -> bool {
+    table.columns.is_empty() || table.column(column).is_some()
+}
+
+fn is_opened(columns: &Columns, column: &str) -> bool {
+    match columns {
+        Columns::All => true,
+        Columns::Only(names) => names.iter().any(|name| name == column),
+        Columns::Except(names) => names.iter().all(|name| name != column),
+    }
+}
+
+fn is_finite(value: &Value) -> bool {
+    !matches!(value, Value::Float(value) if !value.is_finite())
+}

@@ -1,0 +1,11 @@
+//! One binary for all tests of the crate.
+#![allow(clippy::unwrap_used)]
+
+mod attacks;
+mod barrier;
+mod decisions;
+mod differential;
+mod pseudonyms;
+mod speed;
+mod validation;
+mod world;

@@ -1,0 +1,222 @@
+//! Each rule, broken once.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use hubflight_policy::dataset::{Dataset, ForeignKey, PersonPath};
+use hubflight_policy::habilitation::{
+    Columns, Comparison, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
+};
+
+use crate::world::{cohort, grant, hospital, registry, researcher};
+
+fn lookup(name: &str) -> Option<Arc<Dataset>> {
+    [hospital(), registry()]
+        .into_iter()
+        .find(|dataset| dataset.name == name)
+        .map(Arc::new)
+}
+
+#[test]
+fn the_worlds_own_are_valid() {
+    hospital().validate().unwrap();
+    registry().validate().unwrap();
+    researcher().validate(lookup).unwrap();
+    Habilitation {
+        persons: Some(cohort()),
+        ..researcher()
+    }
+    .validate(lookup)
+    .unwrap();
+}
+
+#[test]
+fn datasets() {
+    let check = |change: &dyn Fn(&mut Dataset), expected: &str| {
+        let mut dataset = hospital();
+        change(&mut dataset);
+        let error = dataset.validate().expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error} instead of {expected}");
+    };
+    check(&|d| d.name = "Hospital".to_owned(), "lowercase");
+    check(&|d| d.name = "a; DROP".to_owned(), "lowercase");
+    check(&|d| d.name = String::new(), "lowercase");
+    check(&|d| d.name = "a".repeat(64), "63");
+    check(&|d| d.name = "space".to_owned(), "reserved");
+    check(&|d| d.producer.clear(), "producer");
+    check(&|d| d.tables[1].name = "stays".to_owned(), "declared twice");
+    check(
+        &|d| d.tables[0].location.clear(),
+        "table `stays`: has no location",
+    );
+    check(
+        &|d| d.tables[0].columns[1].name = "person".to_owned(),
+        "column `person`",
+    );
+    check(
+        &|d| d.tables[0].columns[1].identifier = Some(String::new()),
+        "no domain",
+    );
+    check(
+        &|d| d.tables[0].primary_key = vec!["x".to_owned()],
+        "column `x`: is in the primary key",
+    );
+    let person = |path: PersonPath| move |d: &mut Dataset| d.tables[0].person = path.clone();
+    check(
+        &person(PersonPath::Column("x".to_owned())),
+        "column `x`: identifies the person",
+    );
+    let parent = |table: &str, on: &[(&str, &str)]| PersonPath::Parent {
+        table: table.to_owned(),
+        on: on
+            .iter()
+            .map(|(own, other)| ((*own).to_owned(), (*other).to_owned()))
+            .collect(),
+    };
+    check(
+        &person(parent("x", &[("stay", "stay")])),
+        "`x`, which is missing",
+    );
+    check(&person(parent("diagnoses", &[])), "by no column");
+    check(
+        &person(parent("diagnoses", &[("x", "stay")])),
+        "column `x`: leads",
+    );
+    check(
+        &person(parent("diagnoses", &[("stay", "x")])),
+        "column `x`: leads",
+    );
+    check(&person(parent("stays", &[("stay", "stay")])), "in a circle");
+    check(
+        &person(parent("diagnoses", &[("stay", "stay")])),
+        "in a circle",
+    );
+    let key = |columns: &[&str], parent: &str, parent_columns: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let key = ForeignKey {
+            columns: names(columns),
+            parent: parent.to_owned(),
+            parent_columns: names(parent_columns),
+        };
+        move |d: &mut Dataset| d.tables[1].foreign_keys = vec![key.clone()]
+    };
+    check(&key(&["stay"], "x", &["stay"]), "foreign key to `x`");
+    check(
+        &key(&["stay"], "stays", &["stay", "person"]),
+        "1 columns to 2",
+    );
+    check(&key(&[], "stays", &[]), "pair them");
+    check(&key(&["x"], "stays", &["stay"]), "column `x`");
+    check(&key(&["stay"], "stays", &["x"]), "column `x`");
+}
+
+#[test]
+fn habilitations() {
+    let check = |change: &dyn Fn(&mut Habilitation), expected: &str| {
+        let mut habilitation = researcher();
+        change(&mut habilitation);
+        let error = habilitation
+            .validate(lookup)
+            .expect_err(expected)
+            .to_string();
+        assert!(error.contains(expected), "{error} instead of {expected}");
+    };
+    check(&|h| h.id.clear(), "no id");
+    check(&|h| h.project.clear(), "no project");
+    check(&|h| h.linkage_group.clear(), "no linkage group");
+    check(&|h| h.decision.clear(), "no decision");
+    check(&|h| h.valid_to = h.valid_from, "ends before it begins");
+    check(
+        &|h| h.valid_to = h.valid_from - TimeDelta::seconds(1),
+        "ends before it begins",
+    );
+    check(&|h| h.dataset = "x".to_owned(), "dataset `x`");
+    let with = |grants: Vec<TableGrant>| {
+        move |h: &mut Habilitation| h.tables = Tables::Only(grants.clone())
+    };
+    let stays = || grant("stays");
+    let rows = |predicate: Predicate| {
+        with(vec![TableGrant {
+            rows: Some(predicate),
+            ..stays()
+        }])
+    };
+    let masks = |masks: &[(&str, Mask)], columns: Columns| {
+        let masks = masks
+            .iter()
+            .map(|(name, mask)| ((*name).to_owned(), *mask))
+            .collect();
+        with(vec![TableGrant {
+            masks,
+            columns,
+            ..stays()
+        }])
+    };
+    check(&with(vec![grant("x")]), "table `x`: does not exist");
+    check(&with(vec![stays(), stays()]), "granted twice");
+    let only = |names: &[&str]| Columns::Only(names.iter().map(|n| (*n).to_owned()).collect());
+    check(&masks(&[], only(&[])), "without a column");
+    check(&masks(&[], only(&["x"])), "column `x`: does not exist");
+    check(
+        &masks(&[], Columns::Except(vec!["x".to_owned()])),
+        "column `x`: does not exist",
+    );
+    check(
+        &masks(&[("x", Mask::Null)], Columns::All),
+        "column `x`: is masked",
+    );
+    check(
+        &masks(&[("person", Mask::Null)], Columns::All),
+        "is an identifier",
+    );
+    check(
+        &masks(&[("note", Mask::Null), ("note", Mask::Null)], Columns::All),
+        "two masks",
+    );
+    check(
+        &masks(&[("note", Mask::Null)], only(&["big"])),
+        "masked but not granted",
+    );
+    let is_null = |column: &str| Predicate::IsNull {
+        column: column.to_owned(),
+    };
+    check(&rows(is_null("x")), "column `x`: is in a row predicate");
+    check(&rows(Predicate::Not(Box::new(is_null("x")))), "column `x`");
+    check(
+        &rows(Predicate::And(vec![is_null("note"), is_null("x")])),
+        "column `x`",
+    );
+    check(&rows(Predicate::Or(Vec::new())), "of no parts");
+    check(
+        &rows(Predicate::In {
+            column: "note".to_owned(),
+            values: Vec::new(),
+        }),
+        "empty list",
+    );
+    let infinite = Value::Float(f64::INFINITY);
+    let compare = Predicate::Compare {
+        column: "score".to_owned(),
+        op: Comparison::Lt,
+        value: infinite.clone(),
+    };
+    check(&rows(compare), "not finite");
+    check(
+        &rows(Predicate::In {
+            column: "score".to_owned(),
+            values: vec![infinite],
+        }),
+        "not finite",
+    );
+    let deep = (0..100).fold(is_null("note"), |inner, _| Predicate::Not(Box::new(inner)));
+    check(&rows(deep), "too deep");
+    let persons = |change: &dyn Fn(&mut hubflight_policy::habilitation::Cohort)| {
+        let mut cohort = cohort();
+        change(&mut cohort);
+        move |h: &mut Habilitation| h.persons = Some(cohort.clone())
+    };
+    check(&persons(&|c| c.dataset = "x".to_owned()), "dataset `x`");
+    check(&persons(&|c| c.table = "x".to_owned()), "table `x`");
+    check(&persons(&|c| c.column = "x".to_owned()), "column `x`");
+    check(&persons(&|c| c.rows = is_null("x")), "column `x`");
+}

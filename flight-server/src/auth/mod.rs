@@ -1,0 +1,287 @@
+//! Who calls: from the headers of a call to a `Principal` with at most one project.
+//!
+//! Accepted, on any call: `Basic` with a password (where the hub allows passwords alone) or
+//! with a personal access token in place of the password; `Bearer` with a token of the
+//! handshake or a personal access token. Rights are read anew from the store at each call, so
+//! that what is withdrawn is withdrawn at once.
+
+pub mod passwords;
+pub mod session;
+pub mod token;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use hubflight_store::{Person, Project, Store};
+use tonic::metadata::MetadataMap;
+
+use crate::error::{Error, Result};
+use passwords::Passwords;
+use session::{SessionOptions, Sessions};
+use token::{SessionToken, Tokens};
+
+/// The catalog of administrators, which is no project of the store.
+pub const ADMIN_CATALOG: &str = "admin";
+
+/// A person in a session, and the projects that they may choose from.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub person: Person,
+    /// Projects that are open now, by id.
+    pub projects: Vec<Project>,
+    /// Identifies the session for its options and prepared statements.
+    pub session: String,
+    pub options: SessionOptions,
+    /// What the client says of itself, for the audit.
+    pub client: String,
+    /// The project that was asked for by session option or header.
+    wanted: Option<String>,
+}
+
+impl Principal {
+    /// The one project of the session, or what to do to have one.
+    pub fn project(&self) -> Result<&str> {
+        let catalogs = self.catalogs();
+        match (&self.wanted, catalogs.as_slice()) {
+            (Some(wanted), _) => catalogs
+                .iter()
+                .find(|catalog| *catalog == wanted)
+                .copied()
+                .ok_or_else(|| {
+                    Error::not_found(format!(
+                        "catalog `{wanted}` does not exist or is not yours; {}",
+                        offer(&catalogs)
+                    ))
+                }),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(Error::invalid(format!(
+                "choose a project with the session option or header `catalog`; {}",
+                offer(&catalogs)
+            ))),
+        }
+    }
+
+    /// The catalogs that this person may choose, sorted.
+    pub fn catalogs(&self) -> Vec<&str> {
+        let mut catalogs: Vec<&str> = self
+            .projects
+            .iter()
+            .map(|project| project.id.as_str())
+            .collect();
+        if self.person.is_admin {
+            catalogs.push(ADMIN_CATALOG);
+        }
+        catalogs.sort_unstable();
+        catalogs
+    }
+
+    /// The organisation that pays for a project.
+    pub fn organisation(&self, project: &str) -> &str {
+        self.projects
+            .iter()
+            .find(|candidate| candidate.id == project)
+            .map_or("", |candidate| candidate.organisation.as_str())
+    }
+}
+
+fn offer(catalogs: &[&str]) -> String {
+    if catalogs.is_empty() {
+        "you are a member of no project that is open".into()
+    } else {
+        format!("yours: `{}`", catalogs.join("`, `"))
+    }
+}
+
+/// How personal access tokens begin.
+const TOKEN_PREFIX: &str = "hubpat_";
+
+/// Everything that deciding who calls needs.
+#[derive(Debug)]
+pub struct Authenticator {
+    pub store: Store,
+    pub tokens: Tokens,
+    pub passwords: Passwords,
+    pub sessions: Sessions,
+}
+
+/// What a client showed, before it is believed.
+enum Credential {
+    Basic { user: String, secret: String },
+    Bearer(String),
+}
+
+/// What remains of a credential once it is believed.
+struct Proof {
+    person: Person,
+    session: String,
+    /// The only project that the credential is good for.
+    bound_to: Option<String>,
+}
+
+impl Authenticator {
+    /// The caller of one request. `connection` tells sessions apart where the credential
+    /// itself does not (`Basic` on each call).
+    pub async fn authenticate(
+        &self,
+        metadata: &MetadataMap,
+        connection: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Principal> {
+        let proof = match credential(metadata)? {
+            Credential::Basic { user, secret } => self.basic(user, secret, connection, now).await?,
+            Credential::Bearer(text) => self.bearer(&text, connection, now).await?,
+        };
+        let options = self.sessions.options(&proof.session);
+        let mut projects = self.store.projects_of(&proof.person.id).await?;
+        projects.retain(|project| {
+            project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
+        });
+        let mut person = proof.person;
+        if let Some(bound) = &proof.bound_to {
+            projects.retain(|project| project.id == *bound);
+            // An administrator's token for a project is good for that project only.
+            person.is_admin &= bound == ADMIN_CATALOG;
+        }
+        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
+        let wanted = options.catalog.clone().or(header).or(proof.bound_to);
+        Ok(Principal {
+            person,
+            projects,
+            session: proof.session,
+            client: client(metadata),
+            options,
+            wanted,
+        })
+    }
+
+    /// Exchanges the credential of a handshake for a bearer token.
+    pub async fn handshake(
+        &self,
+        metadata: &MetadataMap,
+        connection: &str,
+        now: DateTime<Utc>,
+    ) -> Result<String> {
+        let proof = match credential(metadata)? {
+            Credential::Basic { user, secret } => self.basic(user, secret, connection, now).await?,
+            Credential::Bearer(text) => self.bearer(&text, connection, now).await?,
+        };
+        self.tokens.issue(&proof.person, proof.bound_to, now)
+    }
+
+    async fn basic(
+        &self,
+        user: String,
+        secret: String,
+        connection: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Proof> {
+        if secret.starts_with(TOKEN_PREFIX) {
+            let proof = self.access_token(&secret, connection, now).await?;
+            if proof.person.id == user {
+                return Ok(proof);
+            }
+            return Err(refused());
+        }
+        let person = self.passwords.verify(&self.store, &user, secret).await?;
+        Ok(Proof {
+            session: format!("{connection}/{}", person.id),
+            person,
+            bound_to: None,
+        })
+    }
+
+    async fn bearer(&self, text: &str, connection: &str, now: DateTime<Utc>) -> Result<Proof> {
+        if text.starts_with(TOKEN_PREFIX) {
+            return self.access_token(text, connection, now).await;
+        }
+        let SessionToken {
+            person,
+            epoch,
+            session,
+            bound_to,
+            ..
+        } = self.tokens.open(text, now).ok_or_else(refused)?;
+        let person = self
+            .store
+            .person(&person)
+            .await?
+            .filter(|person| person.active && person.token_epoch == epoch)
+            .ok_or_else(refused)?;
+        Ok(Proof {
+            person,
+            session,
+            bound_to,
+        })
+    }
+
+    async fn access_token(
+        &self,
+        secret: &str,
+        connection: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Proof> {
+        let token = self
+            .store
+            .verify_token(secret, now)
+            .await?
+            .ok_or_else(refused)?;
+        let person = self
+            .store
+            .person(&token.person)
+            .await?
+            .filter(|person| person.active)
+            .ok_or_else(refused)?;
+        Ok(Proof {
+            session: format!("{connection}/{}", token.token),
+            person,
+            bound_to: Some(token.project),
+        })
+    }
+}
+
+/// One text for every failed login: it does not tell which part was wrong.
+fn refused() -> Error {
+    Error::unauthenticated(
+        "the user, password or token is not valid, or no longer; log in again",
+    )
+}
+
+fn credential(metadata: &MetadataMap) -> Result<Credential> {
+    let missing = || {
+        Error::unauthenticated(
+            "log in first: a handshake with user and password, or the header `authorization` \
+             with `Basic` or `Bearer`",
+        )
+    };
+    let header = text(metadata, "authorization").ok_or_else(missing)?;
+    let (scheme, value) = header.split_once(' ').ok_or_else(missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Credential::Bearer(value.trim().to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(missing());
+    }
+    let decoded = STANDARD.decode(value.trim()).map_err(|_| missing())?;
+    let decoded = String::from_utf8(decoded).map_err(|_| missing())?;
+    let (user, secret) = decoded.split_once(':').ok_or_else(missing)?;
+    Ok(Credential::Basic {
+        user: user.to_owned(),
+        secret: secret.to_owned(),
+    })
+}
+
+fn text(metadata: &MetadataMap, name: &str) -> Option<String> {
+    metadata.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+const CLIENT_CHARACTERS_MAX: usize = 120;
+
+/// The user agent, cut and freed of anything but printable ASCII.
+fn client(metadata: &MetadataMap) -> String {
+    text(metadata, "user-agent")
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .take(CLIENT_CHARACTERS_MAX)
+        .collect()
+}

@@ -1,0 +1,240 @@
+//! Session options, kept per session and bounded.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+
+/// What a session asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The project, as `catalog`.
+    pub catalog: Option<String>,
+    /// The schema that unqualified names are looked up in.
+    pub schema: Option<String>,
+    /// IANA name or offset.
+    pub time_zone: Option<String>,
+    /// Send `Utf8View` and `BinaryView` as they are.
+    pub wire_views: bool,
+    pub compression: Compression,
+    pub statement_seconds: Option<u64>,
+    /// Free text kept with each statement, for cost reports.
+    pub tags: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl SessionOptions {
+    /// Sets one option by its name on the wire; an empty value clears it.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let text = (!value.is_empty()).then(|| value.to_owned());
+        match name {
+            "catalog" => self.catalog = text,
+            "schema" => self.schema = text,
+            "time_zone" | "timezone" => self.time_zone = text.map(time_zone).transpose()?,
+            "tags" => self.tags = text.map(tags).transpose()?,
+            "wire.views" => self.wire_views = boolean(name, value)?,
+            "wire.compression" => self.compression = compression(value)?,
+            "statement_seconds" => {
+                self.statement_seconds = text
+                    .map(|text| {
+                        text.parse().map_err(|_| {
+                            Error::invalid(format!(
+                                "`{value}` is no number of seconds for `statement_seconds`"
+                            ))
+                        })
+                    })
+                    .transpose()?;
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown session option `{name}`; there are {}",
+                    OPTION_NAMES.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every option that is set, by its name on the wire.
+    pub fn list(&self) -> Vec<(&'static str, String)> {
+        let compression = match self.compression {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        let mut all = vec![
+            ("wire.views", self.wire_views.to_string()),
+            ("wire.compression", compression.to_owned()),
+        ];
+        let texts = [
+            ("catalog", self.catalog.clone()),
+            ("schema", self.schema.clone()),
+            ("time_zone", self.time_zone.clone()),
+            ("tags", self.tags.clone()),
+            (
+                "statement_seconds",
+                self.statement_seconds.map(|seconds| seconds.to_string()),
+            ),
+        ];
+        all.extend(texts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        all
+    }
+}
+
+/// The names that `SetSessionOptions` takes.
+pub const OPTION_NAMES: [&str; 7] = [
+    "catalog",
+    "schema",
+    "statement_seconds",
+    "tags",
+    "time_zone",
+    "wire.compression",
+    "wire.views",
+];
+
+const TAGS_BYTES_MAX: usize = 1024;
+
+fn tags(text: String) -> Result<String> {
+    if text.len() > TAGS_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "`tags` has {} bytes; at most {TAGS_BYTES_MAX} are kept",
+            text.len()
+        )));
+    }
+    Ok(text)
+}
+
+fn time_zone(text: String) -> Result<String> {
+    text.parse::<arrow::array::timezone::Tz>().map_err(|_| {
+        Error::invalid(format!(
+            "unknown time zone `{text}`; write an IANA name such as `Europe/Paris` or an offset"
+        ))
+    })?;
+    Ok(text)
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" | "" => Ok(false),
+        _ => Err(Error::invalid(format!(
+            "`{value}` is no boolean for `{name}`; write `true` or `false`"
+        ))),
+    }
+}
+
+fn compression(value: &str) -> Result<Compression> {
+    match value {
+        "" | "none" => Ok(Compression::None),
+        "lz4" => Ok(Compression::Lz4),
+        "zstd" => Ok(Compression::Zstd),
+        _ => Err(Error::invalid(format!(
+            "unknown `wire.compression` `{value}`; there are `none`, `lz4` and `zstd`"
+        ))),
+    }
+}
+
+/// The sessions that set options. A session that set none takes no room here.
+#[derive(Debug)]
+pub struct Sessions {
+    entries: Mutex<HashMap<String, Entry>>,
+    sessions_max: usize,
+    idle_max: Duration,
+}
+
+#[derive(Debug)]
+struct Entry {
+    options: SessionOptions,
+    used: Instant,
+}
+
+impl Sessions {
+    pub fn new(sessions_max: usize, idle_max: Duration) -> Self {
+        Self {
+            entries: Mutex::new(HashMap::new()),
+            sessions_max,
+            idle_max,
+        }
+    }
+
+    pub fn options(&self, session: &str) -> SessionOptions {
+        let mut entries = self.entries.lock();
+        let Some(entry) = entries.get_mut(session) else {
+            return SessionOptions::default();
+        };
+        if entry.used.elapsed() > self.idle_max {
+            entries.remove(session);
+            return SessionOptions::default();
+        }
+        entry.used = Instant::now();
+        entry.options.clone()
+    }
+
+    /// Replaces a session's options; refused when too many sessions are alive.
+    pub fn put(&self, session: &str, options: SessionOptions) -> Result<()> {
+        let mut entries = self.entries.lock();
+        if entries.len() >= self.sessions_max && !entries.contains_key(session) {
+            entries.retain(|_, entry| entry.used.elapsed() <= self.idle_max);
+            if entries.len() >= self.sessions_max {
+                return Err(Error::exhausted(
+                    "too many sessions are open; close one and try again",
+                ));
+            }
+        }
+        let used = Instant::now();
+        entries.insert(session.to_owned(), Entry { options, used });
+        Ok(())
+    }
+
+    pub fn close(&self, session: &str) -> bool {
+        self.entries.lock().remove(session).is_some()
+    }
+
+    /// Sessions that hold options, idle ones included.
+    pub fn count(&self) -> usize {
+        self.entries.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_set_listed_and_refused_by_name() {
+        let mut options = SessionOptions::default();
+        options.set("catalog", "readmission").expect("known");
+        options.set("wire.compression", "zstd").expect("known");
+        options.set("time_zone", "Europe/Paris").expect("known");
+        assert!(options.list().contains(&("catalog", "readmission".into())));
+        assert!(options.set("catalgo", "x").is_err());
+        assert!(options.set("time_zone", "Mars/Olympus").is_err());
+        options.set("catalog", "").expect("clears");
+        assert_eq!(options.catalog, None);
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_expire() {
+        let sessions = Sessions::new(1, Duration::from_secs(60));
+        sessions.put("a", SessionOptions::default()).expect("room");
+        assert!(sessions.put("b", SessionOptions::default()).is_err());
+        assert!(sessions.close("a"));
+        sessions.put("b", SessionOptions::default()).expect("room");
+
+        let expiring = Sessions::new(1, Duration::ZERO);
+        let mut options = SessionOptions::default();
+        options.set("schema", "snds").expect("known");
+        expiring.put("a", options).expect("room");
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(expiring.options("a"), SessionOptions::default());
+    }
+}

@@ -1,0 +1,87 @@
+//! Bearer tokens of the handshake: sealed, so that they live through a restart and that
+//! nobody else can make one.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use hubflight_store::Person;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::sealed::Sealer;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionToken {
+    pub person: String,
+    /// The person's epoch when the token was made: raising it ends all their tokens.
+    pub epoch: i64,
+    pub session: String,
+    pub bound_to: Option<String>,
+    pub expires: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+pub struct Tokens {
+    sealer: Sealer,
+    life: TimeDelta,
+}
+
+impl Tokens {
+    pub fn new(key: &[u8; 32], seconds_max: u64) -> Self {
+        let seconds = i64::try_from(seconds_max).unwrap_or(i64::MAX / 1000);
+        Self {
+            sealer: Sealer::new(key, b"hubflight session token 1"),
+            life: TimeDelta::seconds(seconds),
+        }
+    }
+
+    pub fn issue(
+        &self,
+        person: &Person,
+        bound_to: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<String> {
+        let token = SessionToken {
+            person: person.id.clone(),
+            epoch: person.token_epoch,
+            session: Uuid::now_v7().to_string(),
+            bound_to,
+            expires: now + self.life,
+        };
+        let plain = serde_json::to_vec(&token)
+            .map_err(|error| Error::internal("a token cannot be written", &error))?;
+        Ok(URL_SAFE_NO_PAD.encode(self.sealer.seal(&plain)?))
+    }
+
+    pub fn open(&self, text: &str, now: DateTime<Utc>) -> Option<SessionToken> {
+        let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let token: SessionToken = serde_json::from_slice(&self.sealer.open(&sealed)?).ok()?;
+        (now < token.expires).then_some(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_opens_until_it_expires_and_not_when_altered() {
+        let tokens = Tokens::new(&[3; 32], 60);
+        let person = Person {
+            id: "alice".into(),
+            name: "Alice".into(),
+            active: true,
+            is_admin: false,
+            has_password: false,
+            token_epoch: 4,
+            created_at: Utc::now(),
+        };
+        let now = Utc::now();
+        let text = tokens.issue(&person, None, now).expect("issues");
+        assert_eq!(tokens.open(&text, now).expect("opens").epoch, 4);
+        assert!(tokens.open(&text, now + TimeDelta::seconds(61)).is_none());
+        assert!(tokens.open(&text[1..], now).is_none());
+        assert!(tokens.open("", now).is_none());
+    }
+}

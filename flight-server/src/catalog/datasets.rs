@@ -1,0 +1,259 @@
+//! The datasets of the hub: where their files lie and how to read them, before any policy.
+//!
+//! Nothing here is reachable from SQL: only the barrier asks for these tables.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::execution::SessionState;
+use hubflight_policy::Sources;
+use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
+use object_store::aws::AmazonS3Builder;
+
+use super::dicom_folder;
+use crate::config::DatasetConfig;
+use crate::error::{Error, Result};
+
+/// Every dataset by name, with its raw tables.
+#[derive(Default)]
+pub struct Datasets {
+    loaded: BTreeMap<String, Loaded>,
+}
+
+impl std::fmt::Debug for Datasets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.loaded.keys()).finish()
+    }
+}
+
+struct Loaded {
+    dataset: Arc<Dataset>,
+    tables: HashMap<String, Arc<dyn TableProvider>>,
+}
+
+impl Datasets {
+    /// Opens the datasets of the configuration; an error names the dataset and table.
+    pub async fn open(configs: &[DatasetConfig], state: &SessionState) -> Result<Self> {
+        let mut datasets = Self::default();
+        for config in configs {
+            register_storage(config, state)?;
+            let dataset = describe(config)?;
+            datasets.add(dataset, &config.folder, state).await?;
+        }
+        Ok(datasets)
+    }
+
+    /// Opens one dataset whose tables lie relative to `base`.
+    pub async fn add(&mut self, dataset: Dataset, base: &str, state: &SessionState) -> Result<()> {
+        dataset
+            .validate()
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let mut tables = HashMap::new();
+        for table in &dataset.tables {
+            let provider = open_table(table, base, state).await.map_err(|error| {
+                Error::invalid(format!(
+                    "dataset `{}`, table `{}`: {error}",
+                    dataset.name, table.name
+                ))
+            })?;
+            tables.insert(table.name.clone(), provider);
+        }
+        let name = dataset.name.clone();
+        let dataset = Arc::new(dataset);
+        if self.loaded.insert(name.clone(), Loaded { dataset, tables }).is_some() {
+            return Err(Error::invalid(format!("dataset `{name}` is declared twice")));
+        }
+        Ok(())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Dataset>> {
+        self.loaded.values().map(|loaded| &loaded.dataset)
+    }
+}
+
+impl Sources for Datasets {
+    fn dataset(&self, name: &str) -> Option<Arc<Dataset>> {
+        Some(Arc::clone(&self.loaded.get(name)?.dataset))
+    }
+
+    fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>> {
+        Some(Arc::clone(self.loaded.get(dataset)?.tables.get(table)?))
+    }
+}
+
+/// The dataset that a configuration describes: its `dataset.json` where the producer wrote
+/// one, else the tables of the configuration and, if all lead to no person, those found.
+fn describe(config: &DatasetConfig) -> Result<Dataset> {
+    let folder = Path::new(&config.folder);
+    let written = folder.join("dataset.json");
+    if !config.folder.contains("://") && written.exists() {
+        return read_description(&written);
+    }
+    let mut tables = config.tables.clone();
+    for table in &mut tables {
+        if table.format == Format::default() {
+            table.format = config.format;
+        }
+    }
+    if let Some(persons) = config.persons {
+        for (name, location) in discover(config)? {
+            if !tables.iter().any(|table| table.name == name) {
+                tables.push(Table {
+                    name,
+                    remarks: String::new(),
+                    location,
+                    format: config.format,
+                    person: PersonPath::from(persons),
+                    primary_key: Vec::new(),
+                    foreign_keys: Vec::new(),
+                    columns: Vec::new(),
+                });
+            }
+        }
+    }
+    if tables.is_empty() {
+        return Err(Error::invalid(format!(
+            "dataset `{}` has no table: list them with `[[dataset.table]]` and their path to \
+             the person, or write `persons = \"none\"` if no table describes persons",
+            config.name
+        )));
+    }
+    Ok(Dataset {
+        name: config.name.clone(),
+        title: config.title.clone(),
+        producer: config.producer.clone(),
+        version: config.version,
+        synthetic: config.synthetic,
+        tables,
+    })
+}
+
+/// Reads a producer's `dataset.json`.
+pub fn read_description(path: &Path) -> Result<Dataset> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::invalid(format!("cannot read `{}`: {error}", path.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::invalid(format!("`{}`: {error}", path.display())))
+}
+
+/// Files and folders of a local folder, as (table name, location).
+fn discover(config: &DatasetConfig) -> Result<Vec<(String, String)>> {
+    if config.folder.contains("://") {
+        return Err(Error::invalid(format!(
+            "dataset `{}`: list the tables of `{}` with `[[dataset.table]]`: only local folders \
+             are searched",
+            config.name, config.folder
+        )));
+    }
+    let unreadable = |error: std::io::Error| {
+        Error::invalid(format!(
+            "dataset `{}`: cannot read the folder `{}`: {error}",
+            config.name, config.folder
+        ))
+    };
+    if config.format == Format::Dicom {
+        return Ok(vec![("files".into(), ".".into())]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&config.folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let location = entry.file_name().to_string_lossy().into_owned();
+        let is_table = entry.path().is_dir() || location.ends_with(extension(config.format));
+        if let Some(stem) = Path::new(&location).file_stem()
+            && is_table
+            && !location.starts_with('.')
+        {
+            found.push((stem.to_string_lossy().to_lowercase(), location));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn extension(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => ".parquet",
+        Format::Csv => ".csv",
+        Format::Json => ".json",
+        Format::Arrow => ".arrow",
+        Format::Dicom => ".dcm",
+    }
+}
+
+async fn open_table(
+    table: &Table,
+    base: &str,
+    state: &SessionState,
+) -> std::result::Result<Arc<dyn TableProvider>, datafusion::error::DataFusionError> {
+    let location = locate(base, &table.location);
+    let format: Arc<dyn FileFormat> = match table.format {
+        Format::Parquet => Arc::new(
+            ParquetFormat::default().with_options(state.table_options().parquet.clone()),
+        ),
+        Format::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
+        Format::Json => Arc::new(JsonFormat::default()),
+        Format::Arrow => Arc::new(ArrowFormat),
+        Format::Dicom => return Ok(Arc::new(dicom_folder::open(Path::new(&location))?)),
+    };
+    let url = ListingTableUrl::parse(&location)?;
+    let options = ListingOptions::new(format)
+        .with_file_extension(extension(table.format));
+    let schema = options.infer_schema(state, &url).await?;
+    let config = ListingTableConfig::new(url)
+        .with_listing_options(options)
+        .with_schema(schema);
+    let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
+    Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
+}
+
+/// A table's location under its base; a folder ends in `/`, as listing needs.
+fn locate(base: &str, location: &str) -> String {
+    if location.contains("://") {
+        return location.to_owned();
+    }
+    if base.contains("://") {
+        return format!("{}/{location}", base.trim_end_matches('/'));
+    }
+    let path = Path::new(base).join(location);
+    let path = path.canonicalize().unwrap_or(path);
+    let text = path.to_string_lossy().into_owned();
+    if path.is_dir() { text + "/" } else { text }
+}
+
+/// Makes an S3 bucket reachable. Credentials come from the environment, never from the file.
+fn register_storage(config: &DatasetConfig, state: &SessionState) -> Result<()> {
+    let Some(rest) = config.folder.strip_prefix("s3://") else {
+        return Ok(());
+    };
+    let bucket = rest.split('/').next().unwrap_or_default();
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::invalid(format!(
+            "dataset `{}`: bucket `{bucket}`: {error}",
+            config.name
+        ))
+    };
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    for (key, value) in &config.storage {
+        let key = key.parse().map_err(|error: object_store::Error| wrong(&error))?;
+        builder = builder.with_config(key, value);
+    }
+    if config.storage.get("allow_http").is_some_and(|value| value == "true") {
+        builder = builder.with_allow_http(true);
+    }
+    let store = builder.build().map_err(|error| wrong(&error))?;
+    let url = ListingTableUrl::parse(format!("s3://{bucket}/"))?;
+    state
+        .runtime_env()
+        .register_object_store(url.object_store().as_ref(), Arc::new(store));
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! `datasets`, `tables`, `columns`, `functions`, `habilitations` and `workers`.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{Field, SchemaRef};
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use hubflight_policy::dataset::Dataset;
+use hubflight_policy::habilitation::{Habilitation, Mode};
+use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
+
+use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
+use crate::error::Result;
+use crate::hub::Hub;
+
+/// One batch, made by a future.
+fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Batches {
+    futures::stream::once(made).boxed()
+}
+
+/// What a scope may see of the datasets: through its habilitations, or all of them.
+async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<Habilitation>>)>> {
+    let Some(project) = scope.project() else {
+        return Ok(hub.datasets.iter().map(|dataset| (Arc::clone(dataset), None)).collect());
+    };
+    let habilitations = hub.habilitations(project, Utc::now()).await?;
+    Ok(habilitations
+        .into_iter()
+        .filter_map(|habilitation| {
+            let dataset = hub.datasets.dataset(&habilitation.dataset)?;
+            Some((dataset, Some(habilitation)))
+        })
+        .collect())
+}
+
+pub fn datasets(hub: Arc<Hub>, scope: Scope) -> SystemTable {
+    let fields = vec![
+        text("name"),
+        text("title"),
+        text("producer"),
+        integer("version"),
+        boolean("synthetic"),
+        text("mode"),
+    ];
+    SystemTable::new(fields, move |schema| {
+        let (hub, scope) = (Arc::clone(&hub), scope.clone());
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            for (dataset, habilitation) in open(&hub, &scope).await? {
+                rows.text(0, Some(&dataset.name));
+                rows.text(1, Some(&dataset.title));
+                rows.text(2, Some(&dataset.producer));
+                rows.integer(3, Some(i64::from(dataset.version)));
+                rows.boolean(4, Some(dataset.synthetic));
+                rows.text(5, habilitation.as_deref().map(mode));
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+fn mode(habilitation: &Habilitation) -> &'static str {
+    match habilitation.mode {
+        Mode::Row => "row",
+        Mode::Aggregate => "aggregate",
+    }
+}
+
+pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
+    let fields = vec![text("dataset"), text("name"), text("remarks"), text("primary_key")];
+    SystemTable::new(fields, move |schema| {
+        let (hub, scope) = (Arc::clone(&hub), scope.clone());
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            for (dataset, habilitation) in open(&hub, &scope).await? {
+                for table in visible(&dataset, habilitation.as_deref()) {
+                    let described = dataset.table(&table);
+                    rows.text(0, Some(&dataset.name));
+                    rows.text(1, Some(&table));
+                    rows.text(2, described.map(|table| table.remarks.as_str()));
+                    rows.text(3, described.map(|table| table.primary_key.join(", ")).as_deref());
+                }
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+/// The tables that a habilitation opens, or all of them for administrators.
+fn visible(dataset: &Dataset, habilitation: Option<&Habilitation>) -> Vec<String> {
+    match habilitation {
+        Some(habilitation) => granted_tables(dataset, habilitation),
+        None => dataset.tables.iter().map(|table| table.name.clone()).collect(),
+    }
+}
+
+pub fn columns(hub: Arc<Hub>, scope: Scope) -> SystemTable {
+    let fields = vec![
+        text("dataset"),
+        text("table_name"),
+        text("name"),
+        integer("position"),
+        text("data_type"),
+        text("unit"),
+        text("remarks"),
+    ];
+    SystemTable::new(fields, move |schema| {
+        let (hub, scope) = (Arc::clone(&hub), scope.clone());
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            for (dataset, habilitation) in open(&hub, &scope).await? {
+                for table in visible(&dataset, habilitation.as_deref()) {
+                    let shown = shown_schema(&hub, &dataset, habilitation.as_deref(), &table)?;
+                    rows.columns(&dataset.name, &table, shown.as_ref());
+                }
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+fn shown_schema(
+    hub: &Hub,
+    dataset: &Dataset,
+    habilitation: Option<&Habilitation>,
+    table: &str,
+) -> Result<Option<SchemaRef>> {
+    match habilitation {
+        Some(habilitation) => Ok(describe_table(hub.datasets.as_ref(), habilitation, table)?),
+        None => Ok(hub.datasets.source(&dataset.name, table).map(|table| table.schema())),
+    }
+}
+
+pub fn functions(hub: Arc<Hub>) -> SystemTable {
+    let fields = vec![text("name"), text("signature"), text("unit"), text("remarks")];
+    SystemTable::new(fields, move |schema| {
+        let offered = hub.config.workers.echo;
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            for function in hubflight_protocol::functions() {
+                if function.name == "echo" && !offered {
+                    continue;
+                }
+                rows.text(0, Some(function.name));
+                rows.text(1, Some(&function.signature()));
+                rows.text(2, Some(function.unit.as_str()));
+                rows.text(3, Some(function.doc));
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
+    let fields = vec![
+        text("id"),
+        integer("version"),
+        text("project"),
+        text("dataset"),
+        text("mode"),
+        text("decision"),
+        instant("valid_from"),
+        instant("valid_to"),
+        instant("revoked_at"),
+    ];
+    SystemTable::new(fields, move |schema| {
+        let (hub, scope) = (Arc::clone(&hub), scope.clone());
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            let found = match scope.project() {
+                Some(project) => hub.store.habilitations_of(project).await?,
+                None => hub.store.habilitations().await?,
+            };
+            for row in found {
+                let Ok(body) = serde_json::from_str::<Habilitation>(&row.body) else {
+                    continue;
+                };
+                rows.text(0, Some(&row.id));
+                rows.integer(1, Some(i64::from(row.version)));
+                rows.text(2, Some(&row.project));
+                rows.text(3, Some(&row.dataset));
+                rows.text(4, Some(mode(&body)));
+                rows.text(5, Some(&body.decision));
+                rows.instant(6, Some(body.valid_from));
+                rows.instant(7, Some(body.valid_to));
+                rows.instant(8, row.revoked_at);
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+pub fn workers(hub: Arc<Hub>) -> SystemTable {
+    let fields = vec![
+        text("address"),
+        text("state"),
+        text("device"),
+        text("version"),
+    ];
+    SystemTable::new(fields, move |schema| {
+        let pool = Arc::clone(&hub.workers);
+        once(async move {
+            let mut rows = Rows::new(&schema);
+            for worker in pool.refresh().await {
+                rows.text(0, Some(&worker.address));
+                rows.text(1, Some(worker.state));
+                rows.text(2, worker.health.as_ref().map(|health| health.device.as_str()));
+                rows.text(3, worker.health.as_ref().map(|health| health.version.as_str()));
+            }
+            rows.finish(schema)
+        })
+    })
+}
+
+/// Columns that grow row by row. The kinds are those of the schema; a value of another kind
+/// is a mistake of this file that `finish` reports.
+struct Rows {
+    columns: Vec<Cells>,
+}
+
+enum Cells {
+    Text(StringBuilder),
+    Integer(Int64Builder),
+    Boolean(BooleanBuilder),
+    Instant(TimestampMicrosecondBuilder),
+}
+
+impl Rows {
+    fn new(schema: &SchemaRef) -> Self {
+        use arrow::datatypes::DataType;
+        let cells = |field: &Arc<Field>| match field.data_type() {
+            DataType::Int64 => Cells::Integer(Int64Builder::new()),
+            DataType::Boolean => Cells::Boolean(BooleanBuilder::new()),
+            DataType::Timestamp(..) => Cells::Instant(TimestampMicrosecondBuilder::new()),
+            _ => Cells::Text(StringBuilder::new()),
+        };
+        Self {
+            columns: schema.fields().iter().map(cells).collect(),
+        }
+    }
+
+    fn text(&mut self, column: usize, value: Option<&str>) {
+        if let Some(Cells::Text(cells)) = self.columns.get_mut(column) {
+            cells.append_option(value);
+        }
+    }
+
+    fn integer(&mut self, column: usize, value: Option<i64>) {
+        if let Some(Cells::Integer(cells)) = self.columns.get_mut(column) {
+            cells.append_option(value);
+        }
+    }
+
+    fn boolean(&mut self, column: usize, value: Option<bool>) {
+        if let Some(Cells::Boolean(cells)) = self.columns.get_mut(column) {
+            cells.append_option(value);
+        }
+    }
+
+    fn instant(&mut self, column: usize, value: Option<DateTime<Utc>>) {
+        if let Some(Cells::Instant(cells)) = self.columns.get_mut(column) {
+            cells.append_option(value.map(|at| at.timestamp_micros()));
+        }
+    }
+
+    fn columns(&mut self, dataset: &str, table: &str, schema: Option<&SchemaRef>) {
+        let fields = schema.into_iter().flat_map(|schema| schema.fields().iter());
+        for (position, field) in fields.enumerate() {
+            self.text(0, Some(dataset));
+            self.text(1, Some(table));
+            self.text(2, Some(field.name()));
+            self.integer(3, i64::try_from(position + 1).ok());
+            self.text(4, Some(&field.data_type().to_string()));
+            self.text(5, field.metadata().get(UNIT_KEY).map(String::as_str));
+            self.text(6, field.metadata().get(REMARKS_KEY).map(String::as_str));
+        }
+    }
+
+    fn finish(self, schema: SchemaRef) -> Result<RecordBatch> {
+        let columns = self
+            .columns
+            .into_iter()
+            .map(|cells| match cells {
+                Cells::Text(mut cells) => Arc::new(cells.finish()) as ArrayRef,
+                Cells::Integer(mut cells) => Arc::new(cells.finish()),
+                Cells::Boolean(mut cells) => Arc::new(cells.finish()),
+                Cells::Instant(mut cells) => Arc::new(cells.finish().with_timezone("UTC")),
+            })
+            .collect();
+        batch(schema, columns)
+    }
+}

@@ -1,0 +1,8 @@
+//! What a project sees: its datasets through the barrier, its space, and schema `hub`.
+
+pub mod datasets;
+pub mod dicom_folder;
+pub mod hub_schema;
+pub mod project;
+pub mod space;
+pub mod visible;

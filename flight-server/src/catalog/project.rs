@@ -1,0 +1,178 @@
+//! A project as a SQL catalog: only what its habilitations open now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
+use hubflight_policy::dataset::Dataset;
+use hubflight_policy::habilitation::Habilitation;
+use hubflight_policy::{LinkageKeys, Sources};
+
+use super::datasets::Datasets;
+use super::hub_schema::{HubSchema, Scope};
+use super::space::{Space, SpaceSchema};
+use crate::auth::ADMIN_CATALOG;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+
+pub const SPACE_SCHEMA: &str = "space";
+pub const HUB_SCHEMA: &str = "hub";
+
+/// A project at one moment: what is in force, and the snapshot of its space.
+#[derive(Clone)]
+pub struct ProjectView {
+    pub project: String,
+    datasets: BTreeMap<String, Arc<DatasetSchema>>,
+    pub space: Option<Arc<Space>>,
+    hub_schema: Arc<HubSchema>,
+}
+
+impl ProjectView {
+    /// Reads the habilitations in force at `now`, and the space at `snapshot` (or newest).
+    pub async fn load(
+        hub: &Arc<Hub>,
+        project: &str,
+        snapshot: Option<i64>,
+        now: DateTime<Utc>,
+    ) -> Result<Self> {
+        if project == ADMIN_CATALOG {
+            return Ok(Self {
+                project: project.to_owned(),
+                datasets: BTreeMap::new(),
+                space: None,
+                hub_schema: Arc::new(HubSchema::new(hub, Scope::Everything)),
+            });
+        }
+        let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
+        let mut datasets = BTreeMap::new();
+        let habilitations = hub.habilitations(project, now).await?;
+        let space = Space::load(hub, project, snapshot, now, &habilitations).await?;
+        for habilitation in habilitations {
+            let Some(dataset) = hub.datasets.dataset(&habilitation.dataset) else {
+                continue;
+            };
+            let schema = DatasetSchema {
+                dataset,
+                habilitation,
+                keys: Arc::clone(&keys),
+                sources: Arc::clone(&hub.datasets),
+            };
+            datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
+        }
+        Ok(Self {
+            project: project.to_owned(),
+            datasets,
+            space: Some(Arc::new(space)),
+            hub_schema: Arc::new(HubSchema::new(hub, Scope::Project(project.to_owned()))),
+        })
+    }
+
+    /// The same project with another view of its space.
+    pub fn with_space(&self, space: Space) -> Self {
+        Self {
+            space: Some(Arc::new(space)),
+            ..self.clone()
+        }
+    }
+
+    /// (dataset, version) of what is open.
+    pub fn versions(&self) -> Vec<(String, u32)> {
+        self.datasets
+            .values()
+            .map(|schema| (schema.dataset.name.clone(), schema.dataset.version))
+            .collect()
+    }
+
+    /// The datasets that are open, with the habilitation that opens each.
+    pub fn habilitations(&self) -> impl Iterator<Item = (&Arc<Dataset>, &Arc<Habilitation>)> {
+        self.datasets
+            .values()
+            .map(|schema| (&schema.dataset, &schema.habilitation))
+    }
+
+    pub fn space_snapshot(&self) -> i64 {
+        self.space.as_ref().map_or(0, |space| space.snapshot)
+    }
+
+    /// A table that exists and is visible, else `None`.
+    pub async fn table(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.schema(schema) {
+            Some(schema) => Ok(schema.table(table).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// The declared description of a dataset's table, for metadata.
+    pub fn described(&self, schema: &str) -> Option<&Dataset> {
+        Some(self.datasets.get(schema)?.dataset.as_ref())
+    }
+}
+
+impl std::fmt::Debug for ProjectView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProjectView")
+            .field("project", &self.project)
+            .field("datasets", &self.datasets.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CatalogProvider for ProjectView {
+    fn schema_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.datasets.keys().cloned().collect();
+        names.extend(self.space.is_some().then(|| SPACE_SCHEMA.to_owned()));
+        names.push(HUB_SCHEMA.to_owned());
+        names
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        match name {
+            HUB_SCHEMA => Some(Arc::clone(&self.hub_schema) as _),
+            SPACE_SCHEMA => {
+                let space = Arc::clone(self.space.as_ref()?);
+                Some(Arc::new(SpaceSchema::new(space, Arc::new(self.clone()))) as _)
+            }
+            _ => Some(Arc::clone(self.datasets.get(name)?) as _),
+        }
+    }
+}
+
+/// One dataset of a project, each table behind the barrier.
+struct DatasetSchema {
+    dataset: Arc<Dataset>,
+    habilitation: Arc<Habilitation>,
+    keys: Arc<LinkageKeys>,
+    sources: Arc<Datasets>,
+}
+
+impl std::fmt::Debug for DatasetSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatasetSchema")
+            .field("dataset", &self.dataset.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for DatasetSchema {
+    fn table_names(&self) -> Vec<String> {
+        hubflight_policy::granted_tables(&self.dataset, &self.habilitation)
+    }
+
+    async fn table(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let opened =
+            hubflight_policy::open_table(self.sources.as_ref(), &self.habilitation, name, &self.keys)
+                .map_err(Error::from)?;
+        Ok(opened.map(|table| table as Arc<dyn TableProvider>))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|table| table == name)
+    }
+}

@@ -1,0 +1,386 @@
+//! A change of the space: from one statement to one commit.
+//!
+//! ```text
+//!  statement ──plan, authorise──▶ queries ──run──▶ files (nobody's) ──commit──▶ snapshot
+//!                 │                                   │                  │
+//!                 └── error: nothing happened         └── error, drop:   └── conflict: again,
+//!                                                         files removed      a few times
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{DmlStatement, LogicalPlan};
+use datafusion::physical_plan::execute_stream;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as Sql;
+use futures::StreamExt;
+use hubflight_store::{SpaceChange, SpaceCommit, StoreError};
+use hubflight_udfs::StatementWork;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::files::{Counts, SpaceWriter, Target, Written};
+use super::{Object, Space, batch, clean};
+use crate::catalog::project::ProjectView;
+use crate::catalog::visible;
+use crate::error::{Error, Result};
+use crate::exec::meter::Meter;
+use crate::hub::Hub;
+use crate::plan::parse::{Kind, Parsed};
+use crate::plan::wire::plain_schema;
+use crate::plan::{Optimised, Planning};
+
+/// How often a statement is run again because another one changed the same object.
+const CONFLICT_RETRIES_MAX: usize = 3;
+
+/// Runs a prepared change for the rows of parameters that were bound to it, each seeing what
+/// the one before it changed; the rows of an INSERT … VALUES are one change.
+pub async fn change_rows(
+    planning: &Planning<'_>,
+    parsed: Parsed,
+    rows: Vec<Vec<ScalarValue>>,
+    work: &Arc<StatementWork>,
+    meter: &Arc<Meter>,
+) -> Result<u64> {
+    let mut view = Arc::clone(planning.view);
+    let mut total = 0_u64;
+    for (index, (parsed, values)) in batch::statements(parsed, rows).into_iter().enumerate() {
+        if index > 0 {
+            let project = &planning.view.project;
+            let newest = ProjectView::load(planning.hub, project, None, planning.now).await?;
+            view = Arc::new(newest);
+        }
+        let planning = Planning {
+            view: &view,
+            ..*planning
+        };
+        total += change(&planning, parsed, values, Arc::clone(work), meter).await?;
+    }
+    Ok(total)
+}
+
+/// Runs a change and returns the affected rows: 0 for what makes or drops objects.
+pub async fn change(
+    planning: &Planning<'_>,
+    parsed: Parsed,
+    parameters: Vec<ScalarValue>,
+    work: Arc<StatementWork>,
+    meter: &Arc<Meter>,
+) -> Result<u64> {
+    let Statement::Statement(statement) = parsed.statement else {
+        return Err(Error::invalid(
+            "this statement changes nothing in the space",
+        ));
+    };
+    let hub = planning.hub;
+    let project = planning.view.project.clone();
+    let mut view = Arc::clone(planning.view);
+    let mut conflicts = 0;
+    loop {
+        let planning = Planning {
+            view: &view,
+            ..*planning
+        };
+        let change = Change {
+            planning: &planning,
+            space: space_of(&view)?,
+            parameters: &parameters,
+            work: &work,
+            meter,
+        };
+        match change.run(statement.as_ref().clone()).await {
+            Ok(rows) => {
+                clean::after_change(hub, &project);
+                return Ok(rows);
+            }
+            Err(Failure::Failed(error)) => return Err(error),
+            Err(Failure::Conflict { error, again }) => {
+                conflicts += 1;
+                if !again || conflicts > CONFLICT_RETRIES_MAX {
+                    return Err(error);
+                }
+            }
+        }
+        view = Arc::new(ProjectView::load(hub, &project, None, planning.now).await?);
+    }
+}
+
+fn space_of(view: &ProjectView) -> Result<&Arc<Space>> {
+    view.space.as_ref().ok_or_else(|| {
+        Error::invalid(format!(
+            "catalog `{}` has no space: nothing can be made or changed in it",
+            view.project
+        ))
+    })
+}
+
+/// Why a change did not happen.
+pub(super) enum Failure {
+    Failed(Error),
+    /// Another statement was first; `again` if running this one again costs the user nothing.
+    Conflict {
+        error: Error,
+        again: bool,
+    },
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// One run of a statement on one snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub planning: &'a Planning<'a>,
+    pub space: &'a Arc<Space>,
+    parameters: &'a [ScalarValue],
+    work: &'a Arc<StatementWork>,
+    meter: &'a Arc<Meter>,
+}
+
+/// A query whose rows go to files.
+pub(super) struct Job {
+    pub query: Optimised,
+    /// See [`SpaceWriter::write`].
+    pub flagged: bool,
+}
+
+/// What a commit does, and whether the statement may simply run again if it conflicts.
+pub(super) struct Commit {
+    pub changes: Vec<SpaceChange>,
+    pub written: Written,
+    pub again: bool,
+}
+
+impl Change<'_> {
+    async fn run(&self, statement: Sql) -> Result<u64, Failure> {
+        match statement {
+            Sql::CreateTable(table) => self.create_table(table).await,
+            Sql::CreateView(view) => self.create_view(view).await,
+            drop @ Sql::Drop { .. } => self.drop_objects(drop).await,
+            Sql::Insert(insert) => self.insert(insert).await,
+            Sql::Update(update) => self.update(update).await,
+            Sql::Delete(delete) => self.delete(delete).await,
+            _ => Err(Error::invalid("this statement changes nothing in the space").into()),
+        }
+    }
+
+    pub fn parameters(&self) -> &[ScalarValue] {
+        self.parameters
+    }
+
+    /// Every table that a statement names must be visible.
+    pub async fn resolve(&self, statement: Sql) -> Result<()> {
+        let parsed = Parsed {
+            statement: Statement::Statement(Box::new(statement)),
+            kind: Kind::Change,
+            placeholders: self.parameters.len(),
+        };
+        self.planning.resolve(&self.planning.state(), &parsed).await
+    }
+
+    /// The plan of an INSERT, UPDATE or DELETE.
+    pub async fn plan_dml(&self, statement: Sql) -> Result<(DmlStatement, SessionState)> {
+        self.resolve(statement.clone()).await?;
+        let state = self.planning.state();
+        let statement = Statement::Statement(Box::new(statement));
+        match state.statement_to_plan(statement).await? {
+            LogicalPlan::Dml(dml) => Ok((dml, state)),
+            other => Err(Error::internal(
+                "a change has another plan",
+                &other.display(),
+            )),
+        }
+    }
+
+    /// The plan with a value for each placeholder.
+    pub fn bound(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        if self.parameters.is_empty() {
+            return Ok(plan);
+        }
+        Ok(plan.with_param_values(self.parameters.to_vec())?)
+    }
+
+    /// An authorised query that can run.
+    pub fn query(&self, plan: LogicalPlan, state: &SessionState) -> Result<Optimised> {
+        self.planning.authorise(plan, state.clone())?.optimise()
+    }
+
+    /// Charges what a query reads, before it runs.
+    pub async fn charge(&self, query: &Optimised) -> Result<()> {
+        let queries = std::slice::from_ref(query);
+        let bytes = visible::bytes(self.planning.hub, self.planning.view, queries).await?;
+        self.meter.scanned(bytes);
+        Ok(())
+    }
+
+    /// Where a table's new files go; `replaced` bytes of its old ones count as free.
+    pub async fn target(&self, name: &str, schema: &SchemaRef, replaced: u64) -> Result<Target> {
+        let (used, quota) = self
+            .planning
+            .hub
+            .store
+            .space_usage(&self.planning.view.project)
+            .await?;
+        let left = u64::try_from(quota.saturating_sub(used)).unwrap_or(0);
+        Ok(Target {
+            folder: self.space.folder()?,
+            table: name.to_owned(),
+            schema: Arc::clone(schema),
+            bytes_max: left.saturating_add(replaced),
+        })
+    }
+
+    /// Runs queries on the CPU runtime, one after the other, into files.
+    pub async fn write(&self, target: Target, jobs: Vec<Job>) -> Result<(Written, Vec<Counts>)> {
+        let hub = Arc::clone(self.planning.hub);
+        let work = Arc::clone(self.work);
+        self.on_cpu(async move { write(&hub, &work, target, jobs).await })
+            .await
+    }
+
+    /// The number that a counting query gives.
+    pub async fn count(&self, query: Optimised) -> Result<u64> {
+        let hub = Arc::clone(self.planning.hub);
+        let work = Arc::clone(self.work);
+        self.on_cpu(async move {
+            let (plan, context) = query.physical(&hub.engine, work).await?;
+            let mut batches = execute_stream(plan, context)?;
+            let mut total = 0;
+            while let Some(batch) = batches.next().await {
+                let batch = batch?;
+                if let Some(counts) = batch.column(0).as_primitive_opt::<Int64Type>() {
+                    total += counts.iter().flatten().sum::<i64>();
+                }
+            }
+            Ok(u64::try_from(total).unwrap_or(0))
+        })
+        .await
+    }
+
+    /// Computes apart from the network's runtime; stops when the caller goes away.
+    async fn on_cpu<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let task = AbortOnDropHandle::new(self.planning.hub.engine.cpu().spawn(work));
+        match task.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal("a change was lost while it ran", &error)),
+        }
+    }
+
+    /// Commits, and answers the new snapshot. It does so whether or not the caller waits: a
+    /// commit that is sent may happen, and then its files must stay.
+    pub async fn commit(&self, commit: Commit) -> Result<i64, Failure> {
+        let Commit {
+            changes,
+            mut written,
+            again,
+        } = commit;
+        let store = self.planning.hub.store.clone();
+        let request = SpaceCommit {
+            project: self.planning.view.project.clone(),
+            base_snapshot: self.space.snapshot,
+            statement_id: self.work.statement_id.clone(),
+            changes,
+        };
+        let committed = tokio::spawn(async move {
+            let result = store.commit_space(&request).await;
+            // A store that went away may have committed; at worst the files are orphans.
+            if result
+                .as_ref()
+                .map_or_else(StoreError::is_unavailable, |_| true)
+            {
+                written.keep();
+            }
+            result
+        });
+        match committed.await {
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(error @ StoreError::Conflict { .. })) => Err(Failure::Conflict {
+                error: error.into(),
+                again,
+            }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(Error::internal("a commit was lost", &error).into()),
+        }
+    }
+}
+
+async fn write(
+    hub: &Hub,
+    work: &Arc<StatementWork>,
+    target: Target,
+    jobs: Vec<Job>,
+) -> Result<(Written, Vec<Counts>)> {
+    let mut writer: Option<SpaceWriter> = None;
+    let mut counts = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let (plan, context) = job.query.physical(&hub.engine, Arc::clone(work)).await?;
+        if writer.is_none() {
+            writer = Some(SpaceWriter::new(target.clone(), context.memory_pool())?);
+        }
+        let batches = execute_stream(plan, context)?;
+        if let Some(writer) = &mut writer {
+            counts.push(writer.write(batches, job.flagged).await?);
+        }
+    }
+    let written = writer.map(SpaceWriter::finish).transpose()?;
+    Ok((written.unwrap_or_default(), counts))
+}
+
+/// The columns that a table or view declares: plain types, with the nullability that was declared.
+pub(super) fn declared_schema(schema: &Schema) -> Result<SchemaRef> {
+    let plain = plain_schema(schema, false);
+    let fields: Vec<Field> = plain
+        .fields()
+        .iter()
+        .zip(schema.fields())
+        .map(|(plain, declared)| {
+            // A column of NULLs only has no type; text is what others give it.
+            let data_type = match plain.data_type() {
+                DataType::Null => DataType::Utf8,
+                other => other.clone(),
+            };
+            Field::new(plain.name(), data_type, declared.is_nullable())
+        })
+        .collect();
+    let mut names = std::collections::HashSet::new();
+    for field in &fields {
+        super::names::check_new("column", field.name())?;
+        if !names.insert(field.name()) {
+            return Err(Error::invalid(format!(
+                "there are two columns `{}`; give one another name with AS",
+                field.name()
+            )));
+        }
+    }
+    if fields.is_empty() {
+        return Err(Error::invalid("a table or view needs a column"));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// A table of the space that a statement changes.
+pub(super) fn changeable<'a>(space: &'a Space, name: &str) -> Result<&'a Arc<Object>> {
+    let object = space.object(name).ok_or_else(|| {
+        Error::not_found(format!(
+            "table `space.{name}` does not exist; make it with CREATE TABLE"
+        ))
+    })?;
+    if object.kind == hubflight_store::ObjectKind::View {
+        return Err(Error::invalid(format!(
+            "`space.{name}` is a view; change the tables that it reads"
+        )));
+    }
+    match &object.ended {
+        Some(dataset) => Err(super::table::locked(name, dataset)),
+        None => Ok(object),
+    }
+}

@@ -1,0 +1,265 @@
+//! The project's space: schema `space`, its own tables and views.
+//!
+//! A table is a list of immutable Parquet files in a manifest of the store, so that a change
+//! is one commit and a snapshot stays readable while others change. A view is a text, planned
+//! when it is used, as whoever uses it. Nothing here knows of persons or filters: what a
+//! table holds was read through the barrier, and its labels say under which rights.
+
+mod batch;
+mod change;
+mod clean;
+mod compact;
+mod ddl;
+mod dml;
+mod files;
+mod labels;
+mod names;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::{IpcMessage, SchemaAsIpc};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
+use hubflight_policy::habilitation::Habilitation;
+use hubflight_store::{ObjectKind, SpaceFile, SpaceObject};
+use parking_lot::Mutex;
+
+use super::project::ProjectView;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+
+pub use change::{change, change_rows};
+pub use clean::clean_up;
+pub use table::check_scan;
+
+use labels::{Labels, Rights};
+use table::SpaceTable;
+
+/// Views that one reference may go through.
+const VIEW_DEPTH_MAX: usize = 16;
+
+/// One project's space at one snapshot, with the rights that are in force.
+pub struct Space {
+    pub snapshot: i64,
+    hub: Arc<Hub>,
+    project: String,
+    now: DateTime<Utc>,
+    objects: Arc<BTreeMap<String, Arc<Object>>>,
+    /// Tables and views that were opened before, so that a view that is used twice is planned
+    /// once.
+    opened: Arc<Mutex<HashMap<String, Arc<dyn TableProvider>>>>,
+    /// The views that are being planned, outermost first.
+    within: Vec<String>,
+}
+
+/// A table or view as the manifest has it.
+#[derive(Debug)]
+pub(crate) struct Object {
+    name: String,
+    kind: ObjectKind,
+    schema: SchemaRef,
+    view_sql: Option<String>,
+    labels: Labels,
+    files: Vec<SpaceFile>,
+    /// The dataset whose right has ended, if one has.
+    ended: Option<String>,
+}
+
+impl Space {
+    /// The space at `snapshot`, or the newest; objects whose sources are not among `rights`
+    /// are locked.
+    pub async fn load(
+        hub: &Arc<Hub>,
+        project: &str,
+        snapshot: Option<i64>,
+        now: DateTime<Utc>,
+        rights: &[Arc<Habilitation>],
+    ) -> Result<Self> {
+        let snapshot = match snapshot {
+            Some(snapshot) => snapshot,
+            None => hub.store.current_snapshot(project).await?,
+        };
+        let stored = hub.store.space_at(project, snapshot).await?;
+        let rights = Rights::new(rights);
+        let mut objects = BTreeMap::new();
+        for object in stored.objects {
+            let object = Object::new(object, &rights)?;
+            objects.insert(object.name.clone(), Arc::new(object));
+        }
+        Ok(Self {
+            snapshot,
+            hub: Arc::clone(hub),
+            project: project.to_owned(),
+            now,
+            objects: Arc::new(objects),
+            opened: Arc::default(),
+            within: Vec::new(),
+        })
+    }
+
+    fn object(&self, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(name)
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        files::folder(&self.hub, &self.project)
+    }
+
+    /// The same space, seen from inside a view that is yet to be made: what reads that name
+    /// reads itself.
+    fn inside_new(&self, view: &str) -> Self {
+        Self {
+            opened: Arc::default(),
+            ..self.inside(view)
+        }
+    }
+
+    /// The same space, seen from inside a view.
+    fn inside(&self, view: &str) -> Self {
+        let mut within = self.within.clone();
+        within.push(view.to_owned());
+        Self {
+            snapshot: self.snapshot,
+            hub: Arc::clone(&self.hub),
+            project: self.project.clone(),
+            now: self.now,
+            objects: Arc::clone(&self.objects),
+            opened: Arc::clone(&self.opened),
+            within,
+        }
+    }
+
+    async fn open(
+        &self,
+        name: &str,
+        view: &Arc<ProjectView>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(object) = self.object(name) else {
+            return Ok(None);
+        };
+        if object.kind == ObjectKind::View || self.within.iter().any(|outer| outer == name) {
+            self.check_nesting(name)?;
+        }
+        if let Some(opened) = self.opened.lock().get(name) {
+            return Ok(Some(Arc::clone(opened)));
+        }
+        let opened: Arc<dyn TableProvider> = match object.kind {
+            ObjectKind::Table => Arc::new(SpaceTable::open(self, object)?),
+            ObjectKind::View => view::open(self, object, view).await,
+        };
+        self.opened
+            .lock()
+            .insert(name.to_owned(), Arc::clone(&opened));
+        Ok(Some(opened))
+    }
+
+    fn check_nesting(&self, name: &str) -> Result<()> {
+        if self.within.iter().any(|outer| outer == name) {
+            return Err(Error::invalid(format!(
+                "view `space.{name}` reads itself; create one of its views anew"
+            )));
+        }
+        if self.within.len() >= VIEW_DEPTH_MAX {
+            return Err(Error::invalid(format!(
+                "views are nested deeper than {VIEW_DEPTH_MAX}; read tables more directly"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space")
+            .field("project", &self.project)
+            .field("snapshot", &self.snapshot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Object {
+    fn new(stored: SpaceObject, rights: &Rights) -> Result<Self> {
+        let schema = schema_from_ipc(&stored.schema_ipc)?;
+        let labels = Labels::parse(&stored.labels)?;
+        Ok(Self {
+            name: stored.name,
+            kind: stored.kind,
+            schema,
+            view_sql: stored.view_sql,
+            ended: rights.ended(&labels),
+            labels,
+            files: stored.files,
+        })
+    }
+
+    fn rows(&self) -> u64 {
+        self.files.iter().map(rows_of).sum()
+    }
+}
+
+fn rows_of(file: &SpaceFile) -> u64 {
+    u64::try_from(file.rows).unwrap_or(0)
+}
+
+fn schema_to_ipc(schema: &Schema) -> Result<Vec<u8>> {
+    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into()?;
+    Ok(bytes.to_vec())
+}
+
+fn schema_from_ipc(bytes: &[u8]) -> Result<SchemaRef> {
+    match Schema::try_from(IpcMessage(bytes.to_vec().into())) {
+        Ok(schema) => Ok(Arc::new(schema)),
+        Err(error) => Err(Error::internal(
+            "a schema of a space cannot be read",
+            &error,
+        )),
+    }
+}
+
+/// Schema `space` as DataFusion's planner sees it.
+pub struct SpaceSchema {
+    space: Arc<Space>,
+    /// What views are planned in.
+    view: Arc<ProjectView>,
+}
+
+impl SpaceSchema {
+    pub fn new(space: Arc<Space>, view: Arc<ProjectView>) -> Self {
+        Self { space, view }
+    }
+}
+
+impl std::fmt::Debug for SpaceSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.space.fmt(f)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for SpaceSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.space.objects.keys().cloned().collect()
+    }
+
+    async fn table(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        Ok(self.space.open(name, &self.view).await?)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.space.objects.contains_key(name)
+    }
+}

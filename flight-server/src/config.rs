@@ -1,0 +1,379 @@
+//! One configuration, read once. Unknown keys are errors; secrets never print.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use chrono::NaiveDate;
+use hubflight_ledger::{Tariff, TariffParts};
+use hubflight_policy::dataset::{Format, PersonPath, Table};
+use hubflight_policy::habilitation::{Cohort, Mode, Tables};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// `hub.toml`. Every part has a default but what names the user's own data and people.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub server: Server,
+    pub limits: Limits,
+    pub workers: Workers,
+    /// Prices; without them use is recorded and costs nothing.
+    pub tariff: Option<Tariff>,
+    #[serde(rename = "dataset")]
+    pub datasets: Vec<DatasetConfig>,
+    #[serde(rename = "person")]
+    pub persons: Vec<PersonConfig>,
+    #[serde(rename = "project")]
+    pub projects: Vec<ProjectConfig>,
+    #[serde(rename = "habilitation")]
+    pub habilitations: Vec<HabilitationConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address of Flight SQL; anything but loopback needs `tls`.
+    pub flight: SocketAddr,
+    /// Address of the HTTP pages and metrics; loopback unless `tls` is given.
+    pub http: SocketAddr,
+    /// Folder of the store, its keys, spaces and spill files.
+    pub state: PathBuf,
+    /// `postgres://…`; SQLite in `state` when absent.
+    pub database: Option<Redacted>,
+    pub tls: Option<Tls>,
+    /// Zone of this hub, written in audit records.
+    pub zone: String,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            flight: SocketAddr::from(([127, 0, 0, 1], 31337)),
+            http: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            state: PathBuf::from("hubflight-state"),
+            database: None,
+            tls: None,
+            zone: "default".into(),
+        }
+    }
+}
+
+/// PEM files of the server's certificate chain and key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A text that is used but never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Redacted(pub String);
+
+impl std::fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The named limits of the server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory that all queries may hold together.
+    pub memory_mb_max: usize,
+    /// Memory that one query may hold before it spills or is refused.
+    pub query_memory_mb_max: usize,
+    /// Disk that spilling may use.
+    pub spill_mb_max: u64,
+    /// Queries that run at once; others wait.
+    pub queries_running_max: usize,
+    /// Queries that wait at once; more are refused.
+    pub queries_waiting_max: usize,
+    pub queue_wait_ms_max: u64,
+    pub statement_seconds_max: u64,
+    /// How long a ticket can be redeemed.
+    pub ticket_seconds_max: u64,
+    /// How long a bearer token of a handshake lives.
+    pub token_seconds_max: u64,
+    pub sessions_max: usize,
+    pub session_idle_seconds_max: u64,
+    pub prepared_statements_max: usize,
+    pub sql_bytes_max: usize,
+    /// Rows of parameters bound to one prepared statement.
+    pub parameter_rows_max: usize,
+    /// Decoded size of one gRPC message from a client.
+    pub message_bytes_max: usize,
+    /// Largest message sent; Arrow clients accept 16 MiB and more.
+    pub frame_bytes_max: usize,
+    pub interim_ms: u64,
+    pub interim_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_mb_max: 4096,
+            query_memory_mb_max: 2048,
+            spill_mb_max: 64 * 1024,
+            queries_running_max: 16,
+            queries_waiting_max: 256,
+            queue_wait_ms_max: 30_000,
+            statement_seconds_max: 3600,
+            ticket_seconds_max: 600,
+            token_seconds_max: 12 * 3600,
+            sessions_max: 10_000,
+            session_idle_seconds_max: 3600,
+            prepared_statements_max: 10_000,
+            sql_bytes_max: 1 << 20,
+            parameter_rows_max: 10_000,
+            message_bytes_max: 64 << 20,
+            frame_bytes_max: 2 << 20,
+            interim_ms: 1_000,
+            interim_bytes: 16 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workers {
+    /// Addresses of running workers; when empty the server starts and supervises one of its
+    /// own on `listen`.
+    pub addresses: Vec<String>,
+    pub listen: SocketAddr,
+    /// File with the key that signs jobs, in hexadecimal, shared with the workers; made up at
+    /// start when the server supervises its own worker.
+    pub key_file: Option<PathBuf>,
+    /// Offers `echo(value)`, for measurements only.
+    pub echo: bool,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 31338)),
+            key_file: None,
+            echo: false,
+        }
+    }
+}
+
+/// A folder of files, or one `dataset.json`, that becomes a schema.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetConfig {
+    pub name: String,
+    #[serde(default)]
+    pub title: String,
+    #[serde(default)]
+    pub producer: String,
+    #[serde(default = "one")]
+    pub version: u32,
+    #[serde(default)]
+    pub synthetic: bool,
+    /// Folder or URL in which each file or folder is a table.
+    pub folder: String,
+    #[serde(default)]
+    pub format: Format,
+    /// Path to the person of every table that `table` does not list: only `none` can be said
+    /// of all at once. Without it, tables that are not listed are not exposed.
+    #[serde(default)]
+    pub persons: Option<PersonsDefault>,
+    /// Tables with a path to the person, documentation, keys or identifiers of their own.
+    #[serde(default, rename = "table")]
+    pub tables: Vec<Table>,
+    /// Options of an S3-like store (`endpoint`, `region`, `allow_http`); credentials come from
+    /// the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`).
+    #[serde(default)]
+    pub storage: std::collections::BTreeMap<String, String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonsDefault {
+    None,
+}
+
+impl From<PersonsDefault> for PersonPath {
+    fn from(PersonsDefault::None: PersonsDefault) -> Self {
+        PersonPath::None
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonConfig {
+    pub id: String,
+    #[serde(default)]
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectConfig {
+    pub id: String,
+    #[serde(default)]
+    pub title: String,
+    #[serde(default)]
+    pub purpose: String,
+    /// The organisation that pays.
+    #[serde(default = "own_organisation")]
+    pub organisation: String,
+    pub members: Vec<String>,
+    pub valid_from: NaiveDate,
+    pub valid_to: NaiveDate,
+    #[serde(default = "default_quota_mb")]
+    pub space_quota_mb: u64,
+}
+
+fn own_organisation() -> String {
+    "default".into()
+}
+
+fn default_quota_mb() -> u64 {
+    10 * 1024
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HabilitationConfig {
+    pub project: String,
+    pub dataset: String,
+    #[serde(default = "row_mode")]
+    pub mode: Mode,
+    #[serde(default = "all_tables")]
+    pub tables: Tables,
+    #[serde(default)]
+    pub persons: Option<Cohort>,
+    #[serde(default)]
+    pub linkage_group: Option<String>,
+    pub decision: String,
+    pub valid_from: NaiveDate,
+    pub valid_to: NaiveDate,
+}
+
+fn row_mode() -> Mode {
+    Mode::Row
+}
+
+fn all_tables() -> Tables {
+    Tables::All
+}
+
+impl Config {
+    /// Reads a file; relative paths in it are relative to its folder.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::invalid(format!(
+                "cannot read the configuration `{}`: {error}",
+                path.display()
+            ))
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            Error::invalid(format!("configuration `{}`: {error}", path.display()))
+        })?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        config.resolve(base);
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        self.server.state = base.join(&self.server.state);
+        for dataset in &mut self.datasets {
+            if !dataset.folder.contains("://") {
+                dataset.folder = base.join(&dataset.folder).to_string_lossy().into_owned();
+            }
+        }
+        if let Some(tls) = &mut self.server.tls {
+            tls.certificate = base.join(&tls.certificate);
+            tls.key = base.join(&tls.key);
+        }
+        if let Some(file) = &mut self.workers.key_file {
+            *file = base.join(&*file);
+        }
+    }
+
+    /// The prices, or a tariff that says that there are none.
+    pub fn tariff(&self) -> Result<Tariff> {
+        if let Some(tariff) = &self.tariff {
+            return Ok(tariff.clone());
+        }
+        let parts = TariffParts {
+            version: "unpriced".into(),
+            currency: "EUR".into(),
+            prices: Default::default(),
+            functions: Default::default(),
+        };
+        Tariff::new(parts).map_err(|error| Error::invalid(error.to_string()))
+    }
+
+    /// Rules that types cannot hold.
+    pub fn validate(&self) -> Result<()> {
+        let open = |address: &SocketAddr| !address.ip().is_loopback();
+        if self.server.tls.is_none() && open(&self.server.flight) {
+            return Err(Error::invalid(format!(
+                "`server.flight` is `{}`: plaintext is for loopback only; set `server.tls` or \
+                 an address of 127.0.0.0/8",
+                self.server.flight
+            )));
+        }
+        if open(&self.server.http) {
+            return Err(Error::invalid(format!(
+                "`server.http` is `{}`: the HTTP pages are plaintext and for loopback only; \
+                 put them behind a proxy that ends TLS",
+                self.server.http
+            )));
+        }
+        if self.limits.query_memory_mb_max > self.limits.memory_mb_max {
+            return Err(Error::invalid(
+                "`limits.query_memory_mb_max` is larger than `limits.memory_mb_max`",
+            ));
+        }
+        if !self.workers.addresses.is_empty() && self.workers.key_file.is_none() {
+            return Err(Error::invalid(
+                "`workers.addresses` needs `workers.key_file`: the key that signs jobs, shared \
+                 with those workers",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> std::result::Result<Config, String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.validate().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = parse("[server]\nflihgt = '127.0.0.1:1'").expect_err("must fail");
+        assert!(error.contains("flihgt"), "{error}");
+    }
+
+    #[test]
+    fn plaintext_off_loopback_is_refused() {
+        let error = parse("[server]\nflight = '0.0.0.0:31337'").expect_err("must fail");
+        assert!(error.contains("loopback"), "{error}");
+        parse("[server]\nflight = '127.0.0.2:31337'").expect("loopback is fine");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let config = parse("[server]\ndatabase = 'postgres://u:hunter2@h/d'").expect("valid");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,341 @@
+//! The server's one error: a closed kind, a text for the user, and the one map to gRPC.
+//!
+//! A text that reaches a client is written for it here; the texts of libraries are shown only
+//! where they speak of the user's own statement (SQL) or of values that the user may read.
+
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+use hubflight_ledger::LedgerError;
+use hubflight_policy::PolicyError;
+use hubflight_store::StoreError;
+use hubflight_udfs::WorkError;
+use tonic::{Code, Status};
+
+/// What went wrong, as clients, metrics and the ledger count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    Unauthenticated,
+    PermissionDenied,
+    NotFound,
+    InvalidArgument,
+    ResourceExhausted,
+    DeadlineExceeded,
+    Cancelled,
+    Unavailable,
+    Unimplemented,
+    Internal,
+}
+
+impl ErrorKind {
+    pub const ALL: [Self; 10] = [
+        Self::Unauthenticated,
+        Self::PermissionDenied,
+        Self::NotFound,
+        Self::InvalidArgument,
+        Self::ResourceExhausted,
+        Self::DeadlineExceeded,
+        Self::Cancelled,
+        Self::Unavailable,
+        Self::Unimplemented,
+        Self::Internal,
+    ];
+
+    /// The label of metrics and usage records.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::InvalidArgument => "invalid_argument",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// True where the hub, not the user, failed: such work is free.
+    pub fn is_hubs_fault(self) -> bool {
+        matches!(self, Self::Internal | Self::Unavailable)
+    }
+
+    fn code(self) -> Code {
+        match self {
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::PermissionDenied => Code::PermissionDenied,
+            Self::NotFound => Code::NotFound,
+            Self::InvalidArgument => Code::InvalidArgument,
+            Self::ResourceExhausted => Code::ResourceExhausted,
+            Self::DeadlineExceeded => Code::DeadlineExceeded,
+            Self::Cancelled => Code::Cancelled,
+            Self::Unavailable => Code::Unavailable,
+            Self::Unimplemented => Code::Unimplemented,
+            Self::Internal => Code::Internal,
+        }
+    }
+}
+
+/// An error whose text may be shown to the client.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Error {
+    pub kind: ErrorKind,
+    text: String,
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+        }
+    }
+
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, text)
+    }
+
+    pub fn denied(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::PermissionDenied, text)
+    }
+
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, text)
+    }
+
+    pub fn exhausted(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::ResourceExhausted, text)
+    }
+
+    pub fn unauthenticated(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unauthenticated, text)
+    }
+
+    pub fn unimplemented(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unimplemented, text)
+    }
+
+    /// A failure of the hub itself: the cause goes to the log, never to the client.
+    pub fn internal(what: &str, cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "{what}");
+        Self::new(
+            ErrorKind::Internal,
+            "the hub failed on this request, which is not charged; try again, or give the \
+             request's identifier to an administrator",
+        )
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Status::new(error.kind.code(), error.text)
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        let kind = ErrorKind::ALL
+            .into_iter()
+            .find(|kind| kind.code() == status.code())
+            .unwrap_or(ErrorKind::Internal);
+        Self::new(kind, status.message())
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        from_datafusion(&error)
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        from_arrow(&error)
+    }
+}
+
+fn from_datafusion(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::Context(_, inner) => from_datafusion(inner),
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            let mut found = from_datafusion(inner);
+            if let Some(span) = diagnostic.span {
+                found.text = format!(
+                    "{} at line {}, column {}",
+                    found.text, span.start.line, span.start.column
+                );
+            }
+            found
+        }
+        DataFusionError::Shared(inner) => from_datafusion(inner),
+        DataFusionError::Collection(errors) => errors.first().map_or_else(
+            || Error::internal("an empty collection of errors", error),
+            from_datafusion,
+        ),
+        DataFusionError::External(inner) => from_external(inner.as_ref()),
+        DataFusionError::SQL(parse, _) => Error::invalid(format!("SQL: {parse}")),
+        DataFusionError::Plan(text) => Error::invalid(text.clone()),
+        DataFusionError::SchemaError(schema, _) => Error::invalid(schema_text(schema)),
+        DataFusionError::NotImplemented(text) => {
+            Error::invalid(format!("not available in SQL here: {text}"))
+        }
+        DataFusionError::Configuration(text) | DataFusionError::Execution(text) => {
+            Error::invalid(text.clone())
+        }
+        DataFusionError::ArrowError(inner, _) => from_arrow(inner),
+        DataFusionError::ResourcesExhausted(text) => {
+            tracing::info!(%text, "a query met its memory limit");
+            Error::exhausted(
+                "the statement needs more memory than it may use; select fewer columns or \
+                 rows, or ask an administrator for a larger limit",
+            )
+        }
+        DataFusionError::ExecutionJoin(join) if join.is_cancelled() => {
+            Error::new(ErrorKind::Cancelled, "the statement was cancelled")
+        }
+        other => Error::internal("a query failed inside", other),
+    }
+}
+
+/// The planner's text for a missing column lists every valid one, which may be hundreds.
+fn schema_text(error: &SchemaError) -> String {
+    match error {
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
+            let mut names: Vec<String> =
+                valid_fields.iter().map(|column| column.name.clone()).collect();
+            names.dedup();
+            let more = names.len().saturating_sub(12);
+            names.truncate(12);
+            let tail = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            if names.is_empty() {
+                format!("column `{}` does not exist", field.name)
+            } else {
+                format!(
+                    "column `{}` does not exist; there are {}{tail}",
+                    field.name,
+                    names.join(", ")
+                )
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+fn from_arrow(error: &ArrowError) -> Error {
+    match error {
+        ArrowError::ExternalError(inner) => from_external(inner.as_ref()),
+        ArrowError::CastError(text)
+        | ArrowError::ParseError(text)
+        | ArrowError::ComputeError(text)
+        | ArrowError::ArithmeticOverflow(text)
+        | ArrowError::InvalidArgumentError(text) => Error::invalid(text.clone()),
+        ArrowError::DivideByZero => Error::invalid("division by zero"),
+        other => Error::internal("Arrow failed", other),
+    }
+}
+
+fn from_external(error: &(dyn std::error::Error + 'static)) -> Error {
+    if let Some(own) = error.downcast_ref::<Error>() {
+        Error::new(own.kind, own.text.clone())
+    } else if let Some(inner) = error.downcast_ref::<DataFusionError>() {
+        from_datafusion(inner)
+    } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
+        from_arrow(inner)
+    } else if let Some(work) = error.downcast_ref::<WorkError>() {
+        from_work(work)
+    } else if let Some(policy) = error.downcast_ref::<PolicyError>() {
+        from_policy(policy)
+    } else {
+        Error::internal("a part of the query failed", error)
+    }
+}
+
+fn from_work(error: &WorkError) -> Error {
+    let kind = match error {
+        WorkError::Unavailable { .. } => ErrorKind::Unavailable,
+        WorkError::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        WorkError::RowFailed { .. } | WorkError::InvalidArgument(_) => ErrorKind::InvalidArgument,
+        WorkError::Internal(_) => return Error::internal("a worker failed", error),
+    };
+    Error::new(kind, error.to_string())
+}
+
+fn from_policy(error: &PolicyError) -> Error {
+    if error.is_denial() {
+        Error::denied(error.to_string())
+    } else {
+        Error::internal("a habilitation cannot be applied", error)
+    }
+}
+
+impl From<PolicyError> for Error {
+    fn from(error: PolicyError) -> Self {
+        from_policy(&error)
+    }
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        tracing::error!(%error, "the ledger cannot be written");
+        Error::new(
+            ErrorKind::Unavailable,
+            "the hub cannot record usage at present and serves nothing unrecorded; try again \
+             later",
+        )
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict { .. } => Error::invalid(
+                "another statement changed this space at the same time; run the statement again",
+            ),
+            StoreError::QuotaExceeded { used, quota } => Error::exhausted(format!(
+                "the project's space would hold {used} bytes and its quota is {quota}; drop \
+                 tables, or ask an administrator for a larger quota"
+            )),
+            other => Error::internal("the store failed", &other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_kind_through_datafusion_and_grpc() {
+        for kind in ErrorKind::ALL {
+            let wrapped = DataFusionError::from(Error::new(kind, "text")).context("planning");
+            let error = Error::from(wrapped);
+            assert_eq!(error.kind, kind);
+            assert_eq!(Error::from(Status::from(error)).kind, kind);
+        }
+    }
+
+    #[test]
+    fn an_internal_error_tells_the_client_nothing_of_its_cause() {
+        let error = Error::from(DataFusionError::Internal("/secret/path".into()));
+        assert_eq!(error.kind, ErrorKind::Internal);
+        assert!(!error.to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What every call has in common: who calls, from which session, until when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::{HandshakeRequest, HandshakeResponse};
+use chrono::{DateTime, Utc};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Extensions, Request, Response, Status, Streaming};
+
+use super::{Answer, BoxStream};
+use crate::auth::Principal;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+
+/// A caller and the time that their call may take.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub principal: Principal,
+    pub now: DateTime<Utc>,
+    /// From the header `grpc-timeout`.
+    pub timeout: Option<Duration>,
+}
+
+pub async fn caller<T>(hub: &Arc<Hub>, request: &Request<T>) -> Result<Caller, Status> {
+    let now = Utc::now();
+    let connection = connection(request.extensions());
+    let principal = hub
+        .auth
+        .authenticate(request.metadata(), &connection, now)
+        .await
+        .inspect_err(|error| hub.metrics.refused(error.kind))?;
+    Ok(Caller {
+        principal,
+        now,
+        timeout: timeout(request.metadata()),
+    })
+}
+
+/// Answers a handshake with a bearer token, in the header that clients look in and in the
+/// payload.
+pub async fn handshake(
+    hub: &Arc<Hub>,
+    request: Request<Streaming<HandshakeRequest>>,
+) -> Answer<BoxStream<HandshakeResponse>> {
+    let connection = connection(request.extensions());
+    let token = hub
+        .auth
+        .handshake(request.metadata(), &connection, Utc::now())
+        .await
+        .inspect_err(|error| hub.metrics.refused(error.kind))?;
+    let reply = HandshakeResponse {
+        protocol_version: 0,
+        payload: token.clone().into_bytes().into(),
+    };
+    let stream: BoxStream<HandshakeResponse> = Box::pin(futures::stream::iter([Ok(reply)]));
+    let mut response = Response::new(stream);
+    let header = AsciiMetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|error| Error::internal("a token is no header", &error))?;
+    response.metadata_mut().insert("authorization", header);
+    Ok(response)
+}
+
+/// Names the connection, so that `Basic` on each call still has a session.
+fn connection(extensions: &Extensions) -> String {
+    let plain = extensions.get::<TcpConnectInfo>();
+    let tls = extensions
+        .get::<TlsConnectInfo<TcpConnectInfo>>()
+        .map(TlsConnectInfo::get_ref);
+    plain
+        .or(tls)
+        .and_then(TcpConnectInfo::remote_addr)
+        .map_or_else(|| "local".to_owned(), |address| address.to_string())
+}
+
+/// gRPC's `grpc-timeout`: up to eight digits and a unit.
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        let read = |text: &'static str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", AsciiMetadataValue::from_static(text));
+            timeout(&metadata)
+        };
+        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(read("100m"), Some(Duration::from_millis(100)));
+        for wrong in ["", "S", "5", "-5S", "123456789S", "5x"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

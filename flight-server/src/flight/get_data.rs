@@ -1,0 +1,55 @@
+//! DoGet: metadata at once and free, statements by their ticket.
+
+use std::sync::Arc;
+
+use arrow_flight::sql::Command;
+use arrow_flight::{FlightData, Ticket};
+use futures::StreamExt;
+use tonic::Response;
+
+use super::call::Caller;
+use super::get_info::command_of;
+use super::{Answer, BoxStream, metadata};
+use crate::auth::session::Compression;
+use crate::error::{Error, Result};
+use crate::exec::frames::FrameWriter;
+use crate::hub::Hub;
+use crate::{statement, ticket};
+
+pub async fn do_get(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    ticket: Ticket,
+) -> Answer<BoxStream<FlightData>> {
+    let stream = match command_of(&ticket.ticket)? {
+        Command::TicketStatementQuery(ticket) => {
+            let sealed = ticket.statement_handle;
+            let person = &caller.principal.person.id;
+            let ticket = ticket::Ticket::open(&sealed, &hub.tickets, person, caller.now)
+                .inspect_err(|error| hub.metrics.refused(error.kind))?;
+            statement::redeem(hub, caller, ticket).await?
+        }
+        command if metadata::handles(&command) => answer(hub, caller, &command).await?,
+        _ => {
+            return Err(Error::invalid(
+                "this is no ticket of this hub; ask for the flight info again",
+            )
+            .into());
+        }
+    };
+    Ok(Response::new(stream))
+}
+
+async fn answer(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    command: &Command,
+) -> Result<BoxStream<FlightData>> {
+    let batch = metadata::answer(hub, caller, command).await?;
+    let frame_bytes_max = hub.config.limits.frame_bytes_max;
+    let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
+    let mut frames = vec![writer.schema()];
+    frames.extend(writer.frames(&batch)?);
+    let frames = frames.into_iter().map(|frame| Ok(frame.data));
+    Ok(futures::stream::iter(frames).boxed())
+}

@@ -1,0 +1,110 @@
+//! Flight SQL: the service is a table of contents, each verb has a file of its own.
+
+mod actions;
+pub mod call;
+mod get_data;
+mod get_info;
+mod metadata;
+mod prepared;
+mod put;
+mod session_messages;
+mod sql_info;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::hub::Hub;
+pub use prepared::PreparedStatements;
+
+pub type Answer<T> = Result<Response<T>, Status>;
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The Flight service of a hub.
+#[derive(Clone)]
+pub struct FlightEndpoint {
+    hub: Arc<Hub>,
+}
+
+/// The service with its message limits, ready for a tonic server.
+pub fn service(hub: Arc<Hub>) -> FlightServiceServer<FlightEndpoint> {
+    let message_bytes_max = hub.config.limits.message_bytes_max;
+    FlightServiceServer::new(FlightEndpoint { hub })
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(usize::MAX)
+}
+
+#[tonic::async_trait]
+impl FlightService for FlightEndpoint {
+    type HandshakeStream = BoxStream<HandshakeResponse>;
+    type ListFlightsStream = BoxStream<FlightInfo>;
+    type DoGetStream = BoxStream<FlightData>;
+    type DoPutStream = BoxStream<PutResult>;
+    type DoActionStream = BoxStream<arrow_flight::Result>;
+    type ListActionsStream = BoxStream<ActionType>;
+    type DoExchangeStream = BoxStream<FlightData>;
+
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Answer<Self::HandshakeStream> {
+        call::handshake(&self.hub, request).await
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let caller = call::caller(&self.hub, &request).await?;
+        get_info::flight_info(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let caller = call::caller(&self.hub, &request).await?;
+        get_info::poll_info(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let caller = call::caller(&self.hub, &request).await?;
+        get_info::schema(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let caller = call::caller(&self.hub, &request).await?;
+        get_data::do_get(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let caller = call::caller(&self.hub, &request).await?;
+        put::do_put(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let caller = call::caller(&self.hub, &request).await?;
+        actions::do_action(&self.hub, &caller, request.into_inner()).await
+    }
+
+    async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        call::caller(&self.hub, &request).await?;
+        Ok(actions::list())
+    }
+
+    async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        call::caller(&self.hub, &request).await?;
+        Err(Status::unimplemented(
+            "there are no stored flights; list tables with Flight SQL's GetTables",
+        ))
+    }
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Answer<Self::DoExchangeStream> {
+        call::caller(&self.hub, &request).await?;
+        Err(Status::unimplemented("DoExchange is not offered; send SQL"))
+    }
+}

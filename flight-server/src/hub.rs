@@ -1,0 +1,193 @@
+//! Everything that a request needs, opened once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeZone, Utc};
+use hubflight_ledger::Ledger;
+use hubflight_policy::habilitation::Habilitation;
+use hubflight_policy::{Action, Decision, Granted, Request, Sources, decide};
+use hubflight_store::{Organisation, Project, Secrets, Store};
+use hubflight_udfs::WorkerPool;
+use parking_lot::Mutex;
+
+use crate::auth::ADMIN_CATALOG;
+use crate::auth::Authenticator;
+use crate::auth::passwords::Passwords;
+use crate::auth::session::Sessions;
+use crate::auth::token::Tokens;
+use crate::catalog::datasets::Datasets;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::exec::Engine;
+use crate::exec::registry::Registry;
+use crate::flight::PreparedStatements;
+use crate::metrics::Metrics;
+use crate::sealed::Sealer;
+
+/// The open hub: state, engine and pool. Shared by all requests.
+#[derive(Debug)]
+pub struct Hub {
+    pub config: Config,
+    pub store: Store,
+    pub ledger: Ledger,
+    pub auth: Authenticator,
+    pub datasets: Arc<Datasets>,
+    pub engine: Engine,
+    pub workers: Arc<WorkerPool>,
+    pub metrics: Metrics,
+    pub prepared: PreparedStatements,
+    /// Executions that run now.
+    pub running: Registry,
+    /// Seals tickets.
+    pub tickets: Sealer,
+    /// Seals the texts of statements in the ledger.
+    pub statements: Sealer,
+    /// Logical bytes of visible columns, by the digest of the view and the column.
+    pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
+    secrets: Secrets,
+}
+
+/// What differs between the demo and a served hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// A password alone logs in (the demo only).
+    pub passwords: bool,
+}
+
+/// The store of a configuration and the secrets beside it.
+pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
+    let state = &config.server.state;
+    std::fs::create_dir_all(state)
+        .map_err(|error| Error::invalid(format!("cannot make `{}`: {error}", state.display())))?;
+    let url = match &config.server.database {
+        Some(url) => url.0.clone(),
+        None => format!("sqlite://{}", state.join("hub.sqlite").display()),
+    };
+    let store = Store::open(&url)
+        .await
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let secrets = Secrets::load_or_create(&state.join("master.key"))
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    ensure_admin_catalog(&store).await?;
+    Ok((store, secrets))
+}
+
+/// The catalog of administrators is a project that only they may enter, so that tokens can be
+/// bound to it.
+async fn ensure_admin_catalog(store: &Store) -> Result<()> {
+    if store.project(ADMIN_CATALOG).await?.is_some() {
+        return Ok(());
+    }
+    let organisation = Organisation {
+        id: "hub".into(),
+        name: "The hub itself".into(),
+    };
+    store.put_organisation(&organisation).await?;
+    let epoch = Utc.timestamp_nanos(0);
+    let project = Project {
+        id: ADMIN_CATALOG.into(),
+        title: "Administration".into(),
+        purpose: "operation of the hub".into(),
+        organisation: organisation.id,
+        valid_from: epoch,
+        valid_to: epoch + Duration::from_secs(200 * 365 * 86_400),
+        space_quota_bytes: 0,
+        budget: None,
+    };
+    store.put_project(&project).await?;
+    Ok(())
+}
+
+impl Hub {
+    /// Opens the ledger and the datasets; what a dead server left open is settled on the way.
+    pub async fn open(
+        config: Config,
+        mode: Mode,
+        store: Store,
+        secrets: Secrets,
+        workers: Arc<WorkerPool>,
+    ) -> Result<Arc<Self>> {
+        let engine = Engine::new(&config)?;
+        let datasets = Datasets::open(&config.datasets, engine.template()).await?;
+        let limits = &config.limits;
+        let ledger = Ledger::open(&store, config.tariff()?, Default::default())
+            .await
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let auth = Authenticator {
+            store: store.clone(),
+            tokens: Tokens::new(&secrets.derive("session tokens"), limits.token_seconds_max),
+            passwords: Passwords::new(mode.passwords)?,
+            sessions: Sessions::new(
+                limits.sessions_max,
+                Duration::from_secs(limits.session_idle_seconds_max),
+            ),
+        };
+        Ok(Arc::new(Self {
+            auth,
+            ledger,
+            datasets: Arc::new(datasets),
+            engine,
+            workers,
+            metrics: Metrics::new()
+                .map_err(|error| Error::internal("metrics cannot be registered", &error))?,
+            prepared: PreparedStatements::new(limits.prepared_statements_max),
+            running: Registry::default(),
+            tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
+            statements: Sealer::new(&secrets.derive("statements"), b"hubflight statement 1"),
+            visible_sizes: Mutex::default(),
+            secrets,
+            store,
+            config,
+        }))
+    }
+
+    /// The secret that all pseudonyms are derived from.
+    pub fn pseudonym_master(&self) -> [u8; 32] {
+        self.secrets.derive("pseudonyms")
+    }
+
+    /// The habilitations of a project that are in force, at most one a dataset.
+    pub async fn habilitations(
+        &self,
+        project: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Arc<Habilitation>>> {
+        let mut granted = Vec::new();
+        for row in self.store.habilitations_of(project).await? {
+            let habilitation: Habilitation = serde_json::from_str(&row.body)
+                .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
+            granted.push(Granted {
+                habilitation: Arc::new(habilitation),
+                revoked_at: row.revoked_at,
+            });
+        }
+        let in_force = self.datasets.iter().filter_map(|dataset| {
+            let request = Request {
+                project,
+                dataset: &dataset.name,
+                action: Action::Browse,
+                at: now,
+            };
+            match decide(&request, &granted) {
+                Decision::Allow(habilitation) => Some(habilitation),
+                Decision::Deny(denial) => {
+                    tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");
+                    None
+                }
+            }
+        });
+        Ok(in_force.collect())
+    }
+
+    /// True when the hub can answer queries: its store answers.
+    pub async fn is_ready(&self) -> bool {
+        self.store.project(ADMIN_CATALOG).await.is_ok()
+    }
+
+    /// Version of a dataset as it is served now.
+    pub fn dataset_version(&self, name: &str) -> Option<u32> {
+        Some(self.datasets.dataset(name)?.version)
+    }
+}

@@ -1,0 +1,223 @@
+//! From SQL text to an authorised plan. Phases are types: execution takes an `Authorised`,
+//! which only this module can make.
+//!
+//! ```text
+//!  text ──parse──▶ Parsed ──resolve, plan, check──▶ Authorised ──▶ exec
+//!                    │                                  │
+//!                    └─ a change of the space           └─ tables, columns (audit, metering)
+//! ```
+
+pub mod authorise;
+pub mod parameters;
+pub mod parse;
+pub mod wire;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, TableProvider,
+};
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::common::TableReference;
+use hubflight_udfs::StatementWork;
+
+use crate::auth::session::SessionOptions;
+use crate::catalog::project::ProjectView;
+use crate::error::{Error, Result};
+use crate::hub::Hub;
+use authorise::{TableAccess, check_plan, tables_read};
+use parse::{Kind, Parsed};
+
+/// What a statement is planned with.
+pub struct Planning<'a> {
+    pub hub: &'a Arc<Hub>,
+    pub view: &'a Arc<ProjectView>,
+    pub options: &'a SessionOptions,
+    /// What `now()` says.
+    pub now: DateTime<Utc>,
+}
+
+/// A query whose tables, columns and functions are all permitted.
+#[derive(Clone, Debug)]
+pub struct Authorised {
+    plan: LogicalPlan,
+    state: SessionState,
+    /// What the client is told, and what its batches are cast to.
+    pub schema: SchemaRef,
+}
+
+/// An authorised query, optimised: what it reads is known, and it can run.
+#[derive(Debug)]
+pub struct Optimised {
+    plan: LogicalPlan,
+    state: SessionState,
+    pub schema: SchemaRef,
+    pub tables: Vec<TableAccess>,
+}
+
+impl Planning<'_> {
+    /// Plans a query; its placeholders may still be open.
+    pub async fn query(&self, parsed: Parsed) -> Result<Authorised> {
+        let Kind::Query { explain } = parsed.kind else {
+            return Err(Error::invalid("this statement changes something and has no result"));
+        };
+        let state = self.state();
+        self.resolve(&state, &parsed).await?;
+        let plan = state.statement_to_plan(parsed.statement).await?;
+        if explain {
+            check_plan(&plan)?;
+            return self.authorise(explained(&plan)?, state);
+        }
+        self.authorise(plan, state)
+    }
+
+    /// Authorises a plan that was made from a statement in [`Self::state`]: the rows that a
+    /// change of the space reads.
+    pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
+        check_plan(&plan)?;
+        let schema = wire::schema_of(&plan, &state, self.options.wire_views)?;
+        Ok(Authorised { plan, state, schema })
+    }
+
+    /// A session of this statement alone, in which only the project's catalog exists.
+    pub fn state(&self) -> SessionState {
+        let catalogs = MemoryCatalogProviderList::new();
+        let catalog = Arc::clone(self.view) as Arc<dyn CatalogProvider>;
+        catalogs.register_catalog(self.view.project.clone(), catalog);
+        let template = self.hub.engine.template().clone();
+        let mut config = template.config().clone();
+        let options = config.options_mut();
+        options.catalog.default_catalog = self.view.project.clone();
+        options.catalog.default_schema = self.default_schema();
+        if let Some(zone) = &self.options.time_zone {
+            options.execution.time_zone = Some(zone.clone());
+        }
+        let mut state = SessionStateBuilder::new_from_existing(template)
+            .with_config(config)
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        state.execution_props_mut().query_execution_start_time = Some(self.now);
+        state
+    }
+
+    /// The schema of unqualified names: the session's, else the only dataset's, else the space.
+    pub fn default_schema(&self) -> String {
+        if let Some(schema) = &self.options.schema {
+            return schema.clone();
+        }
+        let mut datasets = self.view.habilitations();
+        match (datasets.next(), datasets.next()) {
+            (Some((dataset, _)), None) => dataset.name.clone(),
+            _ => crate::catalog::project::SPACE_SCHEMA.to_owned(),
+        }
+    }
+
+    /// Every table must exist for this project. A hidden table, another project's and a
+    /// missing one take the same path and give the same answer.
+    pub async fn resolve(&self, state: &SessionState, parsed: &Parsed) -> Result<()> {
+        for reference in state.resolve_table_references(&parsed.statement)? {
+            let is_function = matches!(&reference, TableReference::Bare { table }
+                if state.table_functions().contains_key(table.as_ref()));
+            if is_function {
+                continue;
+            }
+            let options = &state.config().options().catalog;
+            let named = reference
+                .clone()
+                .resolve(&options.default_catalog, &options.default_schema);
+            let known = *named.catalog == *self.view.project
+                && (parse::is_information_schema(&named.schema, &named.table)?
+                    || self.view.table(&named.schema, &named.table).await?.is_some());
+            if !known {
+                return Err(Error::not_found(format!(
+                    "table `{reference}` does not exist in project `{}`; `SHOW TABLES` lists \
+                     what there is",
+                    self.view.project
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Authorised {
+    /// Binds one row of parameters.
+    pub fn bind(self, values: Vec<datafusion::common::ScalarValue>) -> Result<Self> {
+        if values.is_empty() {
+            return Ok(self);
+        }
+        Ok(Self {
+            plan: self.plan.with_param_values(values)?,
+            ..self
+        })
+    }
+
+    /// The plan, for a view to be read inside another query.
+    pub fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// The placeholders of the query with the types that the planner found, in order.
+    pub fn parameters(&self) -> Result<arrow::datatypes::Schema> {
+        parameters::schema(&self.plan)
+    }
+
+    pub fn optimise(self) -> Result<Optimised> {
+        if !self.plan.get_parameter_names()?.is_empty() {
+            return Err(Error::invalid(
+                "the statement has parameters that are not bound; bind one value for each",
+            ));
+        }
+        let plan = self.state.optimize(&self.plan)?;
+        let tables = tables_read(&plan)?;
+        Ok(Optimised {
+            plan,
+            state: self.state,
+            schema: self.schema,
+            tables,
+        })
+    }
+}
+
+impl Optimised {
+    /// The tables that the plan scans.
+    pub fn providers(&self) -> Result<Vec<Arc<dyn TableProvider>>> {
+        authorise::providers(&self.plan)
+    }
+
+    /// The physical plan and the context that it runs in, on whose account.
+    pub async fn physical(
+        self,
+        engine: &crate::exec::Engine,
+        work: Arc<StatementWork>,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<datafusion::execution::TaskContext>)> {
+        let config = self.state.config().clone().with_extension(work);
+        let props = self.state.execution_props().clone();
+        let mut state = SessionStateBuilder::new_from_existing(self.state)
+            .with_config(config)
+            .with_runtime_env(engine.query_environment())
+            .build();
+        *state.execution_props_mut() = props;
+        let physical = state
+            .query_planner()
+            .create_physical_plan(&self.plan, &state)
+            .await?;
+        Ok((physical, state.task_ctx()))
+    }
+}
+
+/// The plan as text, one row a line: tables and expressions that the user wrote or may see,
+/// before the barrier is opened.
+fn explained(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+    let text = plan.display_indent().to_string();
+    let rows = text.lines().map(|line| vec![lit(line)]).collect();
+    Ok(LogicalPlanBuilder::values(rows)?
+        .project(vec![datafusion::prelude::col("column1").alias("plan")])?
+        .build()?)
+}

@@ -1,0 +1,118 @@
+//! Parameters of prepared statements: their types as the planner found them, and the rows
+//! that a client bound.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::{Error, Result};
+
+/// One unnamed field a placeholder, in order; Null type where the planner cannot know.
+pub fn schema(plan: &LogicalPlan) -> Result<Schema> {
+    let types = plan.get_parameter_types()?;
+    let highest = types
+        .keys()
+        .filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok())
+        .max()
+        .unwrap_or(0);
+    let fields: Vec<Field> = (1..=highest)
+        .map(|index| {
+            let known = types.get(&format!("${index}")).cloned().flatten();
+            Field::new("", known.unwrap_or(DataType::Null), true)
+        })
+        .collect();
+    Ok(Schema::new(fields))
+}
+
+/// Rows of parameters as bytes that fit in a ticket.
+pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, schema)?;
+    for batch in batches {
+        writer.write(batch)?;
+    }
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
+}
+
+/// The rows of [`encode`], each as the values of `$1`, `$2`, …; no rows for no bytes.
+pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<ScalarValue>>> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = Vec::new();
+    for batch in StreamReader::try_new(Cursor::new(bytes), None)? {
+        rows.extend(rows_of(&batch?)?);
+    }
+    Ok(rows)
+}
+
+/// The rows of a batch of parameters.
+pub fn rows_of(batch: &RecordBatch) -> Result<Vec<Vec<ScalarValue>>> {
+    (0..batch.num_rows())
+        .map(|row| {
+            batch
+                .columns()
+                .iter()
+                .map(|column| Ok(ScalarValue::try_from_array(column, row)?))
+                .collect()
+        })
+        .collect()
+}
+
+/// Bound rows must have one value for each placeholder.
+pub fn check_arity(rows: &[Vec<ScalarValue>], placeholders: usize) -> Result<()> {
+    match rows.iter().find(|row| row.len() != placeholders) {
+        Some(row) => Err(Error::invalid(format!(
+            "the statement has {placeholders} parameters and a row of {} values was bound",
+            row.len()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// An empty schema for statements without parameters.
+pub fn none() -> SchemaRef {
+    Arc::new(Schema::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Int64Array, StringArray};
+
+    #[test]
+    fn rows_travel_through_a_ticket() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("", DataType::Int64, true),
+            Field::new("", DataType::Utf8, true),
+        ]));
+        let batch = RecordBatch::try_new(
+            Arc::clone(&schema),
+            vec![
+                Arc::new(Int64Array::from(vec![Some(1), None])),
+                Arc::new(StringArray::from(vec!["a", "é"])),
+            ],
+        )
+        .expect("valid");
+        let bytes = encode(&schema, &[batch]).expect("encodes");
+        let rows = decode(&bytes).expect("decodes");
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[1][0], ScalarValue::Int64(None));
+        assert_eq!(rows[1][1], ScalarValue::Utf8(Some("é".into())));
+        assert!(check_arity(&rows, 2).is_ok());
+        assert!(check_arity(&rows, 1).is_err());
+        assert!(decode(b"not arrow").is_err());
+        assert!(decode(&[]).expect("none").is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! What crosses the wire: plain types, one schema said in advance and kept to the letter.
+//!
+//! Flight info and stream must give the same schema, nullability included, and released
+//! drivers do not read views. So every field is declared nullable, views and dictionaries
+//! become plain arrays, and each batch is cast to what was declared.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::Result;
+
+/// The schema of a query's result as its client is told.
+pub fn schema_of(plan: &LogicalPlan, state: &SessionState, views: bool) -> Result<SchemaRef> {
+    // Types are final only after type coercion, which the analyser does. Open placeholders
+    // may hold it up: then the planner's own schema has to do.
+    let analysed = state
+        .analyzer()
+        .execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+    let schema = match &analysed {
+        Ok(analysed) => analysed.schema(),
+        Err(_) if !plan.get_parameter_names()?.is_empty() => plan.schema(),
+        Err(_) => {
+            analysed?;
+            plan.schema()
+        }
+    };
+    Ok(plain_schema(schema.as_arrow(), views))
+}
+
+/// `schema` with plain, nullable fields.
+pub fn plain_schema(schema: &Schema, views: bool) -> SchemaRef {
+    Arc::new(Schema::new(plain_fields(schema.fields(), views)))
+}
+
+fn plain_fields(fields: &Fields, views: bool) -> Fields {
+    fields.iter().map(|field| plain_field(field, views)).collect()
+}
+
+fn plain_field(field: &FieldRef, views: bool) -> FieldRef {
+    let plain = Field::new(field.name(), plain_type(field.data_type(), views), true);
+    Arc::new(plain.with_metadata(field.metadata().clone()))
+}
+
+fn plain_type(data_type: &DataType, views: bool) -> DataType {
+    match data_type {
+        DataType::Utf8View if !views => DataType::Utf8,
+        DataType::BinaryView if !views => DataType::Binary,
+        DataType::Dictionary(_, values) => plain_type(values, views),
+        DataType::RunEndEncoded(_, values) => plain_type(values.data_type(), views),
+        DataType::List(field) | DataType::ListView(field) => {
+            DataType::List(plain_field(field, views))
+        }
+        DataType::LargeList(field) | DataType::LargeListView(field) => {
+            DataType::LargeList(plain_field(field, views))
+        }
+        DataType::FixedSizeList(field, size) => {
+            DataType::FixedSizeList(plain_field(field, views), *size)
+        }
+        DataType::Struct(fields) => DataType::Struct(plain_fields(fields, views)),
+        other => other.clone(),
+    }
+}
+
+/// `batch` with exactly the types of `schema`; columns that fit already are not copied.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    // A value that does not fit its declared type is an error, never a silent NULL.
+    let exact = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                cast_with_options(column, field.data_type(), &exact)
+            }
+        })
+        .collect::<std::result::Result<Vec<ArrayRef>, _>>()?;
+    // A batch without columns still has rows to count.
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, DictionaryArray, StringViewArray};
+    use arrow::datatypes::Int32Type;
+
+    #[test]
+    fn views_and_dictionaries_become_plain() {
+        let dictionary: DictionaryArray<Int32Type> = vec!["x", "y", "x"].into_iter().collect();
+        let schema = Schema::new(vec![
+            Field::new("v", DataType::Utf8View, false),
+            Field::new("d", dictionary.data_type().clone(), false),
+        ]);
+        let batch = RecordBatch::try_new(
+            Arc::new(schema.clone()),
+            vec![
+                Arc::new(StringViewArray::from(vec!["a", "b", "a string longer than twelve"])),
+                Arc::new(dictionary),
+            ],
+        )
+        .expect("valid");
+        let plain = plain_schema(&schema, false);
+        assert!(plain.fields().iter().all(|field| field.is_nullable()));
+        let sent = conform(&batch, &plain).expect("conforms");
+        assert_eq!(sent.column(0).data_type(), &DataType::Utf8);
+        assert_eq!(sent.column(1).data_type(), &DataType::Utf8);
+        let views = plain_schema(&schema, true);
+        assert_eq!(views.field(0).data_type(), &DataType::Utf8View);
+    }
+}

@@ -1,0 +1,206 @@
+//! From a configuration to a running server.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubflight_protocol::Key;
+use hubflight_udfs::{PoolConfig, WorkerPool};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::server::TcpIncoming;
+
+use crate::catalog::space;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http::{self, About};
+use crate::hub::{Hub, Mode, open_store};
+use crate::provision::provision;
+use crate::supervise::Supervisor;
+use crate::{flight, tls};
+
+/// HTTP/2 flow control: a stream's window, wide enough that a fast client is never waited for.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Pings keep a silent stream alive through middle boxes, and find dead clients.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long a stop waits for what runs.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// A server that answers.
+pub struct Server {
+    pub hub: Arc<Hub>,
+    pub flight: SocketAddr,
+    pub http: SocketAddr,
+    tasks: JoinSet<Result<()>>,
+    stop: watch::Sender<bool>,
+    supervisor: Option<Supervisor>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("flight", &self.flight)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Opens everything and starts to answer; returns as soon as queries are answered.
+    pub async fn start(config: Config, mode: Mode) -> Result<Self> {
+        config.validate()?;
+        // Ports first: a port in use is found before anything is opened.
+        let flight = bind(config.server.flight, "server.flight").await?;
+        let http = bind(config.server.http, "server.http").await?;
+        let tls = config.server.tls.as_ref().map(tls::server_config).transpose()?;
+        let (store, secrets) = open_store(&config).await?;
+        let (workers, supervisor) = workers(&config).await?;
+        let hub = Hub::open(config, mode, store, secrets, workers).await?;
+        if let Some(supervisor) = &supervisor {
+            supervisor.report_to(&hub.metrics);
+        }
+        provision(&hub.store, &hub.config, &hub.datasets).await?;
+        space::clean_up(&hub).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut server = Self {
+            flight: address(&flight)?,
+            http: address(&http)?,
+            tasks: JoinSet::new(),
+            stop,
+            supervisor,
+            hub,
+        };
+        server.serve_flight(flight, tls, stopped.clone());
+        server.serve_http(http, mode, stopped);
+        Ok(server)
+    }
+
+    fn serve_flight(
+        &mut self,
+        listener: TcpListener,
+        tls: Option<tonic::transport::ServerTlsConfig>,
+        stopped: watch::Receiver<bool>,
+    ) {
+        let service = flight::service(Arc::clone(&self.hub));
+        self.tasks.spawn(async move {
+            let wrong = |error: tonic::transport::Error| {
+                Error::internal("the Flight server stopped", &error)
+            };
+            let mut builder = tonic::transport::Server::builder()
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .http2_keepalive_interval(Some(KEEPALIVE));
+            if let Some(tls) = tls {
+                builder = builder.tls_config(tls).map_err(wrong)?;
+            }
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            builder
+                .add_service(service)
+                .serve_with_incoming_shutdown(incoming, until(stopped))
+                .await
+                .map_err(wrong)
+        });
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, mode: Mode, stopped: watch::Receiver<bool>) {
+        let about = About {
+            flight: self.flight,
+            http: self.http,
+            tls: self.hub.config.server.tls.is_some(),
+            demo: mode.passwords,
+        };
+        let router = http::router(Arc::clone(&self.hub), about);
+        self.tasks.spawn(async move {
+            http::serve(listener, router, until(stopped))
+                .await
+                .map_err(|error| Error::internal("the HTTP server stopped", &error))
+        });
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        tokio::pin!(shutdown);
+        let ended = tokio::select! {
+            () = &mut shutdown => None,
+            ended = self.tasks.join_next() => ended,
+        };
+        self.stop().await?;
+        match ended {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => Err(Error::internal("a server task failed", &error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops taking calls, waits a bounded time for those that run, settles and stops the
+    /// worker.
+    pub async fn stop(mut self) -> Result<()> {
+        // Nobody listens any more if the tasks are gone.
+        let _ = self.stop.send(true);
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
+            tracing::warn!("some statements did not end in time and are cancelled");
+            self.tasks.shutdown().await;
+        }
+        self.hub.ledger.close().await?;
+        if let Some(supervisor) = self.supervisor.take() {
+            supervisor.stop().await;
+        }
+        self.hub.store.close().await;
+        Ok(())
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::invalid(format!(
+            "cannot listen on `{address}`: {error}; end what uses it, or set `{key}` to another \
+             address"
+        ))
+    })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener
+        .local_addr()
+        .map_err(|error| Error::internal("a listener has no address", &error))
+}
+
+/// The pool of the configuration, or one supervised worker of our own.
+async fn workers(config: &Config) -> Result<(Arc<WorkerPool>, Option<Supervisor>)> {
+    let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("workers: {error}"));
+    let (addresses, key, supervisor) = match &config.workers.key_file {
+        Some(file) if !config.workers.addresses.is_empty() => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Error::invalid(format!("cannot read `{}`: {error}", file.display()))
+            })?;
+            let key = Key::from_hex(text.trim()).map_err(|error| unusable(&error))?;
+            (config.workers.addresses.clone(), key, None)
+        }
+        _ => {
+            let key = Key::new(crate::sealed::random()?);
+            let supervisor = Supervisor::start(config.workers.listen, &key).await?;
+            let address = supervisor.address().to_string();
+            (vec![address], key, Some(supervisor))
+        }
+    };
+    let pool = WorkerPool::new(PoolConfig {
+        workers: addresses,
+        key,
+        tls_ca: None,
+        io: tokio::runtime::Handle::current(),
+    })
+    .map_err(|error| unusable(&error))?;
+    if let Some(supervisor) = &supervisor {
+        supervisor.ready(&pool).await?;
+    }
+    Ok((pool, supervisor))
+}

@@ -1,0 +1,331 @@
+//! A statement from its text to a ticket, a count or a refusal, each recorded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::SchemaRef;
+use arrow_flight::FlightData;
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use hubflight_ledger::{
+    ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
+};
+use hubflight_udfs::StatementWork;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::auth::ADMIN_CATALOG;
+use crate::catalog::project::ProjectView;
+use crate::catalog::space;
+use crate::error::{Error, Result};
+use crate::exec::meter::Meter;
+use crate::exec::run;
+use crate::flight::BoxStream;
+use crate::flight::call::Caller;
+use crate::hub::Hub;
+use crate::plan::parse::{Parsed, parse};
+use crate::plan::{Planning, parameters};
+use crate::ticket::Ticket;
+
+/// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    pub sql: String,
+    pub parameters: Vec<u8>,
+}
+
+impl Text {
+    pub fn new(sql: String) -> Self {
+        Self {
+            sql,
+            parameters: Vec::new(),
+        }
+    }
+}
+
+/// What opening a statement gives.
+#[derive(Debug)]
+pub enum Opened {
+    /// A query: its schema, and the sealed ticket that runs it.
+    Query { schema: SchemaRef, handle: Vec<u8> },
+    /// A change, which has run once.
+    Changed { rows: u64 },
+}
+
+/// What a prepared statement tells its client.
+#[derive(Debug)]
+pub struct Described {
+    /// Empty for a change: that is how clients tell the two apart.
+    pub schema: SchemaRef,
+    pub parameters: arrow::datatypes::Schema,
+}
+
+impl Opened {
+    /// Plans a query and answers a ticket, or runs a change. Either leaves a record.
+    pub async fn open(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Self> {
+        let statement_id = Uuid::now_v7();
+        let opening = Opening {
+            hub,
+            caller,
+            text: &text,
+            statement_id,
+        };
+        match opening.open().await {
+            Ok(opened) => Ok(opened),
+            Err(Failure::Settled(error)) => Err(error),
+            Err(Failure::Unsettled(error)) => {
+                opening.refuse(&error).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The schema of a query's result.
+pub async fn describe(hub: &Arc<Hub>, caller: &Caller, text: &Text) -> Result<Described> {
+    let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
+    if !parsed.is_query() {
+        let fields = (0..parsed.placeholders)
+            .map(|_| arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true));
+        return Ok(Described {
+            schema: parameters::none(),
+            parameters: arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()),
+        });
+    }
+    let project = caller.principal.project()?;
+    let view = Arc::new(ProjectView::load(hub, project, None, caller.now).await?);
+    let planning = Planning {
+        hub,
+        view: &view,
+        options: &caller.principal.options,
+        now: caller.now,
+    };
+    let authorised = planning.query(parsed).await?;
+    Ok(Described {
+        schema: Arc::clone(&authorised.schema),
+        parameters: authorised.parameters()?,
+    })
+}
+
+/// Redeems a ticket; a refusal is recorded.
+pub async fn redeem(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    ticket: Ticket,
+) -> Result<BoxStream<FlightData>> {
+    let statement_id = ticket.statement_id;
+    match run::redeem(hub, caller, ticket).await {
+        Ok(stream) => Ok(stream.boxed()),
+        Err(error) => {
+            hub.metrics.refused(error.kind);
+            let refusal = Refusal {
+                statement_id,
+                reason: error.kind.label(),
+                habilitations: Vec::new(),
+                at: caller.now,
+            };
+            hub.ledger.refuse(refusal).await?;
+            Err(error)
+        }
+    }
+}
+
+/// An error, and whether the ledger has the statement's outcome already.
+enum Failure {
+    Settled(Error),
+    Unsettled(Error),
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Unsettled(error.into())
+    }
+}
+
+/// A statement that is being opened.
+struct Opening<'a> {
+    hub: &'a Arc<Hub>,
+    caller: &'a Caller,
+    text: &'a Text,
+    statement_id: Uuid,
+}
+
+impl Opening<'_> {
+    async fn open(&self) -> Result<Opened, Failure> {
+        let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
+        let project = self.caller.principal.project()?;
+        let view = ProjectView::load(self.hub, project, None, self.caller.now).await?;
+        let view = Arc::new(view);
+        if parsed.is_query() {
+            Ok(self.query(&view, parsed).await?)
+        } else {
+            self.change(&view, parsed).await
+        }
+    }
+
+    async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
+        let planning = self.planning(view);
+        let placeholders = parsed.placeholders;
+        let authorised = planning.query(parsed).await?;
+        let rows = parameters::decode(&self.text.parameters)?;
+        parameters::check_arity(&rows, placeholders)?;
+        if rows.is_empty() && placeholders > 0 {
+            return Err(unbound(placeholders));
+        }
+        let schema = Arc::clone(&authorised.schema);
+        let ticket = self.ticket(view);
+        let handle = ticket.seal(&self.hub.tickets)?;
+        self.record(StatementKind::Query, ticket.expires).await?;
+        Ok(Opened::Query { schema, handle })
+    }
+
+    /// Runs a change for each row of parameters, as one execution.
+    async fn change(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened, Failure> {
+        let rows = parameters::decode(&self.text.parameters)?;
+        parameters::check_arity(&rows, parsed.placeholders)?;
+        if rows.is_empty() && parsed.placeholders > 0 {
+            return Err(unbound(parsed.placeholders).into());
+        }
+        let options = &self.caller.principal.options;
+        let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
+        let _permit = self.hub.engine.admit().await?;
+        self.record(StatementKind::Dml, self.caller.now + time).await?;
+        let started = ExecutionStarted {
+            statement_id: self.statement_id,
+            habilitations: view
+                .habilitations()
+                .map(|(_, habilitation)| (habilitation.id.clone(), habilitation.version))
+                .collect(),
+            datasets: view.versions(),
+            columns: serde_json::Value::Null,
+            started_at: Utc::now(),
+        };
+        let metrics = &self.hub.metrics;
+        let execution = metrics.ledger(self.hub.ledger.begin(started).await)?;
+        let begun = Instant::now();
+        let meter = Meter::new(self.hub, Arc::clone(execution.quantities()));
+        let changes = self.run_changes(view, parsed, rows, &meter, time);
+        let changed = match tokio::time::timeout(time, changes).await {
+            Ok(changed) => changed,
+            Err(_) => Err(run::too_late()),
+        };
+        let outcome = match &changed {
+            Ok(_) => Outcome::Ok,
+            Err(error) => outcome_of(error),
+        };
+        let label = changed.as_ref().err().map_or("ok", |error| error.kind.label());
+        metrics.finished("change", label, begun.elapsed());
+        metrics.ledger(execution.settle(outcome).await)?;
+        let rows = changed.map_err(Failure::Settled)?;
+        Ok(Opened::Changed { rows })
+    }
+
+    async fn run_changes(
+        &self,
+        view: &Arc<ProjectView>,
+        parsed: Parsed,
+        rows: Vec<Vec<datafusion::common::ScalarValue>>,
+        meter: &Arc<Meter>,
+        time: Duration,
+    ) -> Result<u64> {
+        let work = Arc::new(StatementWork {
+            statement_id: self.statement_id.to_string(),
+            tenant: view.project.clone(),
+            deadline: run::unix_ms(tokio::time::Instant::now() + time),
+            priority: run::PRIORITY_INTERACTIVE,
+            trace: None,
+            pool: Arc::clone(&self.hub.workers),
+            meter: Arc::clone(meter) as _,
+        });
+        space::change_rows(&self.planning(view), parsed, rows, &work, meter).await
+    }
+
+    fn planning<'b>(&'b self, view: &'b Arc<ProjectView>) -> Planning<'b> {
+        Planning {
+            hub: self.hub,
+            view,
+            options: &self.caller.principal.options,
+            now: self.caller.now,
+        }
+    }
+
+    fn ticket(&self, view: &ProjectView) -> Ticket {
+        let options = &self.caller.principal.options;
+        let life = Duration::from_secs(self.hub.config.limits.ticket_seconds_max);
+        Ticket {
+            statement_id: self.statement_id,
+            person: self.caller.principal.person.id.clone(),
+            project: view.project.clone(),
+            sql: self.text.sql.clone(),
+            parameters: self.text.parameters.clone(),
+            versions: view.versions(),
+            space_snapshot: view.space_snapshot(),
+            now: self.caller.now,
+            expires: self.caller.now + life,
+            schema: options.schema.clone(),
+            time_zone: options.time_zone.clone(),
+            tags: options.tags.clone(),
+            wire_views: options.wire_views,
+            compression: options.compression,
+            statement_seconds: options.statement_seconds,
+        }
+    }
+
+    async fn record(&self, kind: StatementKind, expires_at: DateTime<Utc>) -> Result<()> {
+        let principal = &self.caller.principal;
+        let project = principal.project().ok().filter(|id| *id != ADMIN_CATALOG);
+        let tags = principal.options.tags.clone();
+        let opened = StatementOpened {
+            statement_id: self.statement_id,
+            person: principal.person.id.clone(),
+            project: project.map(str::to_owned),
+            kind,
+            client: principal.client.clone(),
+            sql_sha256: Sha256::digest(self.text.sql.as_bytes()).into(),
+            sql_sealed: self.hub.statements.seal(self.text.sql.as_bytes())?,
+            tags: tags.map(|tags| ("tags".to_owned(), tags)).into_iter().collect::<BTreeMap<_, _>>(),
+            opened_at: self.caller.now,
+            expires_at,
+        };
+        let recorded = self.hub.ledger.statement(opened).await;
+        Ok(self.hub.metrics.ledger(recorded)?)
+    }
+
+    /// Records a refusal. The user is told why they were refused, even if the ledger fails too.
+    async fn refuse(&self, error: &Error) {
+        self.hub.metrics.refused(error.kind);
+        let refusal = Refusal {
+            statement_id: self.statement_id,
+            reason: error.kind.label(),
+            habilitations: Vec::new(),
+            at: self.caller.now,
+        };
+        let recorded = match self.record(StatementKind::Query, self.caller.now).await {
+            Ok(()) => self.hub.ledger.refuse(refusal).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(unrecorded) = recorded {
+            tracing::error!(error = %unrecorded, "a refusal could not be recorded");
+        }
+    }
+}
+
+fn unbound(placeholders: usize) -> Error {
+    Error::invalid(format!(
+        "the statement has {placeholders} parameters; bind a value for each"
+    ))
+}
+
+/// How an error settles.
+pub fn outcome_of(error: &Error) -> Outcome {
+    let fault = if error.kind.is_hubs_fault() {
+        Fault::Hub
+    } else {
+        Fault::User
+    };
+    Outcome::Error {
+        kind: error.kind.label(),
+        fault,
+    }
+}

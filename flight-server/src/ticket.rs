@@ -1,0 +1,127 @@
+//! The ticket of a query: encrypted, authenticated, stateless, expiring.
+//!
+//! It carries everything that the execution needs to be the statement that was planned:
+//! text, parameters, project, dataset versions, the snapshot of the space and `now()`.
+//! Rights are not in it: each redemption is authorised again.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::auth::session::Compression;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sealed::Sealer;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    pub statement_id: Uuid,
+    pub person: String,
+    pub project: String,
+    pub sql: String,
+    /// Rows of parameters, as an Arrow IPC stream.
+    #[serde(with = "base64_bytes", default)]
+    pub parameters: Vec<u8>,
+    /// (dataset, version) pairs that were planned with.
+    pub versions: Vec<(String, u32)>,
+    /// Snapshot of the project's space that was planned with.
+    pub space_snapshot: i64,
+    pub now: DateTime<Utc>,
+    pub expires: DateTime<Utc>,
+    pub schema: Option<String>,
+    pub time_zone: Option<String>,
+    pub tags: Option<String>,
+    pub wire_views: bool,
+    pub compression: Compression,
+    pub statement_seconds: Option<u64>,
+}
+
+impl Ticket {
+    pub fn seal(&self, sealer: &Sealer) -> Result<Vec<u8>> {
+        let plain = serde_json::to_vec(self)
+            .map_err(|error| Error::internal("a ticket cannot be written", &error))?;
+        sealer.seal(&plain)
+    }
+
+    /// Opens a ticket of `person`; anybody else's reads as invalid.
+    pub fn open(
+        sealed: &[u8],
+        sealer: &Sealer,
+        person: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self> {
+        let ticket: Self = sealer
+            .open(sealed)
+            .and_then(|plain| serde_json::from_slice(&plain).ok())
+            .filter(|ticket: &Self| ticket.person == person)
+            .ok_or_else(|| {
+                Error::invalid("this is no valid ticket of yours; ask for the flight info again")
+            })?;
+        // A clock that went backwards by more than the life of a ticket is not trusted.
+        let too_early = ticket.now - now > TimeDelta::minutes(5);
+        if now > ticket.expires || too_early {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the ticket has expired; ask for the flight info again",
+            ));
+        }
+        Ok(ticket)
+    }
+}
+
+/// Bytes as text inside JSON.
+mod base64_bytes {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD_NO_PAD
+            .decode(text)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(now: DateTime<Utc>) -> Ticket {
+        Ticket {
+            statement_id: Uuid::now_v7(),
+            person: "alice".into(),
+            project: "p".into(),
+            sql: "SELECT 1".into(),
+            parameters: vec![0, 1, 2, 255],
+            versions: vec![("snds".into(), 1)],
+            space_snapshot: 0,
+            now,
+            expires: now + TimeDelta::minutes(10),
+            schema: None,
+            time_zone: None,
+            tags: None,
+            wire_views: false,
+            compression: Compression::None,
+            statement_seconds: None,
+        }
+    }
+
+    #[test]
+    fn a_ticket_opens_for_its_person_until_it_expires() {
+        let sealer = Sealer::new(&[7; 32], b"ticket");
+        let now = Utc::now();
+        let whole = ticket(now);
+        let sealed = whole.seal(&sealer).expect("seals");
+        assert_eq!(Ticket::open(&sealed, &sealer, "alice", now).expect("hers"), whole);
+        assert!(Ticket::open(&sealed, &sealer, "bob", now).is_err());
+        let late = now + TimeDelta::minutes(11);
+        assert!(Ticket::open(&sealed, &sealer, "alice", late).is_err());
+        let early = now - TimeDelta::minutes(11);
+        assert!(Ticket::open(&sealed, &sealer, "alice", early).is_err());
+        assert!(!sealed.windows(6).any(|bytes| bytes == b"SELECT"));
+    }
+}

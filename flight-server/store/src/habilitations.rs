@@ -1,0 +1,140 @@
+//! Habilitations: immutable versions whose body is opaque to the store.
+
+use chrono::{DateTime, Utc};
+use sqlx::any::AnyRow;
+
+use crate::columns::{get, instant, instant_or_null, micros};
+use crate::people::found;
+use crate::{Put, Store, StoreError};
+
+/// A version to write; `body` is JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHabilitation {
+    pub id: String,
+    /// One more than the newest version, or 1.
+    pub version: u32,
+    pub project: String,
+    pub dataset: String,
+    pub body: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HabilitationRow {
+    pub id: String,
+    pub version: u32,
+    pub project: String,
+    pub dataset: String,
+    pub body: String,
+    pub created_at: DateTime<Utc>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+const ROW: &str = "SELECT h.id, h.version, h.project, h.dataset, h.body, h.created_at, \
+                   h.revoked_at FROM habilitations h";
+
+impl Store {
+    /// Writes a version. Writing an existing version with the same content again does nothing
+    /// and answers [`Put::Updated`].
+    ///
+    /// # Errors
+    /// [`StoreError::Immutable`] when the version exists with another content or belongs to
+    /// another project, [`StoreError::Invalid`] when the version is not the next one,
+    /// [`StoreError::NotFound`] when the project does not exist.
+    pub async fn put_habilitation(&self, new: &NewHabilitation) -> Result<Put, StoreError> {
+        let mut write = self.write().await?;
+        let projects = sqlx::query("SELECT id FROM projects WHERE id = $1")
+            .bind(&new.project)
+            .fetch_all(write.connection())
+            .await?;
+        found(projects.len() as u64, "project", &new.project)?;
+        let sql = sqlx::AssertSqlSafe(format!("{ROW} WHERE h.id = $1 ORDER BY h.version"));
+        let rows = sqlx::query(sql)
+            .bind(&new.id)
+            .fetch_all(write.connection())
+            .await?;
+        let versions: Vec<HabilitationRow> = rows.iter().map(row_of).collect::<Result<_, _>>()?;
+        let immutable = || StoreError::Immutable {
+            what: "habilitation",
+            name: format!("{} version {}", new.id, new.version),
+        };
+        if versions.iter().any(|old| old.project != new.project) {
+            return Err(immutable());
+        }
+        if let Some(old) = versions.iter().find(|old| old.version == new.version) {
+            let same = old.dataset == new.dataset && old.body == new.body;
+            return if same { Ok(Put::Updated) } else { Err(immutable()) };
+        }
+        let newest = versions.last().map_or(0, |old| old.version);
+        if newest.checked_add(1) != Some(new.version) {
+            return Err(StoreError::Invalid {
+                what: "habilitation version",
+                value: new.version.to_string(),
+                expected: "write the number after the newest version, from 1",
+            });
+        }
+        sqlx::query(
+            "INSERT INTO habilitations (id, version, project, dataset, body, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&new.id)
+        .bind(i64::from(new.version))
+        .bind(&new.project)
+        .bind(&new.dataset)
+        .bind(&new.body)
+        .bind(micros(Utc::now()))
+        .execute(write.connection())
+        .await?;
+        write.commit().await?;
+        Ok(Put::Created)
+    }
+
+    /// Revokes every version of a habilitation, from now on.
+    pub async fn revoke_habilitation(&self, id: &str) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let changed = sqlx::query(
+            "UPDATE habilitations SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+        )
+        .bind(id)
+        .bind(micros(Utc::now()))
+        .execute(write.connection())
+        .await?
+        .rows_affected();
+        write.commit().await?;
+        found(changed, "habilitation in force", id)
+    }
+
+    /// The newest version of each of the project's habilitations, but for revoked ones. The
+    /// period of validity stands in the body and is the reader's to check.
+    pub async fn habilitations_of(
+        &self,
+        project: &str,
+    ) -> Result<Vec<HabilitationRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{ROW} WHERE h.project = $1 AND h.revoked_at IS NULL AND h.version = \
+             (SELECT MAX(n.version) FROM habilitations n WHERE n.id = h.id) ORDER BY h.id"
+        ));
+        let rows = sqlx::query(sql).bind(project).fetch_all(self.pool()).await?;
+        rows.iter().map(row_of).collect()
+    }
+
+    /// Every version of every habilitation, for administrators.
+    pub async fn habilitations(&self) -> Result<Vec<HabilitationRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{ROW} ORDER BY h.id, h.version"));
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
+        rows.iter().map(row_of).collect()
+    }
+}
+
+fn row_of(row: &AnyRow) -> Result<HabilitationRow, StoreError> {
+    Ok(HabilitationRow {
+        id: get(row, "id")?,
+        version: u32::try_from(get::<i64>(row, "version")?).map_err(|_| StoreError::Corrupt {
+            what: "habilitation version",
+        })?,
+        project: get(row, "project")?,
+        dataset: get(row, "dataset")?,
+        body: get(row, "body")?,
+        created_at: instant(get(row, "created_at")?)?,
+        revoked_at: instant_or_null(get(row, "revoked_at")?)?,
+    })
+}

@@ -1,0 +1,259 @@
+//! Opening the store: connections, migrations and the discipline of one writer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Transaction};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
+
+use crate::StoreError;
+
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// Which database serves the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Limits of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Connections that this process keeps to the database.
+    pub connections_max: u32,
+    /// Wait for a free connection, in milliseconds.
+    pub connection_wait_ms_max: u64,
+    /// Wait for another process's lock on the database, in milliseconds.
+    pub lock_wait_ms_max: u32,
+    /// Passwords that are checked at once: each check takes 19 MiB and tens of milliseconds.
+    pub password_checks_max: usize,
+    /// Size that a SQLite file may reach, in pages of 4 KiB; none for the disk's limit.
+    pub sqlite_pages_max: Option<u32>,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        StoreLimits {
+            connections_max: 8,
+            connection_wait_ms_max: 5_000,
+            lock_wait_ms_max: 5_000,
+            password_checks_max: 2,
+            sqlite_pages_max: None,
+        }
+    }
+}
+
+/// The hub's store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+    backend: Backend,
+    sqlite_path: Option<Arc<PathBuf>>,
+    /// SQLite has one writer at a time. Queueing here is fair and costs nothing, where the
+    /// database's own lock is polled.
+    writer: Arc<Mutex<()>>,
+    pub(crate) password_checks: Arc<Semaphore>,
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` (made if missing, PATH is taken literally) or `postgres://…`,
+    /// and migrates it.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] for another address, [`StoreError::Newer`] for a store that a
+    /// newer program wrote, [`StoreError::Unavailable`] when it cannot be reached or written.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, &StoreLimits::default()).await
+    }
+
+    /// As [`Store::open`], with limits.
+    pub async fn open_with(url: &str, limits: &StoreLimits) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let address = Address::parse(url)?;
+        let options = address.options.clone().disable_statement_logging();
+        let setup = address.setup(limits);
+        let pool = AnyPoolOptions::new()
+            .min_connections(1)
+            .max_connections(limits.connections_max.max(2))
+            .acquire_timeout(Duration::from_millis(limits.connection_wait_ms_max))
+            .test_before_acquire(address.backend == Backend::Postgres)
+            .after_connect(move |connection, _| {
+                let setup = setup.clone();
+                Box::pin(async move {
+                    // Only names and numbers of ours are in this text.
+                    sqlx::raw_sql(AssertSqlSafe(setup)).execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await?;
+        migrate(&pool, address.backend).await?;
+        Ok(Store {
+            pool,
+            backend: address.backend,
+            sqlite_path: address.sqlite_path.map(Arc::new),
+            writer: Arc::default(),
+            password_checks: Arc::new(Semaphore::new(limits.password_checks_max.max(1))),
+        })
+    }
+
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The file of a SQLite store.
+    pub fn sqlite_path(&self) -> Option<&Path> {
+        self.sqlite_path.as_ref().map(|path| path.as_path())
+    }
+
+    /// Connections for reading. Writes go through [`Store::write`].
+    pub fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that writes. Dropped without a commit, it rolls back.
+    pub async fn write(&self) -> Result<WriteTransaction, StoreError> {
+        let (turn, begin) = match self.backend {
+            // An immediate transaction never fails half way for want of the write lock.
+            Backend::Sqlite => (
+                Some(self.writer.clone().lock_owned().await),
+                "BEGIN IMMEDIATE",
+            ),
+            Backend::Postgres => (None, "BEGIN"),
+        };
+        let transaction = self.pool.begin_with(begin).await?;
+        Ok(WriteTransaction {
+            transaction,
+            _turn: turn,
+        })
+    }
+
+    /// Waits for running calls and closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A transaction that holds the writer's turn.
+#[derive(Debug)]
+pub struct WriteTransaction {
+    transaction: Transaction<'static, Any>,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl WriteTransaction {
+    /// Makes the changes durable.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    /// The connection to run statements on.
+    pub fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}
+
+struct Address {
+    backend: Backend,
+    options: AnyConnectOptions,
+    sqlite_path: Option<PathBuf>,
+}
+
+impl Address {
+    fn parse(url: &str) -> Result<Self, StoreError> {
+        let refuse = |reason| StoreError::Address {
+            url: without_password(url),
+            reason,
+        };
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            if path.is_empty() || path.starts_with(":memory:") {
+                return Err(refuse("a file is needed, so that nothing is lost"));
+            }
+            let path = std::path::absolute(path).map_err(|_| refuse("the path is not valid"))?;
+            let text = path.to_str().ok_or_else(|| refuse("the path is not UTF-8"))?;
+            let options = format!("sqlite://{}?mode=rwc", percent_encoded(text))
+                .parse()
+                .map_err(|_| refuse("the path is not valid"))?;
+            return Ok(Address {
+                backend: Backend::Sqlite,
+                options,
+                sqlite_path: Some(path),
+            });
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Address {
+                backend: Backend::Postgres,
+                options: url.parse().map_err(|_| refuse("it is not a URL"))?,
+                sqlite_path: None,
+            });
+        }
+        Err(refuse("its scheme is unknown"))
+    }
+
+    /// What every new connection runs first.
+    fn setup(&self, limits: &StoreLimits) -> String {
+        let wait = limits.lock_wait_ms_max;
+        match self.backend {
+            Backend::Sqlite => {
+                let mut setup = format!(
+                    "PRAGMA busy_timeout = {wait}; PRAGMA journal_mode = WAL; \
+                     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+                );
+                if let Some(pages) = limits.sqlite_pages_max {
+                    setup.push_str(&format!(" PRAGMA max_page_count = {pages};"));
+                }
+                setup
+            }
+            Backend::Postgres => format!("SET lock_timeout = {wait}"),
+        }
+    }
+}
+
+async fn migrate(pool: &AnyPool, backend: Backend) -> Result<(), StoreError> {
+    let migrator = match backend {
+        Backend::Sqlite => &SQLITE,
+        Backend::Postgres => &POSTGRES,
+    };
+    let known = migrator.iter().map(|m| m.version).max().unwrap_or_default();
+    let mut connection = pool.acquire().await?;
+    connection.ensure_migrations_table(&migrator.table_name).await?;
+    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
+    let store = applied.iter().map(|m| m.version).max().unwrap_or_default();
+    if store > known {
+        return Err(StoreError::Newer { store, known });
+    }
+    Ok(migrator.run(&mut *connection).await?)
+}
+
+/// The address as it may be shown: what stands between `:` and `@` is the password.
+fn without_password(url: &str) -> String {
+    let Some((head, tail)) = url.rsplit_once('@') else {
+        return url.to_owned();
+    };
+    match head.split_once("://") {
+        Some((scheme, login)) => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{tail}")
+        }
+        None => format!("***@{tail}"),
+    }
+}
+
+/// The bytes of a path as a URL's path (RFC 3986: unreserved characters and `/` as they are).
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,393 @@
+//! Changing a project's space: one statement is one transaction and one new snapshot.
+//!
+//! Statements prepare their files against a base snapshot and commit optimistically. A
+//! commit conflicts when another one, made since the base, touched the same object; two
+//! statements that only append to the same table do not conflict.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use sqlx::AnyConnection;
+
+use crate::columns::{get, micros};
+use crate::people::found;
+use crate::space::not_a_project;
+use crate::{ObjectKind, SpaceFile, Store, StoreError};
+
+/// What one statement does to a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceCommit {
+    pub project: String,
+    /// Snapshot that the statement read.
+    pub base_snapshot: i64,
+    pub statement_id: String,
+    /// Applied in order.
+    pub changes: Vec<SpaceChange>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpaceChange {
+    Create(NewObject),
+    /// Drops a table with its files, or a view.
+    Drop { name: String },
+    AddFiles { object: String, files: Vec<SpaceFile> },
+    RemoveFiles { object: String, files: Vec<String> },
+    SetLabels { object: String, labels: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewObject {
+    pub name: String,
+    pub kind: ObjectKind,
+    /// Arrow schema as an IPC message.
+    pub schema_ipc: Vec<u8>,
+    /// Text of a view, none for a table.
+    pub view_sql: Option<String>,
+    /// JSON text.
+    pub labels: String,
+}
+
+impl SpaceChange {
+    fn object(&self) -> &str {
+        match self {
+            SpaceChange::Create(object) => &object.name,
+            SpaceChange::Drop { name } => name,
+            SpaceChange::AddFiles { object, .. }
+            | SpaceChange::RemoveFiles { object, .. }
+            | SpaceChange::SetLabels { object, .. } => object,
+        }
+    }
+
+    /// Whether it still holds when other statements appended to the object.
+    fn only_appends(&self) -> bool {
+        matches!(self, SpaceChange::AddFiles { .. })
+    }
+}
+
+/// The project and the snapshot that a commit makes.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    project: &'a str,
+    snapshot: i64,
+}
+
+impl Store {
+    /// Applies the changes together and answers the new snapshot.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another commit touched the same objects since the base,
+    /// [`StoreError::QuotaExceeded`], [`StoreError::Exists`] and [`StoreError::NotFound`] for
+    /// objects and files; nothing is changed then.
+    pub async fn commit_space(&self, commit: &SpaceCommit) -> Result<i64, StoreError> {
+        let mut write = self.write().await?;
+        let connection = write.connection();
+        // This also locks the project's row, so that commits of one project queue up.
+        let row = sqlx::query(
+            "UPDATE projects SET space_snapshot = space_snapshot + 1 WHERE id = $1 \
+             RETURNING space_snapshot, space_quota_bytes",
+        )
+        .bind(&commit.project)
+        .fetch_all(&mut *connection)
+        .await?
+        .pop()
+        .ok_or_else(|| not_a_project(&commit.project))?;
+        let snapshot: i64 = get(&row, "space_snapshot")?;
+        let quota: i64 = get(&row, "space_quota_bytes")?;
+        let target = Target {
+            project: &commit.project,
+            snapshot,
+        };
+        check_conflicts(connection, commit, snapshot - 1).await?;
+        let mut adds = false;
+        for change in &commit.changes {
+            apply(connection, target, change).await?;
+            adds |= change.only_appends();
+        }
+        if adds {
+            check_quota(connection, &commit.project, quota).await?;
+        }
+        sqlx::query(
+            "INSERT INTO space_snapshots (project, snapshot, statement_id, created_at) \
+             VALUES ($1, $2, $3, $4)",
+        )
+        .bind(&commit.project)
+        .bind(snapshot)
+        .bind(&commit.statement_id)
+        .bind(micros(Utc::now()))
+        .execute(&mut *connection)
+        .await?;
+        write.commit().await?;
+        Ok(snapshot)
+    }
+}
+
+async fn check_conflicts(
+    connection: &mut AnyConnection,
+    commit: &SpaceCommit,
+    current: i64,
+) -> Result<(), StoreError> {
+    let base = commit.base_snapshot;
+    if base == current {
+        return Ok(());
+    }
+    let conflict = || StoreError::Conflict {
+        project: commit.project.clone(),
+        base,
+        current,
+    };
+    if base < 0 || base > current {
+        return Err(conflict());
+    }
+    let mut touched: BTreeMap<&str, bool> = BTreeMap::new();
+    for change in &commit.changes {
+        *touched.entry(change.object()).or_insert(true) &= change.only_appends();
+    }
+    for (object, only_appends) in touched {
+        let changed = |table: &str, name: &str| {
+            format!(
+                "SELECT added_snapshot FROM {table} WHERE project = $1 AND {name} = $2 \
+                 AND (added_snapshot > $3 OR removed_snapshot > $3) LIMIT 1"
+            )
+        };
+        let mut statements = vec![changed("space_objects", "name")];
+        if !only_appends {
+            statements.push(changed("space_files", "object"));
+        }
+        for sql in statements {
+            // Only names of our own columns are in this text.
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(&commit.project)
+                .bind(object)
+                .bind(base)
+                .fetch_all(&mut *connection)
+                .await?;
+            if !rows.is_empty() {
+                return Err(conflict());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn apply(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    change: &SpaceChange,
+) -> Result<(), StoreError> {
+    match change {
+        SpaceChange::Create(object) => create(connection, target, object).await,
+        SpaceChange::Drop { name } => drop_object(connection, target, name).await,
+        SpaceChange::AddFiles { object, files } => {
+            match live_object(connection, target.project, object).await? {
+                Some(ObjectKind::Table) => add_files(connection, target, object, files).await,
+                _ => found(0, "table", object),
+            }
+        }
+        SpaceChange::RemoveFiles { object, files } => {
+            for file in files {
+                let removed = sqlx::query(
+                    "UPDATE space_files SET removed_snapshot = $4 WHERE project = $1 \
+                     AND object = $2 AND file = $3 AND removed_snapshot IS NULL",
+                )
+                .bind(target.project)
+                .bind(object)
+                .bind(file)
+                .bind(target.snapshot)
+                .execute(&mut *connection)
+                .await?
+                .rows_affected();
+                found(removed, "file", file)?;
+            }
+            Ok(())
+        }
+        SpaceChange::SetLabels { object, labels } => {
+            set_labels(connection, target, object, labels).await
+        }
+    }
+}
+
+async fn create(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    object: &NewObject,
+) -> Result<(), StoreError> {
+    if let Some(kind) = live_object(connection, target.project, &object.name).await? {
+        return Err(StoreError::Exists {
+            what: kind.as_str(),
+            name: object.name.clone(),
+        });
+    }
+    sqlx::query(
+        "INSERT INTO space_objects \
+         (project, name, kind, schema_ipc, view_sql, labels, added_snapshot) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(target.project)
+    .bind(&object.name)
+    .bind(object.kind.as_str())
+    .bind(object.schema_ipc.as_slice())
+    .bind(object.view_sql.as_deref())
+    .bind(&object.labels)
+    .bind(target.snapshot)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn drop_object(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    name: &str,
+) -> Result<(), StoreError> {
+    // An object that this very commit made leaves no trace, so that it may be made again.
+    let unmade = sqlx::query(
+        "DELETE FROM space_objects WHERE project = $1 AND name = $2 AND added_snapshot = $3",
+    )
+    .bind(target.project)
+    .bind(name)
+    .bind(target.snapshot)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    let removed = sqlx::query(
+        "UPDATE space_objects SET removed_snapshot = $3 \
+         WHERE project = $1 AND name = $2 AND removed_snapshot IS NULL",
+    )
+    .bind(target.project)
+    .bind(name)
+    .bind(target.snapshot)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    found(unmade + removed, "table or view", name)?;
+    sqlx::query(
+        "UPDATE space_files SET removed_snapshot = $3 \
+         WHERE project = $1 AND object = $2 AND removed_snapshot IS NULL",
+    )
+    .bind(target.project)
+    .bind(name)
+    .bind(target.snapshot)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn add_files(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    object: &str,
+    files: &[SpaceFile],
+) -> Result<(), StoreError> {
+    for file in files {
+        if file.rows < 0 || file.bytes < 0 {
+            return Err(StoreError::Invalid {
+                what: "file size",
+                value: file.file.clone(),
+                expected: "rows and bytes must not be negative",
+            });
+        }
+        let added = sqlx::query(
+            "INSERT INTO space_files (project, object, file, rows, bytes, added_snapshot) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, file) DO NOTHING",
+        )
+        .bind(target.project)
+        .bind(object)
+        .bind(&file.file)
+        .bind(file.rows)
+        .bind(file.bytes)
+        .bind(target.snapshot)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if added == 0 {
+            return Err(StoreError::Exists {
+                what: "file",
+                name: file.file.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn set_labels(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    object: &str,
+    labels: &str,
+) -> Result<(), StoreError> {
+    let relabelled = sqlx::query(
+        "UPDATE space_objects SET labels = $4 \
+         WHERE project = $1 AND name = $2 AND added_snapshot = $3",
+    )
+    .bind(target.project)
+    .bind(object)
+    .bind(target.snapshot)
+    .bind(labels)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if relabelled > 0 {
+        return Ok(());
+    }
+    let copied = sqlx::query(
+        "INSERT INTO space_objects \
+         (project, name, kind, schema_ipc, view_sql, labels, added_snapshot) \
+         SELECT project, name, kind, schema_ipc, view_sql, $4, $3 FROM space_objects \
+         WHERE project = $1 AND name = $2 AND removed_snapshot IS NULL",
+    )
+    .bind(target.project)
+    .bind(object)
+    .bind(target.snapshot)
+    .bind(labels)
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    found(copied, "table or view", object)?;
+    sqlx::query(
+        "UPDATE space_objects SET removed_snapshot = $3 WHERE project = $1 AND name = $2 \
+         AND removed_snapshot IS NULL AND added_snapshot < $3",
+    )
+    .bind(target.project)
+    .bind(object)
+    .bind(target.snapshot)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn live_object(
+    connection: &mut AnyConnection,
+    project: &str,
+    name: &str,
+) -> Result<Option<ObjectKind>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT kind FROM space_objects \
+         WHERE project = $1 AND name = $2 AND removed_snapshot IS NULL",
+    )
+    .bind(project)
+    .bind(name)
+    .fetch_all(connection)
+    .await?;
+    rows.first()
+        .map(|row| ObjectKind::parse(&get::<String>(row, "kind")?))
+        .transpose()
+}
+
+async fn check_quota(
+    connection: &mut AnyConnection,
+    project: &str,
+    quota: i64,
+) -> Result<(), StoreError> {
+    let row = sqlx::query(
+        "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS used FROM space_files \
+         WHERE project = $1 AND removed_snapshot IS NULL",
+    )
+    .bind(project)
+    .fetch_one(connection)
+    .await?;
+    let used: i64 = get(&row, "used")?;
+    if used > quota {
+        return Err(StoreError::QuotaExceeded { used, quota });
+    }
+    Ok(())
+}

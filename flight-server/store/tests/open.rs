@@ -1,0 +1,146 @@
+//! Opening, migrating, filling up, and the master secret.
+
+mod common;
+
+use std::fs;
+
+use common::{on_each_store, populate};
+use hubflight_store::{Organisation, Secrets, Store, StoreError, StoreLimits};
+
+#[test]
+fn addresses() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for url in ["", "sqlite://", "sqlite://:memory:", "mysql://u:secret@h/d", "postgres://u:secret@ h/"] {
+        let error = runtime.block_on(Store::open(url)).unwrap_err();
+        assert!(matches!(error, StoreError::Address { .. }), "{url}: {error}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/missing/hub.db", folder.path().display());
+    let error = runtime.block_on(Store::open(&url)).unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    let file = folder.path().join("not-a-database");
+    fs::write(&file, "x".repeat(5_000)).unwrap();
+    let error = runtime.block_on(Store::open(&format!("sqlite://{}", file.display())));
+    assert!(error.unwrap_err().is_unavailable());
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    on_each_store("newer", |store| async move {
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, \
+             execution_time) SELECT 9999, description, success, checksum, execution_time \
+             FROM _sqlx_migrations WHERE version = 1",
+        )
+        .execute(store.pool())
+        .await
+        .unwrap();
+        let Some(path) = store.sqlite_path() else { return };
+        let error = Store::open(&format!("sqlite://{}", path.display())).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Newer { store: 9999, known } if known < 9999),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn writers_take_turns() {
+    on_each_store("turns", |store| async move {
+        let tasks: Vec<_> = (0..50)
+            .map(|index| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let organisation = Organisation {
+                        id: format!("o{}", index % 10),
+                        name: index.to_string(),
+                    };
+                    store.put_organisation(&organisation).await.unwrap();
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(store.organisations().await.unwrap().len(), 10);
+    });
+}
+
+#[tokio::test]
+async fn a_full_or_locked_store_is_unavailable_and_keeps_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/hub.db", folder.path().display());
+    let limits = StoreLimits {
+        sqlite_pages_max: Some(80),
+        lock_wait_ms_max: 50,
+        ..StoreLimits::default()
+    };
+    let store = Store::open_with(&url, &limits).await.unwrap();
+    let mut written = 0;
+    let error = loop {
+        let organisation = Organisation {
+            id: format!("o{written}"),
+            name: "x".repeat(2_000),
+        };
+        match store.put_organisation(&organisation).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1_000, "never full");
+    };
+    assert!(error.is_unavailable(), "{error:?}");
+    assert_eq!(store.organisations().await.unwrap().len(), written);
+
+    let other = Store::open(&url).await.unwrap();
+    let held = other.write().await.unwrap();
+    let error = store.write().await.unwrap_err();
+    assert!(error.is_unavailable() && !error.is_transient(), "{error:?}");
+    drop(held);
+}
+
+#[test]
+fn master_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub.secret");
+    let secrets = Secrets::load_or_create(&path).unwrap();
+    let again = Secrets::load_or_create(&path).unwrap();
+    assert_eq!(secrets.derive("tickets"), again.derive("tickets"));
+    assert_ne!(secrets.derive("tickets"), secrets.derive("bearers"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(format!("{secrets:?}"), "Secrets(***)");
+
+    // HKDF-SHA256 without salt, computed with another implementation.
+    let known = Secrets::new(std::array::from_fn(|index| index as u8)).derive("tickets");
+    let hex: String = known.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "68b1cfc74e9946196353a7807cd927bae63b9870e40eb57d5dc8a54024eb52c4");
+
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Secrets::load_or_create(&path).unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for bad in [String::new(), text[..62].to_owned(), "z".repeat(64), text.repeat(1_000)] {
+        fs::write(&path, &bad).unwrap();
+        let error = Secrets::load_or_create(&path).unwrap_err();
+        assert!(matches!(error, StoreError::SecretFile { .. }), "{error}");
+        assert!(bad.is_empty() || !error.to_string().contains(bad.trim()));
+    }
+}
+
+#[test]
+fn another_master_secret_is_refused() {
+    on_each_store("secret", |store| async move {
+        populate(&store).await;
+        store.check_secrets(&Secrets::new([1; 32])).await.unwrap();
+        store.check_secrets(&Secrets::new([1; 32])).await.unwrap();
+        let refused = store.check_secrets(&Secrets::new([2; 32])).await;
+        assert!(matches!(refused, Err(StoreError::WrongSecret)));
+    });
+}

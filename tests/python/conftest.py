@@ -1,0 +1,127 @@
+"""One demo server for the suite, started from the built binary, and clients for it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import adbc_driver_flightsql.dbapi as flightsql
+import pytest
+from adbc_driver_flightsql import DatabaseOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+# Seconds until a started server must answer; making the data counts.
+START_SECONDS_MAX = 120
+
+
+def binary(name: str) -> str:
+    """A release binary in cargo's target folder."""
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", "--no-deps", "--offline"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )
+    return str(Path(json.loads(metadata.stdout)["target_directory"]) / "release" / name)
+
+
+@dataclass
+class Hub:
+    """A running server."""
+
+    process: subprocess.Popen
+    flight: str
+    http: str
+    dir: Path
+    log: Path
+
+    @property
+    def uri(self) -> str:
+        return f"grpc://{self.flight}"
+
+    def connect(self, account: str, catalog: str | None = None, password: str | None = None, **options):
+        """An ADBC connection of a demo account."""
+        kwargs = {
+            "username": account,
+            "password": password if password is not None else f"{account}-demo",
+            **options,
+        }
+        if catalog is not None:
+            kwargs[DatabaseOptions.RPC_CALL_HEADER_PREFIX.value + "catalog"] = catalog
+        return flightsql.connect(self.uri, db_kwargs=kwargs, autocommit=True)
+
+    def query(self, account: str, sql: str, catalog: str | None = None, parameters=None):
+        """The result of a query as an Arrow table."""
+        with self.connect(account, catalog) as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetch_arrow_table()
+
+    def error(self, account: str, sql: str, catalog: str | None = None) -> tuple[str, str]:
+        """(status, text) of a query that must fail."""
+        with pytest.raises(Exception) as caught:
+            self.query(account, sql, catalog)
+        text = str(caught.value)
+        status = re.match(r"([A-Z_]+)", text)
+        # The driver's own words around the server's text.
+        return (status.group(1) if status else "", text)
+
+    def facts(self) -> dict:
+        return json.loads((self.dir / "data" / "facts.json").read_text())
+
+    def truth(self, name: str) -> Path:
+        return self.dir / "data" / "truth" / name
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def start(arguments: list[str], dir: Path, log: Path) -> Hub:
+    """Starts a server on free ports and waits until it says where it listens."""
+    with open(log, "ab") as output:
+        offset = output.tell()
+        process = subprocess.Popen(
+            [binary("flight-server"), *arguments],
+            stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, "HUBFLIGHT_LOG": "warn"},
+        )
+    deadline = time.monotonic() + START_SECONDS_MAX
+    pattern = re.compile(r"Flight SQL on (\S+), pages on http://([^/\s]+)/")
+    while time.monotonic() < deadline:
+        said = log.read_bytes()[offset:].decode(errors="replace")
+        found = pattern.search(said)
+        if found:
+            return Hub(process, found.group(1), found.group(2), dir, log)
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}:\n{said}")
+        time.sleep(0.05)
+    process.kill()
+    raise RuntimeError(f"the server did not start in {START_SECONDS_MAX} s:\n{said}")
+
+
+def start_demo(dir: Path, scale: float = 0.1, *extra: str) -> Hub:
+    return start(
+        ["demo", "--dir", str(dir), "--scale", str(scale), "--flight-addr", "127.0.0.1:0",
+         "--http-addr", "127.0.0.1:0", "--worker-addr", "127.0.0.1:0", *extra],
+        dir, dir.parent / f"{dir.name}.log",
+    )
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory):
+    running = start_demo(tmp_path_factory.mktemp("demo") / "hub")
+    yield running
+    running.stop()
+    said = running.log.read_text()
+    complaints = [line for line in said.splitlines() if " ERROR " in line]
+    assert not complaints, "the server complained:\n" + "\n".join(complaints)
