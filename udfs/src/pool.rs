@@ -279,7 +279,7 @@ impl Worker {
     pub(crate) fn failed(&self, reason: &str) {
         let mut state = self.state.lock();
         if state.failures == 0 {
-            tracing::warn!(worker = %self.address, reason, "a worker failed");
+            tracing::info!(worker = %self.address, reason, "a worker failed");
         }
         let rest = BACKOFF_MS_MIN << state.failures.min(10);
         let rest = Duration::from_millis(rest.min(BACKOFF_MS_MAX));

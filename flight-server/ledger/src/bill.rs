@@ -28,7 +28,9 @@ pub enum BillScope<'a> {
         since: DateTime<Utc>,
     },
     /// Every project.
-    All { since: DateTime<Utc> },
+    All {
+        since: DateTime<Utc>,
+    },
 }
 
 /// The sum of the lines of one unit and function.
@@ -90,22 +92,25 @@ impl Ledger {
         }
         Ok(sums
             .into_iter()
-            .map(|((unit, function, currency), (quantity, amount))| BillLine {
-                unit,
-                function,
-                currency,
-                quantity,
-                amount,
-            })
+            .map(
+                |((unit, function, currency), (quantity, amount))| BillLine {
+                    unit,
+                    function,
+                    currency,
+                    quantity,
+                    amount,
+                },
+            )
             .collect())
     }
 
     /// Records and cost by project, of what ended at `since` or later.
     pub async fn totals(&self, since: DateTime<Utc>) -> Result<Vec<ProjectTotal>, LedgerError> {
         let mut sums: BTreeMap<(Option<String>, String), (u64, Decimal)> = BTreeMap::new();
-        let mut rows = sqlx::query("SELECT project, currency, cost FROM usage WHERE ended_at >= $1")
-            .bind(hubflight_store::micros(since))
-            .fetch(self.store.pool());
+        let mut rows =
+            sqlx::query("SELECT project, currency, cost FROM usage WHERE ended_at >= $1")
+                .bind(hubflight_store::micros(since))
+                .fetch(self.store.pool());
         while let Some(row) = rows.try_next().await? {
             let key = (row.try_get("project")?, row.try_get("currency")?);
             let (records, cost) = sums.entry(key).or_default();
@@ -145,8 +150,7 @@ impl Ledger {
              JOIN usage_lines l ON l.usage_id = u.usage_id WHERE 1 = 1{condition}"
         );
         // Only texts of this crate are in it; values are parameters.
-        let mut rows =
-            sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(self.store.pool());
+        let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(self.store.pool());
         while let Some(row) = rows.try_next().await? {
             add_line(&row, sums)?;
         }

@@ -26,7 +26,9 @@ pub enum LedgerError {
     #[error("statement `{0}` exists already; use a new identifier")]
     DuplicateStatement(Uuid),
 
-    #[error("execution {attempt} of statement `{statement_id}` is settled already; its record stands")]
+    #[error(
+        "execution {attempt} of statement `{statement_id}` is settled already; its record stands"
+    )]
     AlreadySettled { statement_id: Uuid, attempt: u32 },
 
     #[error("tariff: {0}")]

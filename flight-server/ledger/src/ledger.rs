@@ -81,7 +81,10 @@ impl Ledger {
         );
         let recovered = writer.recover().await?;
         if recovered > 0 {
-            tracing::info!(recovered, "settled executions that a dead process left open");
+            tracing::info!(
+                recovered,
+                "settled executions that a dead process left open"
+            );
         }
         tokio::spawn(writer.run());
         Ok(Ledger {
@@ -189,7 +192,8 @@ impl Ledger {
 /// Remembers the prices of a version, so that a record can be priced by the tariff it began
 /// under even after a restart with a newer one.
 async fn keep_tariff(store: &Store, tariff: &Tariff) -> Result<(), LedgerError> {
-    let body = serde_json::to_string(tariff).map_err(|_| LedgerError::Corrupt { what: "tariff" })?;
+    let body =
+        serde_json::to_string(tariff).map_err(|_| LedgerError::Corrupt { what: "tariff" })?;
     let mut write = store.write().await?;
     sqlx::query(
         "INSERT INTO tariffs (version, body, created_at) VALUES ($1, $2, $3) \

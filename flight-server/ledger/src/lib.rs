@@ -28,6 +28,7 @@ mod quantities;
 mod read;
 mod records;
 mod recover;
+mod settle;
 mod tariff;
 mod write;
 mod writer;

@@ -96,7 +96,11 @@ pub struct AuditRecord {
 
 impl Ledger {
     /// Usage records in the order in which they were settled, without their lines.
-    pub async fn usage(&self, filter: &Filter, page: Page) -> Result<Vec<UsageRecord>, LedgerError> {
+    pub async fn usage(
+        &self,
+        filter: &Filter,
+        page: Page,
+    ) -> Result<Vec<UsageRecord>, LedgerError> {
         let select = Select::new("SELECT u.* FROM usage u", "u", "ended_at");
         let rows = select.run(self, filter, page).await?;
         rows.iter().map(usage_of).collect()
@@ -123,7 +127,11 @@ impl Ledger {
     }
 
     /// Audit records in the order in which they were written.
-    pub async fn audit(&self, filter: &Filter, page: Page) -> Result<Vec<AuditRecord>, LedgerError> {
+    pub async fn audit(
+        &self,
+        filter: &Filter,
+        page: Page,
+    ) -> Result<Vec<AuditRecord>, LedgerError> {
         let select = Select::new("SELECT a.* FROM audit a", "a", "at");
         let rows = select.run(self, filter, page).await?;
         rows.iter().map(audit_of).collect()
@@ -241,7 +249,13 @@ fn query_of(row: &AnyRow) -> Result<QueryRecord, LedgerError> {
         (None, Some(_)) => "running".to_owned(),
         (None, None) => "open".to_owned(),
     };
-    let count = |column| if settled { count_of(row, column) } else { Ok(0) };
+    let count = |column| {
+        if settled {
+            count_of(row, column)
+        } else {
+            Ok(0)
+        }
+    };
     Ok(QueryRecord {
         seq: row.try_get("seq")?,
         statement_id: uuid_of(row, "statement_id")?,
@@ -276,7 +290,9 @@ fn audit_of(row: &AnyRow) -> Result<AuditRecord, LedgerError> {
         event: row.try_get("event")?,
         person: row.try_get("person")?,
         project: row.try_get("project")?,
-        statement_id: statement.map(|_| uuid_of(row, "statement_id")).transpose()?,
+        statement_id: statement
+            .map(|_| uuid_of(row, "statement_id"))
+            .transpose()?,
         attempt: attempt.map(attempt_of).transpose()?,
         habilitations: json_of(row, "habilitations")?,
         datasets: json_of(row, "datasets")?,

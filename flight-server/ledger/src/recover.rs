@@ -9,7 +9,8 @@ use sqlx::any::AnyRow;
 
 use crate::execution::{Begun, Settlement};
 use crate::records::Ending;
-use crate::write::{uuid_of, write_settlements};
+use crate::settle::write_settlements;
+use crate::write::uuid_of;
 use crate::writer::Writer;
 use crate::{LedgerError, Measured, Tariff};
 
@@ -104,8 +105,9 @@ fn interrupted(row: &AnyRow, tariff: &Tariff) -> Result<Settlement, LedgerError>
     };
     let quantities: Option<String> = row.try_get("quantities")?;
     let measured: Measured = match quantities {
-        Some(text) => serde_json::from_str(&text)
-            .map_err(|_| LedgerError::Corrupt { what: "interim" })?,
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|_| LedgerError::Corrupt { what: "interim" })?
+        }
         None => Measured::default(),
     };
     let interim_at: Option<i64> = row.try_get("interim_at")?;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::quantities::{Measured, WorkUnit};
 use crate::LedgerError;
+use crate::quantities::{Measured, WorkUnit};
 
 /// Decimals of every amount: a millionth of the currency unit.
 const AMOUNT_SCALE: u32 = 6;
@@ -196,7 +196,6 @@ impl TariffParts {
         }
         Ok(())
     }
-
 }
 
 impl Tariff {
@@ -226,10 +225,13 @@ impl Tariff {
             (Unit::BytesScanned, None, measured.bytes_scanned),
             (Unit::BytesReturned, None, measured.bytes_returned),
         ];
-        let work = measured
-            .work
-            .iter()
-            .map(|work| (Unit::Work(work.unit), Some(work.function.as_str()), work.quantity));
+        let work = measured.work.iter().map(|work| {
+            (
+                Unit::Work(work.unit),
+                Some(work.function.as_str()),
+                work.quantity,
+            )
+        });
         bytes
             .into_iter()
             .chain(work)
@@ -263,8 +265,7 @@ pub(crate) fn total(lines: &[Line]) -> Decimal {
 }
 
 fn unit_price(price: Decimal, unit: Unit) -> Decimal {
-    Decimal::from_i128_with_scale(price.mantissa(), price.scale() + unit.priced_power())
-        .normalize()
+    Decimal::from_i128_with_scale(price.mantissa(), price.scale() + unit.priced_power()).normalize()
 }
 
 /// The one place where money is rounded: half to even, to a millionth, once per line of a

@@ -32,7 +32,9 @@ async fn open_executions(store: &Store) -> i64 {
 #[test]
 #[ignore = "dies on purpose; the other tests run it"]
 fn child_that_aborts() {
-    let Ok(url) = std::env::var(CHILD) else { return };
+    let Ok(url) = std::env::var(CHILD) else {
+        return;
+    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = store(&url).await;
@@ -46,7 +48,9 @@ fn child_that_aborts() {
         let streaming = ledger.begin(started(long)).await.unwrap();
         for _ in 0..3 {
             streaming.quantities().add_returned(100, 1_000_000_000);
-            streaming.quantities().add_work("text_ner", WorkUnit::Tokens, 500_000);
+            streaming
+                .quantities()
+                .add_work("text_ner", WorkUnit::Tokens, 500_000);
             streaming.interim().await.unwrap();
         }
         // What comes after the last interim is lost, by design.
@@ -72,7 +76,9 @@ fn a_crash_settles_once_with_the_last_interim() {
         crash(&url);
         let store = store(&url).await;
         // The prices of the time of use hold, even if others are in force now.
-        let text = common::TARIFF.replace("2026-1", "2027-1").replace("0.09", "9");
+        let text = common::TARIFF
+            .replace("2026-1", "2027-1")
+            .replace("0.09", "9");
         for round in 0..2 {
             let newer: Tariff = toml::from_str(&text).unwrap();
             let ledger = Ledger::open(&store, newer, limits()).await.unwrap();
@@ -81,14 +87,23 @@ fn a_crash_settles_once_with_the_last_interim() {
             assert_eq!(records[0].outcome, "ok");
             let long = records.iter().find(|r| r.rows_returned > 0).unwrap();
             assert_eq!((long.outcome.as_str(), long.attempt), ("interrupted", 1));
-            assert_eq!((long.rows_returned, long.bytes_returned), (300, 3_000_000_000));
+            assert_eq!(
+                (long.rows_returned, long.bytes_returned),
+                (300, 3_000_000_000)
+            );
             assert_eq!(long.units["tokens"], 1_500_000);
             assert_eq!(long.tariff_version, "2026-1");
             // 3 × 0.09 + 1.5 × 1.5.
             assert_eq!(long.cost, Decimal::from_str_exact("2.52").unwrap());
             assert!(long.ended_at >= long.started_at);
-            let early = records.iter().find(|r| r.bytes_returned + r.bytes_scanned == 0).unwrap();
-            assert_eq!((early.outcome.as_str(), early.cost), ("interrupted", Decimal::ZERO));
+            let early = records
+                .iter()
+                .find(|r| r.bytes_returned + r.bytes_scanned == 0)
+                .unwrap();
+            assert_eq!(
+                (early.outcome.as_str(), early.cost),
+                ("interrupted", Decimal::ZERO)
+            );
             let audit = ledger.audit(&Filter::default(), Page::FIRST).await.unwrap();
             assert_eq!(audit.len(), 3);
             assert_eq!(open_executions(&store).await, 0);
@@ -119,7 +134,10 @@ fn the_running_server_settles_what_another_left() {
             let theirs = second.begin(started(theirs)).await.unwrap();
             let deadline = Instant::now() + Duration::from_secs(10);
             while usage(&first).await.len() < 3 {
-                assert!(Instant::now() < deadline, "the dead server's executions stay open");
+                assert!(
+                    Instant::now() < deadline,
+                    "the dead server's executions stay open"
+                );
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -143,9 +161,15 @@ fn an_execution_settles_once() {
         let id = statement(&ledger, StatementKind::Query).await;
         let execution = ledger.begin(started(id)).await.unwrap();
         // As if another server had taken this one for dead.
-        sqlx::query("UPDATE executions SET settled = 1").execute(store.pool()).await.unwrap();
+        sqlx::query("UPDATE executions SET settled = 1")
+            .execute(store.pool())
+            .await
+            .unwrap();
         let settled = execution.settle(Outcome::Ok).await;
-        assert!(matches!(settled, Err(LedgerError::AlreadySettled { attempt: 1, .. })));
+        assert!(matches!(
+            settled,
+            Err(LedgerError::AlreadySettled { attempt: 1, .. })
+        ));
         assert!(usage(&ledger).await.is_empty());
         // The database itself refuses a second record.
         let next = ledger.begin(started(id)).await.unwrap();
@@ -192,7 +216,10 @@ fn a_thousand_at_once_are_all_settled() {
         println!("{rate:.0} statements/s opened, begun and settled ({EXECUTIONS} at once)");
         let records = usage(&ledger).await;
         assert_eq!(records.len(), EXECUTIONS);
-        assert_eq!(records.iter().filter(|r| r.outcome == "ok").count(), EXECUTIONS / 3);
+        assert_eq!(
+            records.iter().filter(|r| r.outcome == "ok").count(),
+            EXECUTIONS / 3
+        );
         assert_eq!(open_executions(&store).await, 0);
         ledger.close().await.unwrap();
     });
@@ -245,10 +272,16 @@ async fn a_locked_store_refuses_and_keeps_settlements() {
     let stranger = Store::open(&url).await.unwrap();
     let held = stranger.write().await.unwrap();
     let refused = ledger.begin(started(id)).await;
-    assert!(matches!(refused, Err(LedgerError::Unwritable(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(LedgerError::Unwritable(_))),
+        "{refused:?}"
+    );
     let refused = ledger.statement(opened(StatementKind::Query)).await;
     assert!(matches!(refused, Err(LedgerError::Unwritable(_))));
-    assert!(matches!(settling.interim().await, Err(LedgerError::Unwritable(_))));
+    assert!(matches!(
+        settling.interim().await,
+        Err(LedgerError::Unwritable(_))
+    ));
     settling.quantities().add_scanned(1_000_000_000);
     let kept = settling.settle(Outcome::Ok).await;
     assert!(matches!(kept, Err(LedgerError::Unwritable(_))));
@@ -257,11 +290,17 @@ async fn a_locked_store_refuses_and_keeps_settlements() {
 
     let deadline = Instant::now() + Duration::from_secs(10);
     while usage(&ledger).await.len() < 2 {
-        assert!(Instant::now() < deadline, "kept settlements are not written");
+        assert!(
+            Instant::now() < deadline,
+            "kept settlements are not written"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let records = usage(&ledger).await;
-    assert_eq!((records[0].outcome.as_str(), records[0].bytes_scanned), ("ok", 1_000_000_000));
+    assert_eq!(
+        (records[0].outcome.as_str(), records[0].bytes_scanned),
+        ("ok", 1_000_000_000)
+    );
     assert_eq!(records[1].outcome, "cancelled");
     drop(ledger.begin(started(id)).await.unwrap());
     ledger.close().await.unwrap();
@@ -300,7 +339,10 @@ async fn a_full_store_refuses_and_the_next_start_settles() {
         drop(execution);
     }
     let closed = ledger.close().await;
-    assert!(matches!(closed, Err(LedgerError::Unwritable(_))), "{closed:?}");
+    assert!(
+        matches!(closed, Err(LedgerError::Unwritable(_))),
+        "{closed:?}"
+    );
 
     let store = Store::open(&url).await.unwrap();
     let ledger = common::ledger(&store).await;

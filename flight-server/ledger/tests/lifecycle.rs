@@ -49,8 +49,14 @@ fn an_execution_is_recorded_priced_and_audited() {
         let id = statement(&ledger, StatementKind::Query).await;
         let execution = work(&ledger, id).await;
         assert_eq!((execution.statement_id(), execution.attempt()), (id, 1));
-        let running = ledger.queries(&Filter::default(), Page::FIRST).await.unwrap();
-        assert_eq!((running[0].state.as_str(), running[0].attempt), ("running", Some(1)));
+        let running = ledger
+            .queries(&Filter::default(), Page::FIRST)
+            .await
+            .unwrap();
+        assert_eq!(
+            (running[0].state.as_str(), running[0].attempt),
+            ("running", Some(1))
+        );
 
         let record = execution.settle(Outcome::Ok).await.unwrap();
         let cost: Decimal = record.lines.iter().map(|line| line.amount).sum();
@@ -69,13 +75,26 @@ fn an_execution_is_recorded_priced_and_audited() {
         assert!((record.ended_at - stored[0].ended_at).abs() < TimeDelta::microseconds(1));
         assert_eq!(record.usage_id, format!("{id}.1"));
         assert_eq!(record.organisation.as_deref(), Some("chu"));
-        assert_eq!(record.units, BTreeMap::from([("pixels".to_owned(), 3_000_000)]));
+        assert_eq!(
+            record.units,
+            BTreeMap::from([("pixels".to_owned(), 3_000_000)])
+        );
         assert_eq!((record.failed_rows, record.row_errors.len()), (12, 10));
 
-        let bill = ledger.bill(BillScope::Statements(&[id, Uuid::nil()])).await.unwrap();
+        let bill = ledger
+            .bill(BillScope::Statements(&[id, Uuid::nil()]))
+            .await
+            .unwrap();
         let lines: Vec<_> = bill
             .iter()
-            .map(|line| (line.unit, line.function.as_deref(), line.quantity, line.amount))
+            .map(|line| {
+                (
+                    line.unit,
+                    line.function.as_deref(),
+                    line.quantity,
+                    line.amount,
+                )
+            })
             .collect();
         let pixels = Unit::Work(WorkUnit::Pixels);
         assert_eq!(
@@ -92,9 +111,18 @@ fn an_execution_is_recorded_priced_and_audited() {
         assert_eq!(audit[0].outcome, "ok");
         assert_eq!(audit[0].habilitations, ["h1@2"]);
         assert_eq!(audit[0].datasets, ["snds@7"]);
-        assert_eq!(audit[0].columns, serde_json::json!({"snds.er_prs_f": ["ben_idt"]}));
-        assert_eq!(audit[0].sql_sha256.as_deref(), Some("ab".repeat(32).as_str()));
-        let query = &ledger.queries(&Filter::default(), Page::FIRST).await.unwrap()[0];
+        assert_eq!(
+            audit[0].columns,
+            serde_json::json!({"snds.er_prs_f": ["ben_idt"]})
+        );
+        assert_eq!(
+            audit[0].sql_sha256.as_deref(),
+            Some("ab".repeat(32).as_str())
+        );
+        let query = &ledger
+            .queries(&Filter::default(), Page::FIRST)
+            .await
+            .unwrap()[0];
         assert_eq!((query.state.as_str(), query.failed_rows), ("ok", 12));
         assert_eq!(query.tags["study"], "a \"b\"");
         ledger.close().await.unwrap();
@@ -105,7 +133,12 @@ fn an_execution_is_recorded_priced_and_audited() {
 fn who_pays() {
     let cases = [
         (Some(Outcome::Ok), StatementKind::Query, "ok", WORK_COST),
-        (Some(Outcome::Cancelled), StatementKind::Dml, "cancelled", WORK_COST),
+        (
+            Some(Outcome::Cancelled),
+            StatementKind::Dml,
+            "cancelled",
+            WORK_COST,
+        ),
         (None, StatementKind::Query, "cancelled", WORK_COST),
         (Some(Outcome::Ok), StatementKind::Metadata, "ok", "0"),
         (
@@ -160,8 +193,17 @@ fn who_pays() {
             since: time(-1),
         };
         let bill = ledger.bill(scope).await.unwrap();
-        assert_eq!(bill.iter().map(|line| line.amount).sum::<Decimal>(), money("1.56"));
-        assert_eq!(ledger.bill(BillScope::All { since: time(-1) }).await.unwrap(), bill);
+        assert_eq!(
+            bill.iter().map(|line| line.amount).sum::<Decimal>(),
+            money("1.56")
+        );
+        assert_eq!(
+            ledger
+                .bill(BillScope::All { since: time(-1) })
+                .await
+                .unwrap(),
+            bill
+        );
         let later = BillScope::All {
             since: time(10_000_000_000),
         };
@@ -187,7 +229,10 @@ fn attempts_refusals_and_unknown_statements() {
         refuse(id).await.unwrap();
         refuse(id).await.unwrap();
         let attempts = futures::future::join_all((0..20).map(|_| ledger.begin(started(id)))).await;
-        let mut numbers: Vec<u32> = attempts.iter().map(|e| e.as_ref().unwrap().attempt()).collect();
+        let mut numbers: Vec<u32> = attempts
+            .iter()
+            .map(|e| e.as_ref().unwrap().attempt())
+            .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
         drop(attempts);
@@ -198,21 +243,32 @@ fn attempts_refusals_and_unknown_statements() {
             ledger.begin(started(nobody)).await,
             Err(LedgerError::UnknownStatement(missing)) if missing == nobody
         ));
-        assert!(matches!(refuse(nobody).await, Err(LedgerError::UnknownStatement(_))));
+        assert!(matches!(
+            refuse(nobody).await,
+            Err(LedgerError::UnknownStatement(_))
+        ));
         let again = opened(StatementKind::Query);
         ledger.statement(again.clone()).await.unwrap();
         let refused = ledger.statement(again.clone()).await;
-        assert!(matches!(refused, Err(LedgerError::DuplicateStatement(id)) if id == again.statement_id));
+        assert!(
+            matches!(refused, Err(LedgerError::DuplicateStatement(id)) if id == again.statement_id)
+        );
 
         let records = usage(&ledger).await;
         assert_eq!(records.len(), 21, "one of the refusals, twenty cancelled");
-        assert_eq!((records[0].attempt, records[0].outcome.as_str()), (0, "refused"));
+        assert_eq!(
+            (records[0].attempt, records[0].outcome.as_str()),
+            (0, "refused")
+        );
         assert_eq!(records[0].error_kind.as_deref(), Some("permission_denied"));
         assert_eq!(records[0].cost, Decimal::ZERO);
         let audit = ledger.audit(&Filter::default(), Page::FIRST).await.unwrap();
         assert_eq!(audit.iter().filter(|a| a.outcome == "refused").count(), 3);
         assert_eq!(audit.len(), 23);
-        let states = ledger.queries(&Filter::default(), Page::FIRST).await.unwrap();
+        let states = ledger
+            .queries(&Filter::default(), Page::FIRST)
+            .await
+            .unwrap();
         assert_eq!(states.len(), 22);
         assert_eq!(states.last().unwrap().state, "open");
         ledger.close().await.unwrap();
@@ -238,7 +294,8 @@ fn a_ticket_never_redeemed_settles_at_zero() {
     on_each_store("unredeemed", |url| async move {
         let store = store(&url).await;
         let first = ledger(&store).await;
-        let (mut expired, mut redeemed) = (opened(StatementKind::Query), opened(StatementKind::Query));
+        let (mut expired, mut redeemed) =
+            (opened(StatementKind::Query), opened(StatementKind::Query));
         let open = statement(&first, StatementKind::Query).await;
         expired.expires_at = time(-1);
         redeemed.expires_at = time(-1);
@@ -266,11 +323,18 @@ fn a_ticket_never_redeemed_settles_at_zero() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!((found[0].attempt, found[0].outcome.as_str()), (0, "unredeemed"));
+        assert_eq!(
+            (found[0].attempt, found[0].outcome.as_str()),
+            (0, "unredeemed")
+        );
         assert_eq!(found[0].cost, Decimal::ZERO);
         tokio::time::sleep(Duration::from_millis(50)).await;
         let all = usage(&second).await;
-        assert_eq!(all.len(), 2, "once, and neither the redeemed nor the open one");
+        assert_eq!(
+            all.len(),
+            2,
+            "once, and neither the redeemed nor the open one"
+        );
         assert!(all.iter().all(|record| record.statement_id != open));
         let audit = second.audit(&filter, Page::FIRST).await.unwrap();
         assert_eq!(audit.len(), 1);
@@ -348,7 +412,10 @@ fn records_are_immutable_and_prices_are_kept() {
             "UPDATE audit SET outcome = 'ok'",
             "UPDATE interims SET at = 0",
         ] {
-            assert!(sqlx::query(sql).execute(store.pool()).await.is_err(), "{sql}");
+            assert!(
+                sqlx::query(sql).execute(store.pool()).await.is_err(),
+                "{sql}"
+            );
         }
         first.close().await.unwrap();
         assert!(matches!(first.flush().await, Err(LedgerError::Closed)));
@@ -358,6 +425,11 @@ fn records_are_immutable_and_prices_are_kept() {
         let refused = Ledger::open(&store, dearer, limits()).await;
         assert!(matches!(refused, Err(LedgerError::TariffChanged { .. })));
         let same: Tariff = toml::from_str(&text.replace("0.09", "0.0900")).unwrap();
-        Ledger::open(&store, same, limits()).await.unwrap().close().await.unwrap();
+        Ledger::open(&store, same, limits())
+            .await
+            .unwrap()
+            .close()
+            .await
+            .unwrap();
     });
 }

@@ -50,7 +50,11 @@ fn amounts() {
         let tariff = with_price("gb_scanned", &format!("\"{price}\"")).unwrap();
         let lines = tariff.price(&measured(quantity, 0, &[]));
         assert_eq!(lines.len(), 1);
-        assert_eq!(lines[0].amount.to_string(), expected, "{quantity} at {price}");
+        assert_eq!(
+            lines[0].amount.to_string(),
+            expected,
+            "{quantity} at {price}"
+        );
     }
     let tariff = with_price("thousand_calls", "\"9999.999999999\"").unwrap();
     let lines = tariff.price(&measured(0, 0, &[("f", WorkUnit::Calls, u64::MAX)]));
@@ -72,13 +76,21 @@ fn no_overflow() {
         quantities.add_scanned(u64::MAX);
         quantities.add_returned(u64::MAX, u64::MAX);
         for function in 0..1_000 {
-            for unit in [WorkUnit::Calls, WorkUnit::Tokens, WorkUnit::Pixels, WorkUnit::Samples] {
+            for unit in [
+                WorkUnit::Calls,
+                WorkUnit::Tokens,
+                WorkUnit::Pixels,
+                WorkUnit::Samples,
+            ] {
                 quantities.add_work(&format!("f{function}"), unit, u64::MAX);
             }
         }
     }
     let measured = quantities.measured();
-    assert_eq!((measured.bytes_scanned, measured.rows_returned), (u64::MAX, u64::MAX));
+    assert_eq!(
+        (measured.bytes_scanned, measured.rows_returned),
+        (u64::MAX, u64::MAX)
+    );
     assert_eq!(measured.work.len(), 64);
     let lines = tariff.price(&measured);
     assert_eq!(lines.len(), 66);
@@ -91,7 +103,12 @@ fn laws_on_random_quantities() {
     let tariff = common::tariff();
     let mut random = StdRng::seed_from_u64(3);
     let functions = ["image_embed", "text_ner", "ecg_rpeaks"];
-    let units = [WorkUnit::Calls, WorkUnit::Tokens, WorkUnit::Pixels, WorkUnit::Samples];
+    let units = [
+        WorkUnit::Calls,
+        WorkUnit::Tokens,
+        WorkUnit::Pixels,
+        WorkUnit::Samples,
+    ];
     let mut draw = || {
         let bits = random.random_range(0..50);
         random.random_range(0..=1_u64 << bits)
@@ -104,7 +121,10 @@ fn laws_on_random_quantities() {
                 let (one, other, both) = (cost(&of(a)), cost(&of(b)), cost(&of(a + b)));
                 // Additive up to the rounding of each record, half a millionth.
                 let gap = (one + other - both).abs();
-                assert!(gap <= Decimal::new(15, 7), "{unit:?} {function} {a} {b}: {gap}");
+                assert!(
+                    gap <= Decimal::new(15, 7),
+                    "{unit:?} {function} {a} {b}: {gap}"
+                );
                 assert!(both >= one && both >= other, "monotone");
                 for line in of(a) {
                     let exact = Decimal::from(line.quantity) * line.unit_price;
@@ -115,7 +135,10 @@ fn laws_on_random_quantities() {
             }
         }
         // Lines of different units do not touch each other.
-        let work = [(functions[0], WorkUnit::Pixels, a), (functions[1], WorkUnit::Tokens, b)];
+        let work = [
+            (functions[0], WorkUnit::Pixels, a),
+            (functions[1], WorkUnit::Tokens, b),
+        ];
         let whole = cost(&tariff.price(&measured(a, b, &work)));
         let parts: Decimal = [
             measured(a, 0, &[]),
@@ -160,7 +183,11 @@ fn bad_tariffs_are_refused() {
         let error = with_price("gb_scanned", price).unwrap_err();
         assert!(error.contains(reason), "{price}: {error}");
     }
-    assert!(with_price("gb_scaned", "\"1\"").unwrap_err().contains("unknown field"));
+    assert!(
+        with_price("gb_scaned", "\"1\"")
+            .unwrap_err()
+            .contains("unknown field")
+    );
     let text = common::TARIFF;
     for (bad, reason) in [
         (text.replace("EUR", "eur"), "three capital letters"),
@@ -172,5 +199,8 @@ fn bad_tariffs_are_refused() {
         assert!(error.contains(reason), "{error}");
     }
     let json = serde_json::to_string(&common::tariff()).unwrap();
-    assert_eq!(serde_json::from_str::<Tariff>(&json).unwrap(), common::tariff());
+    assert_eq!(
+        serde_json::from_str::<Tariff>(&json).unwrap(),
+        common::tariff()
+    );
 }

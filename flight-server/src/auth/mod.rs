@@ -10,7 +10,8 @@ pub mod session;
 pub mod token;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Utc};
 use hubflight_store::{Person, Project, Store};
 use tonic::metadata::MetadataMap;
@@ -91,6 +92,12 @@ fn offer(catalogs: &[&str]) -> String {
         format!("yours: `{}`", catalogs.join("`, `"))
     }
 }
+
+/// Go's Flight client writes `Basic` without padding, the others with it.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// How personal access tokens begin.
 const TOKEN_PREFIX: &str = "hubpat_";
@@ -261,7 +268,7 @@ fn credential(metadata: &MetadataMap) -> Result<Credential> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(missing());
     }
-    let decoded = STANDARD.decode(value.trim()).map_err(|_| missing())?;
+    let decoded = BASIC.decode(value.trim()).map_err(|_| missing())?;
     let decoded = String::from_utf8(decoded).map_err(|_| missing())?;
     let (user, secret) = decoded.split_once(':').ok_or_else(missing)?;
     Ok(Credential::Basic {

@@ -45,7 +45,7 @@ const STEPS: [Step; 5] = [
         account: "startup",
         title: "Heart rate from R-peaks found by the worker",
         sql: "SELECT count(*) AS recordings,
-       round(avg(60.0 * (array_length(peaks) - 1) * fs / (peaks[array_length(peaks)] - peaks[1])), 1) AS beats_a_minute
+       round(avg(60.0 * (array_length(peaks) - 1) * fs / (peaks[-1] - peaks[1])), 1) AS beats_a_minute
 FROM (SELECT fs, ecg_rpeaks(signal[2], fs) AS peaks FROM cardio.ecg LIMIT 64)
 WHERE array_length(peaks) > 2",
     },

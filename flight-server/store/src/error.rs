@@ -4,13 +4,19 @@ use sqlx::migrate::MigrateError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("store address `{url}` is not understood: {reason}; write `sqlite://PATH` or `postgres://USER@HOST/NAME`")]
+    #[error(
+        "store address `{url}` is not understood: {reason}; write `sqlite://PATH` or `postgres://USER@HOST/NAME`"
+    )]
     Address { url: String, reason: &'static str },
 
-    #[error("the store has migration {store} but this program knows only up to {known}; start the program that wrote it, or a newer one")]
+    #[error(
+        "the store has migration {store} but this program knows only up to {known}; start the program that wrote it, or a newer one"
+    )]
     Newer { store: i64, known: i64 },
 
-    #[error("the store could not be migrated; restore it from a backup or ask for help with this message")]
+    #[error(
+        "the store could not be migrated; restore it from a backup or ask for help with this message"
+    )]
     Migration(#[source] Box<MigrateError>),
 
     #[error("{what} `{name}` does not exist; create it first")]
@@ -29,17 +35,23 @@ pub enum StoreError {
         expected: &'static str,
     },
 
-    #[error("the space of project `{project}` changed since snapshot {base}, it is now at {current}; run the statement again")]
+    #[error(
+        "the space of project `{project}` changed since snapshot {base}, it is now at {current}; run the statement again"
+    )]
     Conflict {
         project: String,
         base: i64,
         current: i64,
     },
 
-    #[error("the space would hold {used} bytes, its quota is {quota}; drop tables or ask for a larger quota")]
+    #[error(
+        "the space would hold {used} bytes, its quota is {quota}; drop tables or ask for a larger quota"
+    )]
     QuotaExceeded { used: i64, quota: i64 },
 
-    #[error("the master secret does not belong to this store; put back the secret file that was made with it")]
+    #[error(
+        "the master secret does not belong to this store; put back the secret file that was made with it"
+    )]
     WrongSecret,
 
     #[error("secret file `{path}`: {reason}")]
@@ -114,9 +126,7 @@ fn unfit(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
-        sqlx::Error::Database(database) => {
-            database.code().is_some_and(|code| code_is_unfit(&code))
-        }
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| code_is_unfit(&code)),
         _ => false,
     }
 }
@@ -127,8 +137,9 @@ fn unfit(error: &sqlx::Error) -> bool {
 fn code_is_unfit(code: &str) -> bool {
     // BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
     const SQLITE: [i64; 9] = [5, 6, 8, 10, 11, 13, 14, 15, 26];
-    // Connection, serialization, read-only, resources, operator, system, locks not available.
-    const POSTGRES_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+    // Connection, login, database, serialization, resources, operator, system.
+    const POSTGRES_CLASSES: [&str; 7] = ["08", "28", "3D", "40", "53", "57", "58"];
+    // Read-only transaction, lock not available.
     const POSTGRES: [&str; 2] = ["25006", "55P03"];
     // Numbers of SQLite have at most four digits, but for extended codes below 10,000.
     if code.len() == 5 {

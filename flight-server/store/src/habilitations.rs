@@ -62,7 +62,11 @@ impl Store {
         }
         if let Some(old) = versions.iter().find(|old| old.version == new.version) {
             let same = old.dataset == new.dataset && old.body == new.body;
-            return if same { Ok(Put::Updated) } else { Err(immutable()) };
+            return if same {
+                Ok(Put::Updated)
+            } else {
+                Err(immutable())
+            };
         }
         let newest = versions.last().map_or(0, |old| old.version);
         if newest.checked_add(1) != Some(new.version) {
@@ -113,7 +117,10 @@ impl Store {
             "{ROW} WHERE h.project = $1 AND h.revoked_at IS NULL AND h.version = \
              (SELECT MAX(n.version) FROM habilitations n WHERE n.id = h.id) ORDER BY h.id"
         ));
-        let rows = sqlx::query(sql).bind(project).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sql)
+            .bind(project)
+            .fetch_all(self.pool())
+            .await?;
         rows.iter().map(row_of).collect()
     }
 

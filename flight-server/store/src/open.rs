@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migrate, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Transaction};
+use sqlx::{
+    Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection, Transaction,
+};
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::StoreError;
@@ -77,6 +79,13 @@ impl Store {
         let address = Address::parse(url)?;
         let options = address.options.clone().disable_statement_logging();
         let setup = address.setup(limits);
+        // A connection apart gives its error at once, where the pool would try again and again.
+        let mut first = AnyConnection::connect_with(&options).await?;
+        sqlx::raw_sql(AssertSqlSafe(setup.clone()))
+            .execute(&mut first)
+            .await?;
+        migrate(&mut first, address.backend).await?;
+        first.close().await?;
         let pool = AnyPoolOptions::new()
             .min_connections(1)
             .max_connections(limits.connections_max.max(2))
@@ -86,13 +95,22 @@ impl Store {
                 let setup = setup.clone();
                 Box::pin(async move {
                     // Only names and numbers of ours are in this text.
-                    sqlx::raw_sql(AssertSqlSafe(setup)).execute(connection).await?;
+                    sqlx::raw_sql(AssertSqlSafe(setup))
+                        .execute(connection)
+                        .await?;
                     Ok(())
+                })
+            })
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // SQLite itself rolls back when it is full or its disk fails; the driver's
+                    // own rollback then fails, and it believes the transaction open for ever.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
                 })
             })
             .connect_with(options)
             .await?;
-        migrate(&pool, address.backend).await?;
         Ok(Store {
             pool,
             backend: address.backend,
@@ -175,7 +193,9 @@ impl Address {
                 return Err(refuse("a file is needed, so that nothing is lost"));
             }
             let path = std::path::absolute(path).map_err(|_| refuse("the path is not valid"))?;
-            let text = path.to_str().ok_or_else(|| refuse("the path is not UTF-8"))?;
+            let text = path
+                .to_str()
+                .ok_or_else(|| refuse("the path is not UTF-8"))?;
             let options = format!("sqlite://{}?mode=rwc", percent_encoded(text))
                 .parse()
                 .map_err(|_| refuse("the path is not valid"))?;
@@ -214,20 +234,23 @@ impl Address {
     }
 }
 
-async fn migrate(pool: &AnyPool, backend: Backend) -> Result<(), StoreError> {
+async fn migrate(connection: &mut AnyConnection, backend: Backend) -> Result<(), StoreError> {
     let migrator = match backend {
         Backend::Sqlite => &SQLITE,
         Backend::Postgres => &POSTGRES,
     };
     let known = migrator.iter().map(|m| m.version).max().unwrap_or_default();
-    let mut connection = pool.acquire().await?;
-    connection.ensure_migrations_table(&migrator.table_name).await?;
-    let applied = connection.list_applied_migrations(&migrator.table_name).await?;
+    connection
+        .ensure_migrations_table(&migrator.table_name)
+        .await?;
+    let applied = connection
+        .list_applied_migrations(&migrator.table_name)
+        .await?;
     let store = applied.iter().map(|m| m.version).max().unwrap_or_default();
     if store > known {
         return Err(StoreError::Newer { store, known });
     }
-    Ok(migrator.run(&mut *connection).await?)
+    Ok(migrator.run(connection).await?)
 }
 
 /// The address as it may be shown: what stands between `:` and `@` is the password.

@@ -107,8 +107,7 @@ impl Store {
 }
 
 fn hasher() -> Result<Argon2<'static>, StoreError> {
-    let params =
-        Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| StoreError::Password)?;
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| StoreError::Password)?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 

@@ -146,7 +146,10 @@ impl Store {
 
     pub async fn person(&self, id: &str) -> Result<Option<Person>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{PERSON} WHERE id = $1"));
-        let row = sqlx::query(sql).bind(id).fetch_optional(self.pool()).await?;
+        let row = sqlx::query(sql)
+            .bind(id)
+            .fetch_optional(self.pool())
+            .await?;
         row.as_ref().map(person_of).transpose()
     }
 
@@ -210,7 +213,10 @@ impl Store {
 
     pub async fn project(&self, id: &str) -> Result<Option<Project>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!("{PROJECT} WHERE p.id = $1"));
-        let row = sqlx::query(sql).bind(id).fetch_optional(self.pool()).await?;
+        let row = sqlx::query(sql)
+            .bind(id)
+            .fetch_optional(self.pool())
+            .await?;
         row.as_ref().map(project_of).transpose()
     }
 
@@ -236,10 +242,21 @@ impl Store {
     pub async fn put_member(&self, member: &Member) -> Result<Put, StoreError> {
         let mut write = self.write().await?;
         for (what, sql, id) in [
-            ("project", "SELECT id FROM projects WHERE id = $1", &member.project),
-            ("person", "SELECT id FROM persons WHERE id = $1", &member.person),
+            (
+                "project",
+                "SELECT id FROM projects WHERE id = $1",
+                &member.project,
+            ),
+            (
+                "person",
+                "SELECT id FROM persons WHERE id = $1",
+                &member.person,
+            ),
         ] {
-            let rows = sqlx::query(sql).bind(id).fetch_all(write.connection()).await?;
+            let rows = sqlx::query(sql)
+                .bind(id)
+                .fetch_all(write.connection())
+                .await?;
             found(rows.len() as u64, what, id)?;
         }
         let removed = sqlx::query("DELETE FROM members WHERE project = $1 AND person = $2")
@@ -326,7 +343,10 @@ fn project_of(row: &AnyRow) -> Result<Project, StoreError> {
         valid_to: instant(get(row, "valid_to")?)?,
         space_quota_bytes: get(row, "space_quota_bytes")?,
         budget: budget
-            .map(|text| text.parse().map_err(|_| StoreError::Corrupt { what: "budget" }))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| StoreError::Corrupt { what: "budget" })
+            })
             .transpose()?,
     })
 }

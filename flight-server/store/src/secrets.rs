@@ -85,7 +85,10 @@ impl Secrets {
             .ok()
             .and_then(|bytes| <[u8; SECRET_BYTES]>::try_from(bytes.as_slice()).ok());
         bytes.map(Self::new).ok_or_else(|| {
-            refusal(path, "it must hold 64 hexadecimal digits; restore it from a backup")
+            refusal(
+                path,
+                "it must hold 64 hexadecimal digits; restore it from a backup",
+            )
         })
     }
 
@@ -111,7 +114,10 @@ impl Secrets {
             .and_then(|()| std::fs::hard_link(temporary, path));
         std::fs::remove_file(temporary)?;
         linked?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
             File::open(folder)?.sync_all()?;
         }
         Ok(Secrets { master })

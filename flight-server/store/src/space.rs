@@ -27,7 +27,9 @@ impl ObjectKind {
         match text {
             "table" => Ok(ObjectKind::Table),
             "view" => Ok(ObjectKind::View),
-            _ => Err(StoreError::Corrupt { what: "object kind" }),
+            _ => Err(StoreError::Corrupt {
+                what: "object kind",
+            }),
         }
     }
 }

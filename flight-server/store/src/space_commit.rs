@@ -29,10 +29,21 @@ pub struct SpaceCommit {
 pub enum SpaceChange {
     Create(NewObject),
     /// Drops a table with its files, or a view.
-    Drop { name: String },
-    AddFiles { object: String, files: Vec<SpaceFile> },
-    RemoveFiles { object: String, files: Vec<String> },
-    SetLabels { object: String, labels: String },
+    Drop {
+        name: String,
+    },
+    AddFiles {
+        object: String,
+        files: Vec<SpaceFile>,
+    },
+    RemoveFiles {
+        object: String,
+        files: Vec<String>,
+    },
+    SetLabels {
+        object: String,
+        labels: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,18 @@ use hubflight_store::{Organisation, Secrets, Store, StoreError, StoreLimits};
 #[test]
 fn addresses() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    for url in ["", "sqlite://", "sqlite://:memory:", "mysql://u:secret@h/d", "postgres://u:secret@ h/"] {
+    for url in [
+        "",
+        "sqlite://",
+        "sqlite://:memory:",
+        "mysql://u:secret@h/d",
+        "postgres://u:secret@ h/",
+    ] {
         let error = runtime.block_on(Store::open(url)).unwrap_err();
-        assert!(matches!(error, StoreError::Address { .. }), "{url}: {error}");
+        assert!(
+            matches!(error, StoreError::Address { .. }),
+            "{url}: {error}"
+        );
         assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     }
     let folder = tempfile::tempdir().unwrap();
@@ -36,8 +45,12 @@ fn a_newer_store_is_refused() {
         .execute(store.pool())
         .await
         .unwrap();
-        let Some(path) = store.sqlite_path() else { return };
-        let error = Store::open(&format!("sqlite://{}", path.display())).await.unwrap_err();
+        let Some(path) = store.sqlite_path() else {
+            return;
+        };
+        let error = Store::open(&format!("sqlite://{}", path.display()))
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, StoreError::Newer { store: 9999, known } if known < 9999),
             "{error}"
@@ -92,6 +105,15 @@ async fn a_full_or_locked_store_is_unavailable_and_keeps_its_rows() {
     assert!(error.is_unavailable(), "{error:?}");
     assert_eq!(store.organisations().await.unwrap().len(), written);
 
+    // A failed transaction must leave no connection behind that cannot begin another.
+    for id in 0..20 {
+        let one = Organisation {
+            id: format!("o{}", id % 2),
+            name: "y".to_owned(),
+        };
+        store.put_organisation(&one).await.unwrap();
+    }
+
     let other = Store::open(&url).await.unwrap();
     let held = other.write().await.unwrap();
     let error = store.write().await.unwrap_err();
@@ -107,14 +129,21 @@ fn master_secret() {
     let again = Secrets::load_or_create(&path).unwrap();
     assert_eq!(secrets.derive("tickets"), again.derive("tickets"));
     assert_ne!(secrets.derive("tickets"), secrets.derive("bearers"));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "no temporary file"
+    );
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(format!("{secrets:?}"), "Secrets(***)");
 
     // HKDF-SHA256 without salt, computed with another implementation.
     let known = Secrets::new(std::array::from_fn(|index| index as u8)).derive("tickets");
     let hex: String = known.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "68b1cfc74e9946196353a7807cd927bae63b9870e40eb57d5dc8a54024eb52c4");
+    assert_eq!(
+        hex,
+        "68b1cfc74e9946196353a7807cd927bae63b9870e40eb57d5dc8a54024eb52c4"
+    );
 
     #[cfg(unix)]
     {
@@ -126,7 +155,12 @@ fn master_secret() {
         assert!(error.to_string().contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
-    for bad in [String::new(), text[..62].to_owned(), "z".repeat(64), text.repeat(1_000)] {
+    for bad in [
+        String::new(),
+        text[..62].to_owned(),
+        "z".repeat(64),
+        text.repeat(1_000),
+    ] {
         fs::write(&path, &bad).unwrap();
         let error = Secrets::load_or_create(&path).unwrap_err();
         assert!(matches!(error, StoreError::SecretFile { .. }), "{error}");

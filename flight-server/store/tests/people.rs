@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use common::{on_each_store, populate, project};
 use hubflight_store::{
-    Member, NewHabilitation, NewToken, PersonProfile, Put, Store, StoreError, VisibleSize,
+    Member, NewHabilitation, NewToken, PersonProfile, Put, StoreError, VisibleSize,
 };
 
 #[test]
@@ -15,10 +15,16 @@ fn people_projects_members() {
     on_each_store("people", |store| async move {
         populate(&store).await;
         let ada = store.person("ada").await.unwrap().unwrap();
-        assert_eq!((ada.name.as_str(), ada.active, ada.is_admin), ("ADA", true, false));
+        assert_eq!(
+            (ada.name.as_str(), ada.active, ada.is_admin),
+            ("ADA", true, false)
+        );
         assert!(!ada.has_password);
         assert!(store.person("nobody").await.unwrap().is_none());
-        assert_eq!(store.projects_of("ada").await.unwrap(), [project("p", 1_000)]);
+        assert_eq!(
+            store.projects_of("ada").await.unwrap(),
+            [project("p", 1_000)]
+        );
         assert!(store.projects_of("bob").await.unwrap().is_empty());
         assert_eq!(store.persons().await.unwrap().len(), 2);
         assert_eq!(store.organisations().await.unwrap().len(), 1);
@@ -30,7 +36,13 @@ fn people_projects_members() {
         let mut orphan = project("r", 5);
         orphan.organisation = "none".to_owned();
         let refused = store.put_project(&orphan).await;
-        assert!(matches!(refused, Err(StoreError::NotFound { what: "organisation", .. })));
+        assert!(matches!(
+            refused,
+            Err(StoreError::NotFound {
+                what: "organisation",
+                ..
+            })
+        ));
 
         let lead = Member {
             project: "p".to_owned(),
@@ -64,15 +76,24 @@ fn habilitations_are_versioned_and_immutable() {
         assert_eq!(put(new(1, "p", "{}")).await.unwrap(), Put::Created);
         assert_eq!(put(new(1, "p", "{}")).await.unwrap(), Put::Updated);
         for refused in [new(1, "p", "{\"a\":1}"), new(2, "q", "{}")] {
-            assert!(matches!(put(refused).await, Err(StoreError::Immutable { .. })));
+            assert!(matches!(
+                put(refused).await,
+                Err(StoreError::Immutable { .. })
+            ));
         }
         for refused in [new(3, "p", "{}"), new(0, "p", "{}")] {
-            assert!(matches!(put(refused).await, Err(StoreError::Invalid { .. })));
+            assert!(matches!(
+                put(refused).await,
+                Err(StoreError::Invalid { .. })
+            ));
         }
         assert_eq!(put(new(2, "p", "{\"a\":2}")).await.unwrap(), Put::Created);
         let active = store.habilitations_of("p").await.unwrap();
         assert_eq!(active.len(), 1);
-        assert_eq!((active[0].version, active[0].body.as_str()), (2, "{\"a\":2}"));
+        assert_eq!(
+            (active[0].version, active[0].body.as_str()),
+            (2, "{\"a\":2}")
+        );
         // Not even a statement of our own may change a version.
         let changed = sqlx::query("UPDATE habilitations SET body = '[]'")
             .execute(store.pool())
@@ -91,7 +112,11 @@ fn passwords() {
         populate(&store).await;
         let before = store.person("ada").await.unwrap().unwrap();
         store.set_password("ada", "correct horse").await.unwrap();
-        let ada = store.verify_password("ada", "correct horse").await.unwrap().unwrap();
+        let ada = store
+            .verify_password("ada", "correct horse")
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(ada.token_epoch, before.token_epoch + 1);
         for (person, password) in [
             ("ada", "wrong horse"),
@@ -105,7 +130,13 @@ fn passwords() {
         let long = "x".repeat(1024);
         store.set_password("bob", &long).await.unwrap();
         assert!(store.verify_password("bob", &long).await.unwrap().is_some());
-        assert!(store.verify_password("bob", &format!("{long}x")).await.unwrap().is_none());
+        assert!(
+            store
+                .verify_password("bob", &format!("{long}x"))
+                .await
+                .unwrap()
+                .is_none()
+        );
         for refused in ["short", &format!("{long}x")] {
             assert!(matches!(
                 store.set_password("bob", refused).await,
@@ -123,21 +154,16 @@ fn passwords() {
             is_admin: false,
         };
         assert_eq!(store.put_person(&inactive).await.unwrap(), Put::Updated);
-        assert_eq!(store.verify_password("ada", "correct horse").await.unwrap(), None);
+        assert_eq!(
+            store.verify_password("ada", "correct horse").await.unwrap(),
+            None
+        );
         store.raise_token_epoch("ada").await.unwrap();
-        assert_eq!(store.person("ada").await.unwrap().unwrap().token_epoch, ada.token_epoch + 1);
+        assert_eq!(
+            store.person("ada").await.unwrap().unwrap().token_epoch,
+            ada.token_epoch + 1
+        );
     });
-}
-
-/// The best of a few tries, which other work on the machine disturbs least.
-async fn best(store: &Store, person: &str) -> Duration {
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let start = Instant::now();
-        store.verify_password(person, "a wrong one").await.unwrap();
-        best = best.min(start.elapsed());
-    }
-    best
 }
 
 #[test]
@@ -145,7 +171,16 @@ fn an_unknown_person_takes_as_long_as_a_wrong_password() {
     on_each_store("timing", |store| async move {
         populate(&store).await;
         store.set_password("ada", "correct horse").await.unwrap();
-        let (wrong, unknown) = (best(&store, "ada").await, best(&store, "nobody").await);
+        // The best of alternate tries, which other work on the machine disturbs least.
+        let mut best = [Duration::MAX; 2];
+        for _ in 0..20 {
+            for (best, person) in best.iter_mut().zip(["ada", "nobody"]) {
+                let start = Instant::now();
+                store.verify_password(person, "a wrong one").await.unwrap();
+                *best = start.elapsed().min(*best);
+            }
+        }
+        let [wrong, unknown] = best;
         println!("wrong password {wrong:?}, unknown person {unknown:?}");
         let ratio = wrong.as_secs_f64() / unknown.as_secs_f64();
         assert!((0.5..2.0).contains(&ratio), "{wrong:?} and {unknown:?}");
@@ -168,8 +203,14 @@ fn tokens() {
         assert!(text.starts_with(&format!("hubpat_{}_", issued.id)));
         assert!(!format!("{issued:?}").contains(text));
         let holder = store.verify_token(text, now).await.unwrap().unwrap();
-        assert_eq!((holder.person.as_str(), holder.project.as_str()), ("ada", "p"));
-        assert!(store.issue_token(&new("bob", 5)).await.is_err(), "not a member");
+        assert_eq!(
+            (holder.person.as_str(), holder.project.as_str()),
+            ("ada", "p")
+        );
+        assert!(
+            store.issue_token(&new("bob", 5)).await.is_err(),
+            "not a member"
+        );
 
         let other = store.issue_token(&new("ada", 5)).await.unwrap();
         let secret = text.rsplit_once('_').unwrap().1;
@@ -182,17 +223,42 @@ fn tokens() {
             &text.replace("hubpat", "hubpar"),
             &"é".repeat(100_000),
         ] {
-            assert_eq!(store.verify_token(bad, now).await.unwrap(), None, "{bad:.80}");
+            assert_eq!(
+                store.verify_token(bad, now).await.unwrap(),
+                None,
+                "{bad:.80}"
+            );
         }
         let late = now + TimeDelta::minutes(5);
-        assert_eq!(store.verify_token(text, late).await.unwrap(), None, "expired");
+        assert_eq!(
+            store.verify_token(text, late).await.unwrap(),
+            None,
+            "expired"
+        );
 
-        assert!(store.revoke_token(&issued.id, "bob").await.is_err(), "another's token");
+        assert!(
+            store.revoke_token(&issued.id, "bob").await.is_err(),
+            "another's token"
+        );
         store.revoke_token(&issued.id, "ada").await.unwrap();
-        assert_eq!(store.verify_token(text, now).await.unwrap(), None, "revoked");
-        assert!(store.verify_token(&other.text, now).await.unwrap().is_some());
+        assert_eq!(
+            store.verify_token(text, now).await.unwrap(),
+            None,
+            "revoked"
+        );
+        assert!(
+            store
+                .verify_token(&other.text, now)
+                .await
+                .unwrap()
+                .is_some()
+        );
         store.remove_member("p", "ada").await.unwrap();
-        assert_eq!(store.verify_token(&other.text, now).await.unwrap(), None, "left");
+        assert_eq!(
+            store.verify_token(&other.text, now).await.unwrap(),
+            None,
+            "left"
+        );
         assert_eq!(store.tokens(Some("ada")).await.unwrap().len(), 2);
         assert_eq!(store.tokens(None).await.unwrap().len(), 2);
         let stored: Vec<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM tokens")
@@ -215,9 +281,15 @@ fn visible_sizes() {
         };
         assert_eq!(store.visible_size(of).await.unwrap(), None);
         let other = VisibleSize { version: 4, ..of };
-        store.put_visible_sizes(&[(of, 7), (other, u64::MAX)]).await.unwrap();
+        store
+            .put_visible_sizes(&[(of, 7), (other, u64::MAX)])
+            .await
+            .unwrap();
         store.put_visible_sizes(&[(of, 8)]).await.unwrap();
         assert_eq!(store.visible_size(of).await.unwrap(), Some(7));
-        assert_eq!(store.visible_size(other).await.unwrap(), Some(i64::MAX as u64));
+        assert_eq!(
+            store.visible_size(other).await.unwrap(),
+            Some(i64::MAX as u64)
+        );
     });
 }

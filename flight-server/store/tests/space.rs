@@ -75,7 +75,9 @@ fn snapshots_conflicts_and_errors() {
         assert!(store.space_at("p", 0).await.unwrap().objects.is_empty());
         assert!(store.space_at("p", 1).await.is_err());
         assert!(store.current_snapshot("nothing").await.is_err());
-        let one = commit(&store, 0, vec![table("t"), add("t", "f1", 100)]).await.unwrap();
+        let one = commit(&store, 0, vec![table("t"), add("t", "f1", 100)])
+            .await
+            .unwrap();
         assert_eq!(one, 1);
         // Appends made from the same base do not conflict.
         commit(&store, 1, vec![add("t", "f2", 100)]).await.unwrap();
@@ -83,12 +85,25 @@ fn snapshots_conflicts_and_errors() {
         // A rewrite made from a base before them does, and so does what follows a drop.
         let rewrite = vec![remove("t", "f1"), add("t", "f4", 50)];
         let conflict = commit(&store, 1, rewrite.clone()).await;
-        assert!(matches!(conflict, Err(StoreError::Conflict { base: 1, current: 3, .. })));
+        assert!(matches!(
+            conflict,
+            Err(StoreError::Conflict {
+                base: 1,
+                current: 3,
+                ..
+            })
+        ));
         assert_eq!(commit(&store, 3, rewrite).await.unwrap(), 4);
         let view = store.space_at("p", 4).await.unwrap();
         assert_eq!(shape(&view)["t"], ["f2", "f3", "f4"]);
         assert_eq!(shape(&store.space_at("p", 1).await.unwrap())["t"], ["f1"]);
-        commit(&store, 4, vec![drop_object("t"), table("t"), add("t", "f5", 5)]).await.unwrap();
+        commit(
+            &store,
+            4,
+            vec![drop_object("t"), table("t"), add("t", "f5", 5)],
+        )
+        .await
+        .unwrap();
         let conflict = commit(&store, 4, vec![add("t", "f6", 1)]).await;
         assert!(matches!(conflict, Err(StoreError::Conflict { .. })));
         let future = commit(&store, 99, vec![table("u")]).await;
@@ -105,7 +120,11 @@ fn snapshots_conflicts_and_errors() {
             let error = commit(&store, 5, changes).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        assert_eq!(store.current_snapshot("p").await.unwrap(), 5, "errors change nothing");
+        assert_eq!(
+            store.current_snapshot("p").await.unwrap(),
+            5,
+            "errors change nothing"
+        );
 
         let labels = SpaceChange::SetLabels {
             object: "t".to_owned(),
@@ -114,7 +133,10 @@ fn snapshots_conflicts_and_errors() {
         commit(&store, 5, vec![labels]).await.unwrap();
         let label = |view: SpaceView| view.objects[0].labels.clone();
         assert_eq!(label(store.space_at("p", 5).await.unwrap()), "{}");
-        assert_eq!(label(store.space_at("p", 6).await.unwrap()), "{\"mode\":\"row\"}");
+        assert_eq!(
+            label(store.space_at("p", 6).await.unwrap()),
+            "{\"mode\":\"row\"}"
+        );
         assert_eq!(shape(&store.space_at("p", 6).await.unwrap())["t"], ["f5"]);
     });
 }
@@ -123,20 +145,41 @@ fn snapshots_conflicts_and_errors() {
 fn quota_and_clean_up() {
     on_each_store("quota", |store| async move {
         populate(&store).await;
-        commit(&store, 0, vec![table("t"), add("t", "f1", 900)]).await.unwrap();
+        commit(&store, 0, vec![table("t"), add("t", "f1", 900)])
+            .await
+            .unwrap();
         let full = commit(&store, 1, vec![add("t", "f2", 101)]).await;
-        assert!(matches!(full, Err(StoreError::QuotaExceeded { used: 1001, quota: 1000 })));
+        assert!(matches!(
+            full,
+            Err(StoreError::QuotaExceeded {
+                used: 1001,
+                quota: 1000
+            })
+        ));
         commit(&store, 1, vec![add("t", "f2", 100)]).await.unwrap();
         assert_eq!(store.space_usage("p").await.unwrap(), (1000, 1000));
         let swap = vec![remove("t", "f1"), add("t", "f3", 900)];
         commit(&store, 2, swap).await.unwrap();
         let hour = TimeDelta::hours(1);
-        assert!(store.unreferenced_files("p", Utc::now() - hour).await.unwrap().is_empty());
-        let old = store.unreferenced_files("p", Utc::now() + hour).await.unwrap();
+        assert!(
+            store
+                .unreferenced_files("p", Utc::now() - hour)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        let old = store
+            .unreferenced_files("p", Utc::now() + hour)
+            .await
+            .unwrap();
         assert_eq!(old, ["f1"]);
         let all = ["f1".to_owned(), "f2".to_owned()];
         store.forget_files("p", &all).await.unwrap();
-        assert_eq!(store.space_file_names("p").await.unwrap(), ["f2", "f3"], "a live file stays");
+        assert_eq!(
+            store.space_file_names("p").await.unwrap(),
+            ["f2", "f3"],
+            "a live file stays"
+        );
     });
 }
 
@@ -161,7 +204,10 @@ fn racing_commits() {
             }
             won
         };
-        assert_eq!(race(&|index| vec![add("t", &format!("f{index}"), 1)], 1).await, 12);
+        assert_eq!(
+            race(&|index| vec![add("t", &format!("f{index}"), 1)], 1).await,
+            12
+        );
         let base = store.current_snapshot("p").await.unwrap();
         assert_eq!(base, 13);
         assert_eq!(race(&|_| vec![drop_object("t"), table("t")], base).await, 1);

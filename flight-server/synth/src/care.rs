@@ -39,7 +39,7 @@ pub struct Claim {
 }
 
 /// A drug given for a short illness, and how often when there is a prescription.
-const ACUTE: [(&'static Drug, f64); 7] = [
+const ACUTE: [(&Drug, f64); 7] = [
     (&c::PARACETAMOL, 0.75),
     (&c::AMOXICILLINE, 0.22),
     (&c::IBUPROFENE, 0.22),

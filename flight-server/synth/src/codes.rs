@@ -19,6 +19,7 @@ macro_rules! diagnoses {
 }
 
 diagnoses![
+    A099 "Gastroentérite et colite d'origine non précisée",
     C189 "Tumeur maligne du côlon, sans précision",
     C349 "Tumeur maligne de bronche ou du poumon, sans précision",
     C509 "Tumeur maligne du sein, sans précision",
@@ -38,6 +39,7 @@ diagnoses![
     F329 "Épisode dépressif, sans précision",
     G20 "Maladie de Parkinson",
     G309 "Maladie d'Alzheimer, sans précision",
+    G560 "Syndrome du canal carpien",
     G409 "Épilepsie, sans précision",
     H259 "Cataracte sénile, sans précision",
     I10 "Hypertension essentielle (primitive)",
@@ -52,6 +54,8 @@ diagnoses![
     J449 "Maladie pulmonaire obstructive chronique, sans précision",
     J459 "Asthme, sans précision",
     J960 "Insuffisance respiratoire aiguë",
+    K011 "Dents incluses",
+    K409 "Hernie inguinale, sans occlusion ni gangrène",
     K358 "Appendicite aiguë, autre et non précisée",
     K635 "Polype du côlon",
     K802 "Calcul de la vésicule biliaire sans cholécystite",

@@ -1,7 +1,7 @@
 //! The run: everything is made in a folder aside, then moved into place.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -201,6 +201,9 @@ impl Job {
     }
 }
 
+/// Time between two drawings of the progress.
+const TICK: Duration = Duration::from_millis(200);
+
 fn progress_bar(wanted: bool) -> ProgressBar {
     // Drawn on stderr when that is a terminal, hidden otherwise.
     let target = if wanted {
@@ -210,7 +213,11 @@ fn progress_bar(wanted: bool) -> ProgressBar {
     };
     let style = ProgressStyle::with_template("demo data [{bar:30}] {pos}/{len} {elapsed}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(None, target).with_style(style)
+    let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(TICK);
+    }
+    bar
 }
 
 fn remove(path: &Path) -> Result<()> {

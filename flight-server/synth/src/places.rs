@@ -83,6 +83,26 @@ pub fn commune(department: &Department, number: u16) -> String {
     }
 }
 
+/// « de Lille », « d'Angers », « du Mans ».
+pub fn of_town(town: &str) -> String {
+    match town.strip_prefix("Le ") {
+        Some(rest) => format!("du {rest}"),
+        None => of(town),
+    }
+}
+
+/// « de » before a consonant, « d' » before a vowel.
+pub fn of(word: &str) -> String {
+    const VOWELS: [char; 13] = [
+        'A', 'E', 'É', 'I', 'O', 'U', 'a', 'e', 'é', 'i', 'o', 'u', 'y',
+    ];
+    if word.starts_with(VOWELS) {
+        format!("d'{word}")
+    } else {
+        format!("de {word}")
+    }
+}
+
 /// Hospitals of a department: one, and one more per 400,000 inhabitants.
 pub fn hospitals(department: &Department) -> usize {
     1 + department.population as usize / 400
@@ -102,6 +122,9 @@ mod tests {
                 assert!(code.starts_with(department.code), "{code}");
             }
         }
+        assert_eq!(of_town("Le Mans"), "du Mans");
+        assert_eq!(of_town("Évreux"), "d'Évreux");
+        assert_eq!(of_town("La Rochelle"), "de La Rochelle");
         let population: u32 = DEPARTMENTS.iter().map(|d| d.population).sum();
         assert!((66_000..69_500).contains(&population), "{population}");
     }

@@ -177,6 +177,23 @@ reasons! {
         diagnosis: &c::F322, ghm: "19M07", days: 9.0, readmission: 0.15, emergency: 0.6,
         rate: |p, _, at| if_has(p, Disease::Depression, at, 0.035),
     }
+    HERNIA {
+        diagnosis: &c::K409, ghm: "06C12", severity: Fixed('J'), days: 0.0, readmission: 0.02, emergency: 0.05,
+        rate: |p, age, _| by_age(age, &[(15, 0.001), (40, 0.001), (130, 0.004)])
+            * if p.sex == Sex::Man { 1.7 } else { 0.3 },
+    }
+    CARPAL_TUNNEL {
+        diagnosis: &c::G560, ghm: "01C13", severity: Fixed('J'), days: 0.0, readmission: 0.01, emergency: 0.0,
+        rate: |_, age, _| by_age(age, &[(35, 0.0002), (85, 0.0035), (130, 0.001)]),
+    }
+    TEETH {
+        diagnosis: &c::K011, ghm: "03K02", severity: Fixed('J'), days: 0.0, readmission: 0.01, emergency: 0.0,
+        rate: |_, age, _| by_age(age, &[(14, 0.0005), (30, 0.020), (130, 0.001)]),
+    }
+    GASTROENTERITIS {
+        diagnosis: &c::A099, ghm: "06M03", days: 3.0, readmission: 0.07, emergency: 0.95,
+        rate: |_, age, _| by_age(age, &[(3, 0.008), (70, 0.0008), (130, 0.004)]),
+    }
     BREAST {
         diagnosis: &c::C509, ghm: "09C05", days: 2.5, readmission: 0.12, emergency: 0.05,
         rate: |p, _, at| cancer(p, Disease::BreastCancer, at, 0.9, 0.05),
@@ -222,13 +239,22 @@ reasons! {
     }
 }
 
+/// Brings the total to about 0.17 stays a person-year, that of the PMSI without sessions and
+/// for the reasons simulated here.
+const FREQUENCY: f64 = 1.55;
+
 /// Events a year of each reason around that day, season included, in the order of `REASONS`.
 pub fn rates_at(person: &Person, at: Day) -> Vec<f64> {
     let age = person.age(at);
     let season = respiratory_season(calendar::month(at));
     REASONS
         .iter()
-        .map(|reason| (reason.rate)(person, age, at) * if reason.winter { season } else { 1.0 })
+        .map(|reason| {
+            let births = std::ptr::eq(*reason, &DELIVERY);
+            (reason.rate)(person, age, at)
+                * if reason.winter { season } else { 1.0 }
+                * if births { 1.0 } else { FREQUENCY }
+        })
         .collect()
 }
 

@@ -343,7 +343,7 @@ mod tests {
         }
         let per_year = f64::from(stays) / (30_000.0 * 6.0);
         assert!(
-            (0.15..0.35).contains(&per_year),
+            (0.14..0.22).contains(&per_year),
             "stays a person-year: {per_year}"
         );
         let z = (returned - expected) / f64::sqrt(variance);

@@ -8,7 +8,7 @@ use crate::people::Person;
 use crate::stays::{self, Stay};
 
 /// Persons whose rows stand in one file: bounds memory, and is the unit of parallel work.
-pub const PART_PERSONS: usize = 5000;
+pub const PART_PERSONS: usize = 2500;
 
 /// Domains of permuted identifiers.
 pub mod domain {

@@ -12,6 +12,7 @@ use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
 };
 use dicom_dictionary_std::tags;
+use hubflight_compute::dicom::{Image, WindowOptions, window};
 use hubflight_policy::dataset::{Dataset, PersonPath};
 use hubflight_synth::{Facts, Readmission, Request, generate_with};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -406,6 +407,7 @@ fn descriptions_match_the_files_and_row_groups_are_bounded() {
         let folder = data().join("datasets").join(name);
         let text = std::fs::read(folder.join("dataset.json")).expect("a description");
         let dataset: Dataset = serde_json::from_slice(&text).expect("a description");
+        dataset.validate().expect("a valid description");
         assert_eq!(dataset.name, name);
         assert!(dataset.synthetic);
         for table in &dataset.tables {
@@ -518,6 +520,65 @@ fn images_are_dicom_files_and_lesions_are_where_the_truth_says() {
     assert_eq!(syntaxes.len(), 4, "{syntaxes:?}");
     assert_eq!(modalities.len(), 6, "{modalities:?}");
     assert!(lesions > 0);
+}
+
+/// Mean of an image's pixels (first channel) at distances from a point.
+fn mean_around(image: &Image, place: (f64, f64), distances: std::ops::Range<f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0);
+    for row in 0..image.rows {
+        for column in 0..image.columns {
+            let distance = (row as f64 - place.0).hypot(column as f64 - place.1);
+            if distances.contains(&distance) {
+                sum += f64::from(image.pixels[(row * image.columns + column) * image.samples]);
+                count += 1.0;
+            }
+        }
+    }
+    sum / count
+}
+
+#[test]
+fn curated_images_are_decoded_and_show_their_lesions() {
+    let curated = table("imaging", "instances");
+    let known = truth("imaging.parquet");
+    let places: HashMap<i64, usize> = ids(&known, "instance_uid").into_iter().zip(0..).collect();
+    let number = |column: &str, row: usize| {
+        let column = known.column_by_name(column).expect("a column");
+        column.as_primitive::<Float64Type>().value(row)
+    };
+    let sick = known
+        .column_by_name("has_lesion")
+        .expect("a column")
+        .as_boolean();
+    let contents = curated
+        .column_by_name("content")
+        .expect("a column")
+        .as_binary::<i32>();
+    let (mut lesions, mut seen) = (0, 0);
+    for (row, instance) in ids(&curated, "instance_uid").into_iter().enumerate() {
+        let image = window(contents.value(row), &WindowOptions::default()).expect("an image");
+        let at = places[&instance];
+        assert_eq!(image.rows as i32, ints(&known, "rows")[at]);
+        assert_eq!(image.columns as i32, ints(&known, "columns")[at]);
+        let colour = texts(&known, "modality")[at] == "XC";
+        assert_eq!(image.samples, if colour { 3 } else { 1 });
+        if sick.value(at) {
+            let place = (number("lesion_row", at), number("lesion_column", at));
+            let radius = number("lesion_radius", at);
+            let inside = mean_around(&image, place, 0.0..radius * 0.7);
+            let outside = mean_around(&image, place, radius + 2.0..radius + 5.0);
+            let contrast = f64::from(ints(&known, "lesion_contrast")[at]);
+            lesions += 1;
+            seen += usize::from((inside - outside) * contrast > 5.0);
+        }
+    }
+    println!("{seen} of {lesions} lesions stand out");
+    assert!(lesions >= 5);
+    // One may lie over a rib, the heart or a ventricle.
+    assert!(
+        seen as f64 >= 0.85 * f64::from(lesions),
+        "{seen} of {lesions}"
+    );
 }
 
 #[test]

@@ -252,10 +252,23 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     })
 }
 
-fn full() -> String {
-    format!(
-        "the results of this batch are over the limit of {RESULT_BYTES_MAX} bytes; ask for smaller results"
-    )
+/// What is left of `RESULT_BYTES_MAX`.
+#[derive(Default)]
+struct Budget {
+    taken: usize,
+}
+
+impl Budget {
+    /// Takes `bytes`, or says that the results of this batch are too large.
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        if bytes > RESULT_BYTES_MAX - self.taken {
+            return Err(format!(
+                "the results of this batch are over the limit of {RESULT_BYTES_MAX} bytes; ask for smaller results"
+            ));
+        }
+        self.taken += bytes;
+        Ok(())
+    }
 }
 
 fn dicom_tags(args: &Args<'_>) -> Result<Output, ComputeError> {
@@ -263,7 +276,7 @@ fn dicom_tags(args: &Args<'_>) -> Result<Output, ComputeError> {
     let mut values = StringBuilder::new();
     let mut errors = Vec::new();
     let mut units = 0;
-    let mut bytes = 0;
+    let mut budget = Budget::default();
     for row in 0..args.rows {
         if contents.is_null(row) {
             values.append_null();
@@ -280,12 +293,8 @@ fn dicom_tags(args: &Args<'_>) -> Result<Output, ComputeError> {
             .map_err(|error| error.to_string())
         });
         let value = value.and_then(|value| {
-            bytes += value.as_ref().map_or(0, String::len);
-            if bytes > RESULT_BYTES_MAX {
-                Err(full())
-            } else {
-                Ok(value)
-            }
+            let bytes = value.as_ref().map_or(0, String::len);
+            budget.take(bytes).map(|()| value)
         });
         match value {
             Ok(value) => values.append_option(value),
@@ -306,74 +315,76 @@ fn dicom_window(args: &Args<'_>) -> Result<Output, ComputeError> {
     let contents = args.binaries(0)?;
     let (centers, widths) = (args.floats(1)?, args.floats(2)?);
     let (heights, breadths, frames) = (args.integers(3)?, args.integers(4)?, args.integers(5)?);
-    let mut pixels = ListBuilder::new(UInt8Builder::new());
-    let mut sizes = [
-        Int32Builder::new(),
-        Int32Builder::new(),
-        Int32Builder::new(),
-    ];
-    let mut valid = Vec::with_capacity(args.rows);
+    let mut images = Images::default();
+    let mut budget = Budget::default();
     let mut errors = Vec::new();
     let mut units = 0;
-    let mut bytes = 0;
     for row in 0..args.rows {
-        let image = if contents.is_null(row) {
-            None
-        } else {
-            let number = |array: &Float64Array| array.is_valid(row).then(|| array.value(row));
-            let integer = |array: &Int32Array| array.is_valid(row).then(|| array.value(row));
-            let options = WindowOptions {
-                center: number(&centers),
-                width: number(&widths),
-                rows: integer(&heights),
-                columns: integer(&breadths),
-                frame: integer(&frames),
-            };
-            let content = contents.value(row);
-            let image =
-                guarded(|| dicom::window(content, &options).map_err(|error| error.to_string()));
-            let image = image.and_then(|image| {
-                units += image.decoded_pixels;
-                bytes += image.pixels.len();
-                if bytes > RESULT_BYTES_MAX {
-                    Err(full())
-                } else {
-                    Ok(image)
-                }
-            });
-            image
-                .map_err(|reason| errors.push(RowError { row, reason }))
-                .ok()
-        };
-        valid.push(image.is_some());
-        match image {
-            Some(image) => {
-                pixels.values().append_slice(&image.pixels);
-                pixels.append(true);
-                let numbers = [image.rows, image.columns, image.samples];
-                for (builder, number) in sizes.iter_mut().zip(numbers) {
-                    builder.append_value(i32::try_from(number).unwrap_or(i32::MAX));
-                }
-            }
-            None => {
-                pixels.append(false);
-                sizes.iter_mut().for_each(Int32Builder::append_null);
-            }
+        if contents.is_null(row) {
+            images.push(None);
+            continue;
         }
+        let number = |array: &Float64Array| array.is_valid(row).then(|| array.value(row));
+        let integer = |array: &Int32Array| array.is_valid(row).then(|| array.value(row));
+        let options = WindowOptions {
+            center: number(&centers),
+            width: number(&widths),
+            rows: integer(&heights),
+            columns: integer(&breadths),
+            frame: integer(&frames),
+        };
+        let content = contents.value(row);
+        let image = guarded(|| dicom::window(content, &options).map_err(|error| error.to_string()));
+        let image = image.and_then(|image| {
+            units += image.decoded_pixels;
+            budget.take(image.pixels.len()).map(|()| image)
+        });
+        let image = image.map_err(|reason| errors.push(RowError { row, reason }));
+        images.push(image.ok());
     }
-    let [mut rows, mut columns, mut samples] = sizes;
-    let arrays: Vec<ArrayRef> = vec![
-        Arc::new(pixels.finish()),
-        Arc::new(rows.finish()),
-        Arc::new(columns.finish()),
-        Arc::new(samples.finish()),
-    ];
-    let values = StructArray::new(image_fields(), arrays, Some(NullBuffer::from(valid)));
     Ok(Output {
-        values: Arc::new(values),
+        values: images.finish(),
         errors,
         units,
     })
+}
+
+/// Builds the struct of `image_fields`.
+#[derive(Default)]
+struct Images {
+    pixels: ListBuilder<UInt8Builder>,
+    rows: Int32Builder,
+    columns: Int32Builder,
+    samples: Int32Builder,
+    valid: Vec<bool>,
+}
+
+impl Images {
+    fn push(&mut self, image: Option<dicom::Image>) {
+        let side = |side: usize| i32::try_from(side).unwrap_or(i32::MAX);
+        if let Some(image) = &image {
+            self.pixels.values().append_slice(&image.pixels);
+        }
+        self.valid.push(image.is_some());
+        self.pixels.append(image.is_some());
+        self.rows
+            .append_option(image.as_ref().map(|image| side(image.rows)));
+        self.columns
+            .append_option(image.as_ref().map(|image| side(image.columns)));
+        self.samples
+            .append_option(image.as_ref().map(|image| side(image.samples)));
+    }
+
+    fn finish(mut self) -> ArrayRef {
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(self.pixels.finish()),
+            Arc::new(self.rows.finish()),
+            Arc::new(self.columns.finish()),
+            Arc::new(self.samples.finish()),
+        ];
+        let valid = NullBuffer::from(self.valid);
+        Arc::new(StructArray::new(image_fields(), arrays, Some(valid)))
+    }
 }
 
 /// Fields of the struct that functions on images return.
@@ -435,7 +446,7 @@ fn text_deidentify(args: &Args<'_>) -> Result<Output, ComputeError> {
     let mut values = StringBuilder::new();
     let mut errors = Vec::new();
     let mut units = 0;
-    let mut bytes = 0;
+    let mut budget = Budget::default();
     for row in 0..args.rows {
         if texts.is_null(row) {
             values.append_null();
@@ -458,14 +469,7 @@ fn text_deidentify(args: &Args<'_>) -> Result<Output, ComputeError> {
                 })
             })
         };
-        let value = value.and_then(|value| {
-            bytes += value.len();
-            if bytes > RESULT_BYTES_MAX {
-                Err(full())
-            } else {
-                Ok(value)
-            }
-        });
+        let value = value.and_then(|value| budget.take(value.len()).map(|()| value));
         match value {
             Ok(value) => values.append_value(value),
             Err(reason) => {

@@ -138,9 +138,9 @@ impl<E: Into<Error>> From<E> for Failure {
 pub(super) struct Change<'a> {
     pub planning: &'a Planning<'a>,
     pub space: &'a Arc<Space>,
-    parameters: &'a [ScalarValue],
-    work: &'a Arc<StatementWork>,
-    meter: &'a Arc<Meter>,
+    pub(super) parameters: &'a [ScalarValue],
+    pub(super) work: &'a Arc<StatementWork>,
+    pub(super) meter: &'a Arc<Meter>,
 }
 
 /// A query whose rows go to files.

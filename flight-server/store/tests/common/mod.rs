@@ -2,9 +2,7 @@
 
 use std::future::Future;
 
-use hubflight_store::{
-    Member, Organisation, PersonProfile, Project, Store, StoreLimits,
-};
+use hubflight_store::{Member, Organisation, PersonProfile, Project, Store, StoreLimits};
 use rust_decimal::Decimal;
 use sqlx::migrate::MigrateDatabase;
 
@@ -21,7 +19,9 @@ where
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a hub?#%.db");
     runtime.block_on(async {
-        let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+        let store = Store::open(&format!("sqlite://{}", path.display()))
+            .await
+            .unwrap();
         assert_eq!(store.sqlite_path(), Some(path.as_path()));
         test(store.clone()).await;
         store.close().await;
@@ -36,7 +36,9 @@ where
         let url = format!("{head}/hubflight_test_{name}_{}", std::process::id());
         sqlx::any::install_default_drivers();
         sqlx::Any::create_database(&url).await.unwrap();
-        let store = Store::open_with(&url, &StoreLimits::default()).await.unwrap();
+        let store = Store::open_with(&url, &StoreLimits::default())
+            .await
+            .unwrap();
         test(store.clone()).await;
         store.close().await;
         sqlx::Any::drop_database(&url).await.unwrap();

@@ -37,26 +37,28 @@ pub struct Beat {
     pub p_wave: bool,
 }
 
-/// No beat this close to either end, seconds: recordings are cut between beats.
-const MARGIN_S: f64 = 0.15;
-/// Beats are made from this long before the start to as long after the end, seconds, so that
-/// waves of beats outside reach in.
-const AROUND_S: f64 = 2.5;
+/// No beat this close to either end, seconds: recordings are cut between beats. Less than a
+/// quarter of the shortest interval, so that such a cut exists.
+const MARGIN_S: f64 = 0.08;
+/// Seconds made before the start at least, and before and after it in all, so that waves of
+/// beats outside reach in: more than the longest interval.
+const BEFORE_S: f64 = 1.9;
+const AROUND_S: f64 = 3.2;
 
 /// Beats around and within a recording of `duration` seconds.
 pub fn beats(rhythm: Rhythm, child: bool, duration: f64, dice: &mut Dice) -> Vec<Beat> {
     let mut beats = sequence(rhythm, child, duration + 2.0 * AROUND_S, dice);
-    // Moves the start, up to a second, to where neither end falls on a beat.
+    // Moves the start, by up to 1.2 s, to where neither end falls on a beat.
     let clear = |offset: f64, beats: &[Beat]| {
         beats.iter().all(|beat| {
             let time = beat.time - offset;
             time.abs() > MARGIN_S && (time - duration).abs() > MARGIN_S
         })
     };
-    let offset = (0..200)
-        .map(|step| AROUND_S / 2.0 + 0.01 * f64::from(step))
+    let offset = (0..240)
+        .map(|step| BEFORE_S + 0.005 * f64::from(step))
         .find(|offset| clear(*offset, &beats))
-        .unwrap_or(AROUND_S / 2.0);
+        .unwrap_or(BEFORE_S);
     for beat in &mut beats {
         beat.time -= offset;
     }

@@ -264,17 +264,14 @@ fn disturb(lead: &mut [f64], by: Disturbance, rate: f64, dice: &mut Dice) {
     });
     let (mains, phase) = (by.mains * dice.between(0.3, 1.0), dice.between(0.0, TAU));
     let muscle = by.muscle * dice.between(0.7, 1.3);
-    let bursts: Vec<(f64, f64, f64)> = (0..by.bursts)
-        .filter(|_| dice.chance(0.6))
-        .map(|_| {
+    let mut bursts: Vec<(f64, f64, f64)> = Vec::new();
+    for _ in 0..by.bursts {
+        if dice.chance(0.6) {
             let centre = dice.between(0.0, lead.len() as f64);
-            (
-                centre,
-                rate * dice.between(0.2, 0.6),
-                dice.between(0.1, 0.35),
-            )
-        })
-        .collect();
+            let width = rate * dice.between(0.2, 0.6);
+            bursts.push((centre, width, dice.between(0.1, 0.35)));
+        }
+    }
     for (sample, value) in lead.iter_mut().enumerate() {
         let at = sample as f64;
         let mut noise = muscle;

@@ -6,7 +6,7 @@ use dicom_core::value::PixelFragmentSequence;
 use dicom_core::{DataElement, PrimitiveValue, Tag, VR};
 use dicom_dictionary_std::{tags, uids};
 use dicom_object::{FileMetaTableBuilder, InMemDicomObject};
-use jpeg_encoder::{ColorType, Encoder};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::phantom::Plane;
 use super::rle;
@@ -133,7 +133,10 @@ impl Pixels {
         };
         let mut coded = Vec::new();
         let (width, height) = (u16::try_from(self.columns)?, u16::try_from(self.rows)?);
-        Encoder::new(&mut coded, 92).encode(&self.bytes(), width, height, kind)?;
+        let mut encoder = Encoder::new(&mut coded, 92);
+        // Half the columns of colour: what YBR_FULL_422 says.
+        encoder.set_sampling_factor(SamplingFactor::F_2_1);
+        encoder.encode(&self.bytes(), width, height, kind)?;
         if coded.len() % 2 == 1 {
             coded.push(0);
         }

@@ -4,6 +4,7 @@
 mod file;
 mod phantom;
 mod rle;
+mod series;
 mod study;
 
 use std::path::Path;

@@ -1,18 +1,16 @@
 //! Studies: who, when, what modality; and the making of their instances.
 
 use anyhow::{Context, Result};
-use dicom_core::{Tag, VR};
-use dicom_dictionary_std::{tags, uids};
+use dicom_dictionary_std::uids;
 
 use super::Instance;
-use super::file::{Attribute, Pixels, Syntax, encode};
+use super::file::{Pixels, Syntax, encode};
 use super::phantom::{self, Body, Lesion};
-use crate::calendar::{self, Day};
+use super::series::{Series, Subject};
+use crate::calendar::Day;
 use crate::choice;
 use crate::codes as c;
 use crate::dice::{Dice, Purpose, permutation};
-use crate::identity::{self, Identity};
-use crate::people::{Person, Sex};
 use crate::world::{World, domain};
 
 /// Persons for one study.
@@ -68,7 +66,7 @@ static PROTOCOLS: [Protocol; 10] = {
         modality: "US",
         class: uids::ULTRASOUND_IMAGE_STORAGE,
         slices: 2,
-        syntaxes: &[Jpeg, ExplicitLittle],
+        syntaxes: &[Jpeg, ExplicitLittle, Rle],
         description: "ECHOGRAPHIE ABDOMINALE",
         part: "ABDOMEN",
     };
@@ -157,11 +155,24 @@ pub fn make(
     key: &[u8; 32],
 ) -> Result<Vec<Instance>> {
     let protocol = &PROTOCOLS[planned.rank % PROTOCOLS.len()];
-    let syntax = protocol.syntaxes[planned.rank / PROTOCOLS.len() % protocol.syntaxes.len()];
+    // Most modalities stand once in each five ranks: each time with the next syntax.
+    let turn = planned.rank / (PROTOCOLS.len() / 2);
+    let syntax = protocol.syntaxes[turn % protocol.syntaxes.len()];
     let person = world.person(planned.person).context("a study of nobody")?;
     let mut dice = Dice::new(world.seed, Purpose::Image, planned.rank as u64);
     let body = Body::new(&mut dice);
-    let series = Series::new(&mut dice, world.seed, person, planned, protocol);
+    let series = Series::new(
+        &Subject {
+            seed: world.seed,
+            person,
+            day: planned.day,
+            modality: protocol.modality,
+            class: protocol.class,
+            description: protocol.description,
+            part: protocol.part,
+        },
+        &mut dice,
+    );
     let (rows, columns) = size(protocol.modality);
     let in_lung = (protocol.part == "CHEST").then_some(body);
     let sick = dice.chance(0.5);
@@ -180,7 +191,7 @@ pub fn make(
                 level,
                 &mut dice,
             );
-            let attributes = series.attributes(slice, &mut dice);
+            let attributes = series.attributes(slice, protocol.modality, &mut dice);
             let raw = encode(syntax, &attributes, &pixels)?;
             let curated = hubflight_compute::dicom::deidentify(&raw, key)
                 .context("de-identifying a DICOM file")?;
@@ -274,173 +285,4 @@ fn pixels(
         ),
         _ => Pixels::colour(&phantom::skin(rows, columns, lesion, dice)),
     }
-}
-
-/// What the files of a series share.
-struct Series {
-    shared: Vec<Attribute>,
-    root: u64,
-}
-
-impl Series {
-    fn new(
-        dice: &mut Dice,
-        seed: u64,
-        person: &Person,
-        planned: &Planned,
-        protocol: &Protocol,
-    ) -> Self {
-        let identity = Identity::of(seed, person);
-        let root = dice.word() >> 1;
-        let department = person.department();
-        let day = date_text(planned.day);
-        let time = format!(
-            "{:02}{:02}{:02}",
-            dice.range(8, 18),
-            dice.range(0, 59),
-            dice.range(0, 59)
-        );
-        let doctor = |dice: &mut Dice| {
-            let sex = if dice.chance(0.5) {
-                Sex::Woman
-            } else {
-                Sex::Man
-            };
-            let given = identity::given_name(sex, dice);
-            format!("{}^{given}^^Dr", identity::surname(dice).to_uppercase())
-        };
-        let sex = if person.sex == Sex::Woman { "F" } else { "M" };
-        let mut shared: Vec<Attribute> = Vec::new();
-        let mut put = |tag: Tag, vr: VR, value: String| shared.push((tag, vr, value));
-        put(
-            tags::SPECIFIC_CHARACTER_SET,
-            VR::CS,
-            "ISO_IR 192".to_owned(),
-        );
-        put(tags::IMAGE_TYPE, VR::CS, "ORIGINAL\\PRIMARY".to_owned());
-        put(tags::SOP_CLASS_UID, VR::UI, protocol.class.to_owned());
-        put(tags::STUDY_DATE, VR::DA, day.clone());
-        put(tags::SERIES_DATE, VR::DA, day.clone());
-        put(tags::CONTENT_DATE, VR::DA, day);
-        put(tags::STUDY_TIME, VR::TM, time.clone());
-        put(tags::CONTENT_TIME, VR::TM, time);
-        put(
-            tags::ACCESSION_NUMBER,
-            VR::SH,
-            format!("A{:09}", dice.below(1_000_000_000)),
-        );
-        put(tags::MODALITY, VR::CS, protocol.modality.to_owned());
-        put(
-            tags::MANUFACTURER,
-            VR::LO,
-            "Hubflight (synthetic)".to_owned(),
-        );
-        put(
-            tags::INSTITUTION_NAME,
-            VR::LO,
-            format!("CH de {}", department.town),
-        );
-        put(
-            tags::INSTITUTION_ADDRESS,
-            VR::ST,
-            format!(
-                "1 rue de l'Hôpital {} {}",
-                department.postal, department.town
-            ),
-        );
-        put(
-            tags::STATION_NAME,
-            VR::SH,
-            format!("RADIO{}", dice.range(1, 9)),
-        );
-        put(tags::REFERRING_PHYSICIAN_NAME, VR::PN, doctor(dice));
-        put(tags::OPERATORS_NAME, VR::PN, doctor(dice));
-        put(
-            tags::STUDY_DESCRIPTION,
-            VR::LO,
-            protocol.description.to_owned(),
-        );
-        put(
-            tags::PATIENT_NAME,
-            VR::PN,
-            format!("{}^{}", identity.surname.to_uppercase(), identity.given),
-        );
-        put(tags::PATIENT_ID, VR::LO, identity.patient_number.clone());
-        put(tags::PATIENT_BIRTH_DATE, VR::DA, date_text(person.birth));
-        put(tags::PATIENT_SEX, VR::CS, sex.to_owned());
-        put(
-            tags::PATIENT_AGE,
-            VR::AS,
-            format!("{:03}Y", person.age(planned.day)),
-        );
-        put(tags::OTHER_PATIENT_I_DS, VR::LO, identity.nir.clone());
-        put(
-            tags::PATIENT_ADDRESS,
-            VR::LO,
-            format!("{} {} {}", identity.street, identity.postal, identity.town),
-        );
-        put(
-            tags::PATIENT_TELEPHONE_NUMBERS,
-            VR::SH,
-            identity.phone.replace([' ', '.'], ""),
-        );
-        put(
-            tags::PATIENT_COMMENTS,
-            VR::LT,
-            "Image synthétique : patient fictif".to_owned(),
-        );
-        put(tags::BODY_PART_EXAMINED, VR::CS, protocol.part.to_owned());
-        put(tags::STUDY_INSTANCE_UID, VR::UI, format!("2.25.{root}1"));
-        put(tags::SERIES_INSTANCE_UID, VR::UI, format!("2.25.{root}2"));
-        put(tags::STUDY_ID, VR::SH, format!("{}", dice.below(100_000)));
-        put(tags::SERIES_NUMBER, VR::IS, "1".to_owned());
-        put(tags::BURNED_IN_ANNOTATION, VR::CS, "NO".to_owned());
-        // A private block that repeats the patient's name, as some scanners do.
-        put(Tag(0x0009, 0x0010), VR::LO, "HUBFLIGHT SYNTH".to_owned());
-        put(
-            Tag(0x0009, 0x1001),
-            VR::LO,
-            format!("{} {}", identity.surname, identity.given),
-        );
-        if matches!(protocol.modality, "CT" | "MR") {
-            put(tags::SLICE_THICKNESS, VR::DS, "5".to_owned());
-            put(
-                tags::IMAGE_ORIENTATION_PATIENT,
-                VR::DS,
-                "1\\0\\0\\0\\1\\0".to_owned(),
-            );
-        }
-        if matches!(protocol.modality, "CT" | "MR" | "CR") {
-            put(tags::PIXEL_SPACING, VR::DS, "1.4\\1.4".to_owned());
-        }
-        if protocol.modality == "DX" {
-            put(tags::IMAGER_PIXEL_SPACING, VR::DS, "1.4\\1.4".to_owned());
-            put(tags::VIEW_POSITION, VR::CS, "PA".to_owned());
-        }
-        Self { shared, root }
-    }
-
-    fn attributes(&self, slice: usize, dice: &mut Dice) -> Vec<Attribute> {
-        let mut attributes = self.shared.clone();
-        let unique = dice.word() >> 32;
-        attributes.push((
-            tags::SOP_INSTANCE_UID,
-            VR::UI,
-            format!("2.25.{}3{slice}{unique}", self.root),
-        ));
-        attributes.push((tags::INSTANCE_NUMBER, VR::IS, (slice + 1).to_string()));
-        if self
-            .shared
-            .iter()
-            .any(|(tag, _, _)| *tag == tags::SLICE_THICKNESS)
-        {
-            let position = format!("-180\\-180\\{}", slice * 5);
-            attributes.push((tags::IMAGE_POSITION_PATIENT, VR::DS, position));
-        }
-        attributes
-    }
-}
-
-fn date_text(day: Day) -> String {
-    calendar::date(day).format("%Y%m%d").to_string()
 }

@@ -11,6 +11,7 @@ use crate::codes::Diagnosis;
 use crate::diseases::{PROFILES, Profile};
 use crate::identity::pick;
 use crate::people::Person;
+use crate::places::of;
 use crate::stays::Stay;
 
 /// A document and the diagnoses that it states.
@@ -47,8 +48,8 @@ impl Letter<'_, '_> {
     }
 
     fn header(&mut self, service: &str) -> Result<()> {
-        self.say("{HOPITAL} - Service de ")?;
-        self.say(service)?;
+        self.say("{HOPITAL} - Service ")?;
+        self.say(&of(service))?;
         self.one_of(&[
             "\nTél. : {TEL_SERVICE}\n",
             "\nSecrétariat : {TEL_SERVICE}\n",
@@ -220,34 +221,45 @@ pub fn imaging(stay: &Stay, scene: &mut Scene<'_>) -> Result<Written> {
         &[
             "ÉCHOGRAPHIE ABDOMINALE\n",
             "SCANNER ABDOMINO-PELVIEN AVEC INJECTION\n",
-            "IRM CÉRÉBRALE SANS INJECTION\n",
         ]
     })?;
     letter.say("Indication : {M} {NOM}, {âge} ans, ")?;
     letter.say(story.reason)?;
     letter.say(".\nRésultats : ")?;
-    letter.one_of(if chest {
-        &[
+    let normal = letter.scene.dice.chance(0.4);
+    letter.one_of(match (chest, normal) {
+        (true, true) => &[
             "silhouette cardiomédiastinale de taille normale, pas d'épanchement pleural ni de pneumothorax",
+            "transparence pulmonaire normale, culs-de-sac libres, pas de foyer",
+        ],
+        (true, false) => &[
             "index cardiothoracique à 0,58, redistribution vasculaire vers les sommets, culs-de-sac libres",
             "opacité alvéolaire systématisée du lobe inférieur gauche, sans excavation",
-            "nodule du lobe supérieur droit de {mm} mm, non connu, à contrôler ; pas d'adénopathie",
-        ]
-    } else {
-        &[
+            "nodule du lobe supérieur droit de {mm} mm, non connu ; pas d'adénopathie",
+        ],
+        (false, true) => &[
             "foie de taille normale, homogène, sans lésion focale ; vésicule alithiasique",
             "pas de dilatation des cavités pyélocalicielles, reins de taille normale",
-            "lésion arrondie de {mm} mm, bien limitée, d'allure bénigne, stable par rapport à l'examen antérieur",
             "pas d'épanchement intrapéritonéal, pas de pneumopéritoine",
-        ]
+        ],
+        (false, false) => &[
+            "lésion arrondie de {mm} mm, bien limitée, d'allure bénigne, stable par rapport à l'examen antérieur",
+            "infiltration de la graisse adjacente et épaississement pariétal de {mm} mm, sans collection",
+        ],
     })?;
     letter.say(". ")?;
     letter.one_of(NEGATIVES)?;
-    letter.one_of(&[
-        "\nConclusion : examen sans particularité.",
-        "\nConclusion : anomalies décrites ci-dessus, à confronter à la clinique.",
-        "\nConclusion : contrôle conseillé dans {semaines} semaines.",
-    ])?;
+    letter.one_of(if normal {
+        &[
+            "\nConclusion : examen sans particularité.",
+            "\nConclusion : pas d'anomalie décelable.",
+        ]
+    } else {
+        &[
+            "\nConclusion : anomalies décrites ci-dessus, à confronter à la clinique.",
+            "\nConclusion : contrôle conseillé dans {semaines} semaines.",
+        ]
+    })?;
     letter.signature()?;
     Ok(Written {
         document: letter.document,

@@ -91,7 +91,7 @@ fn planned_about(world: &World, rank: usize, planned: &mut Vec<Planned>) {
         });
     };
     add(Type::Discharge, stay.exit + later.min(2));
-    let imaged = ["04", "05", "06", "07", "11", "01"]
+    let imaged = ["04", "05", "06", "07", "11"]
         .iter()
         .any(|part| stay.reason.ghm.starts_with(part));
     if imaged && dice.chance(0.45) {

@@ -102,6 +102,22 @@ stories! {
         ["Tristesse, insomnie et perte d'élan vital depuis {semaines} semaines.", "Ralentissement psychomoteur, idées noires sans projet suicidaire."]
         ["Pas d'élément délirant, pas de trouble cognitif.", "Bilan biologique normal, thyréostimuline normale."]
         ["Adaptation de l'antidépresseur, amélioration du sommeil.", "Suivi psychiatrique organisé avec {proche}."]
+    "K409" "cure de hernie inguinale"
+        ["Tuméfaction inguinale droite réductible, gêne à l'effort.", "Hernie connue, devenue douloureuse, sans étranglement."]
+        ["Hernie inguinale oblique externe, pas de hernie controlatérale.", "Bilan préopératoire normal."]
+        ["Cure par prothèse en ambulatoire, suites simples.", "Antalgiques simples, arrêt de travail de {semaines} semaines."]
+    "G560" "libération du canal carpien"
+        ["Paresthésies nocturnes de la main droite depuis plusieurs mois.", "Perte de force du pouce, signe de Tinel positif."]
+        ["Électromyogramme : atteinte du nerf médian au poignet.", "Pas d'amyotrophie thénarienne."]
+        ["Neurolyse sous anesthésie locorégionale, sortie le jour même.", "Pansement sec, ablation des fils à {jours} jours."]
+    "K011" "avulsion de dents de sagesse"
+        ["Épisodes de péricoronarite à répétition.", "Dents incluses découvertes au panoramique dentaire."]
+        ["Panoramique : quatre dents de sagesse incluses.", "Pas de trouble de l'hémostase."]
+        ["Avulsions sous anesthésie générale, saignement minime.", "Bains de bouche, antalgiques, alimentation molle."]
+    "A099" "gastroentérite aiguë"
+        ["Diarrhée et vomissements depuis 48 heures, intolérance alimentaire.", "Diarrhée fébrile à {temp} °C, perte de poids."]
+        ["Déshydratation modérée, abdomen souple, kaliémie à {k} mmol/L.", "CRP à {crp} mg/L, coproculture négative."]
+        ["Réhydratation intraveineuse puis orale, reprise de l'alimentation.", "Pas d'antibiotique, évolution favorable."]
     "C509" "cancer du sein"
         ["Nodule du quadrant supéro-externe découvert à la mammographie de dépistage.", "Autopalpation d'une masse du sein gauche."]
         ["Biopsie : carcinome infiltrant, récepteurs hormonaux positifs, HER2 négatif.", "Bilan d'extension sans métastase."]
@@ -150,7 +166,7 @@ pub const NOTICE: &str = "[Document synthétique : patient, soignants et faits f
 pub static EXAMINATIONS: &[&str] = &[
     "À l'entrée : TA {ta}, FC {fc}/min, saturation {spo2} %, température {temp} °C.",
     "Examen : poids {poids} kg, tension artérielle {ta_mm} mmHg, fréquence cardiaque {fc}/min, apyrexie.",
-    "Constantes : TA {ta_mm}, FC {fc}, SpO2 {spo2} % en air ambiant. Score de Glasgow {glasgow}.",
+    "Constantes : TA {ta_mm}, FC {fc}, SpO2 {spo2} % en air ambiant. Score de Glasgow 15.",
 ];
 
 pub static NEGATIVES: &[&str] = &[

@@ -5,7 +5,7 @@ use crate::calendar::{self, Day};
 use crate::dice::Dice;
 use crate::identity::{self, Identity, pick};
 use crate::people::{Person, Sex};
-use crate::places::{DEPARTMENTS, Department, hospitals};
+use crate::places::{DEPARTMENTS, Department, hospitals, of_town};
 use crate::stays::Stay;
 
 pub struct Scene<'a> {
@@ -281,11 +281,7 @@ fn located(hospital: usize) -> (&'static Department, usize) {
 
 /// The first hospital of a department is its public one.
 fn hospital_name(department: &Department, rank: usize, dice: &mut Dice) -> String {
-    let town = match department.town {
-        town if town.starts_with("Le ") => format!("du {}", &town[3..]),
-        town if town.starts_with(['A', 'É', 'O', 'E']) => format!("d'{town}"),
-        town => format!("de {town}"),
-    };
+    let town = of_town(department.town);
     let kinds: &[&str] = if rank == 0 {
         &[
             "CHU",

@@ -12,6 +12,7 @@ pub struct Tables {
     pub acts: Declaration,
     pub stays: Declaration,
     pub diagnoses: Declaration,
+    pub stay_acts: Declaration,
     pub cim: Declaration,
     pub atc: Declaration,
     pub pharmacy: Declaration,
@@ -48,6 +49,7 @@ impl Tables {
             acts: acts(),
             stays: stays(),
             diagnoses: diagnoses(),
+            stay_acts: stay_acts(),
             cim: labels(
                 "ir_cim_v",
                 "Libellés des diagnostics (CIM-10, sans point)",
@@ -125,6 +127,7 @@ impl Tables {
             &self.acts,
             &self.stays,
             &self.diagnoses,
+            &self.stay_acts,
             &self.cim,
             &self.atc,
             &self.pharmacy,
@@ -334,17 +337,20 @@ fn stays() -> Declaration {
     }
 }
 
+/// The rows of a stay lead to a person through `t_mco_b`.
+fn by_stay() -> PersonPath {
+    let same = |name: &str| (name.to_owned(), name.to_owned());
+    PersonPath::Parent {
+        table: "t_mco_b".to_owned(),
+        on: vec![same("eta_num"), same("rsa_num")],
+    }
+}
+
 fn diagnoses() -> Declaration {
     Declaration {
         name: "t_mco_d",
         remarks: "Diagnostics associés des séjours : un par ligne",
-        person: PersonPath::Parent {
-            table: "t_mco_b".to_owned(),
-            on: vec![
-                ("eta_num".to_owned(), "eta_num".to_owned()),
-                ("rsa_num".to_owned(), "rsa_num".to_owned()),
-            ],
-        },
+        person: by_stay(),
         primary_key: &["eta_num", "rsa_num", "ass_dgn"],
         foreign_keys: &[
             (&["eta_num", "rsa_num"], "t_mco_b", &["eta_num", "rsa_num"]),
@@ -354,6 +360,27 @@ fn diagnoses() -> Declaration {
             Col::id("eta_num", "establishment", "Établissement"),
             Col::id("rsa_num", "stay", "Séjour"),
             Col::text("ass_dgn", "Diagnostic associé (CIM-10, sans point)"),
+        ],
+        sorted_by: &[],
+        group_rows: STAYS_GROUP_ROWS,
+    }
+}
+
+fn stay_acts() -> Declaration {
+    Declaration {
+        name: "t_mco_a",
+        remarks: "Actes réalisés pendant les séjours : un par ligne",
+        person: by_stay(),
+        primary_key: &["eta_num", "rsa_num", "cdc_act"],
+        foreign_keys: &[
+            (&["eta_num", "rsa_num"], "t_mco_b", &["eta_num", "rsa_num"]),
+            (&["cdc_act"], "ir_ccam_v", &["ccam_cod"]),
+        ],
+        columns: vec![
+            Col::id("eta_num", "establishment", "Établissement"),
+            Col::id("rsa_num", "stay", "Séjour"),
+            Col::text("cdc_act", "Acte (CCAM)"),
+            Col::int("ent_dat_del", "Délai depuis l'entrée").unit("j"),
         ],
         sorted_by: &[],
         group_rows: STAYS_GROUP_ROWS,

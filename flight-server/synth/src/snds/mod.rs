@@ -57,6 +57,12 @@ pub fn write(world: &World, dir: &Path, part: usize) -> Result<u64> {
         part,
         [rows::diagnoses(world, &tables, &stays)],
     )?;
+    write_part(
+        dir,
+        &tables.stay_acts,
+        part,
+        [rows::stay_acts(world, &tables, &stays)],
+    )?;
     let (claims, statements) = claims_by_date(world, part);
     let ids = statement_ids(world.seed, part, statements);
     let groups = |group_rows: usize| claims.chunks(group_rows);

@@ -112,17 +112,33 @@ pub fn stays(world: &World, tables: &Tables, stays: &[&Stay]) -> Result<RecordBa
 }
 
 pub fn diagnoses(world: &World, tables: &Tables, stays: &[&Stay]) -> Result<RecordBatch> {
-    let each = || {
-        stays
-            .iter()
-            .flat_map(|stay| stay.associated.iter().map(move |code| (*stay, code.code)))
-    };
+    let rows: Vec<(&Stay, &str)> = stays
+        .iter()
+        .flat_map(|stay| stay.associated.iter().map(|code| (*stay, code.code)))
+        .collect();
     batch(
         &tables.diagnoses,
         vec![
-            ids(each().map(|(stay, _)| world.eta_num(stay))),
-            ids(each().map(|(stay, _)| stay.rsa_num)),
-            texts(each().map(|(_, code)| code)),
+            ids(rows.iter().map(|(stay, _)| world.eta_num(stay))),
+            ids(rows.iter().map(|(stay, _)| stay.rsa_num)),
+            texts(rows.iter().map(|(_, code)| code)),
+        ],
+    )
+}
+
+pub fn stay_acts(world: &World, tables: &Tables, stays: &[&Stay]) -> Result<RecordBatch> {
+    let rows: Vec<(&Stay, &str)> = stays
+        .iter()
+        .filter_map(|stay| Some((*stay, stay.reason.act?.code)))
+        .collect();
+    batch(
+        &tables.stay_acts,
+        vec![
+            ids(rows.iter().map(|(stay, _)| world.eta_num(stay))),
+            ids(rows.iter().map(|(stay, _)| stay.rsa_num)),
+            texts(rows.iter().map(|(_, code)| code)),
+            // On the day after the entry, or the same day when the stay has no night.
+            ints(rows.iter().map(|(stay, _)| (stay.exit - stay.entry).min(1))),
         ],
     )
 }

@@ -3,21 +3,12 @@
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec as _};
 
 /// The character sets of one data set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Charset {
     /// The set in force at the beginning of each value.
     first: SpecificCharacterSet,
     /// True when escapes may switch to further sets.
     escapes: bool,
-}
-
-impl Default for Charset {
-    fn default() -> Charset {
-        Charset {
-            first: SpecificCharacterSet::default(),
-            escapes: false,
-        }
-    }
 }
 
 /// Escape sequences and the set that each of them calls (PS3.3 C.12.1.1.2, tables C.12-3 and
@@ -85,7 +76,7 @@ impl Charset {
                 .position(|b| *b == 0x1b)
                 .map_or(rest.len(), |i| i + skip.max(1));
             let (piece, tail) = rest.split_at(next.min(rest.len()));
-            if !piece.is_empty() && !(piece.len() == 1 && piece.first() == Some(&0x1b)) {
+            if !matches!(piece, [] | [0x1b]) {
                 out.push_str(&decode_with(&set, piece));
             }
             rest = tail;

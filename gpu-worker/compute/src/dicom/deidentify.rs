@@ -8,8 +8,9 @@ use sha2::Sha256;
 use dicom_core::dictionary::{DataDictionary as _, DataDictionaryEntry as _};
 
 use super::DicomError;
+use super::open::Opened;
 use super::profile::{Action, action, is_pixels};
-use super::reader::{Coding, DataSet, Element, Opened, Value};
+use super::reader::{Coding, DataSet, Element, Value};
 use super::value::first_string;
 
 /// Our own implementation class, a UUID-derived UID.

@@ -4,16 +4,19 @@
 mod charset;
 mod codec;
 mod deidentify;
+mod open;
 mod pixels;
 mod profile;
 mod reader;
+mod resize;
 mod tags;
 mod value;
 mod window;
 
 pub use deidentify::deidentify;
+pub use open::INFLATED_BYTES_MAX;
 pub use pixels::FRAME_SAMPLES_MAX;
-pub use reader::{ELEMENTS_MAX, INFLATED_BYTES_MAX, NESTING_MAX};
+pub use reader::{ELEMENTS_MAX, NESTING_MAX};
 pub use tags::{json, tag_text};
 pub use window::{Image, RESIZED_SIDE_MAX, WindowOptions, window};
 

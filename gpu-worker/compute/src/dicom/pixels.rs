@@ -5,11 +5,16 @@ use dicom_dictionary_std::{tags, uids};
 
 use super::DicomError;
 use super::codec;
-use super::reader::{DataSet, Opened, Value};
+use super::open::Opened;
+use super::reader::{DataSet, Value};
 use super::value::{first_number, first_string, numbers};
 
 /// Samples of one decoded frame (8192 × 8192 in grey).
 pub const FRAME_SAMPLES_MAX: usize = 64 << 20;
+
+const TOO_SHORT: DicomError = DicomError::Invalid {
+    what: "length of its pixel data: it is too short for its size",
+};
 
 /// Attributes that describe the pixels (PS3.3 C.7.6.3).
 #[derive(Clone, Debug)]
@@ -113,7 +118,11 @@ impl Layout {
 
     /// What was taken from the stored values so that they fit.
     pub fn offset(&self) -> i64 {
-        if self.stored == 32 && !self.signed { 1 << 31 } else { 0 }
+        if self.stored == 32 && !self.signed {
+            1 << 31
+        } else {
+            0
+        }
     }
 
     /// Decodes frame `index`, counted from 0.
@@ -209,27 +218,29 @@ impl Layout {
         })
     }
 
+    /// Pixels of one bit; the first is the least significant bit (PS3.5 section 8.1.1).
+    fn bits(&self, bytes: &[u8], index: u32) -> Result<Frame, DicomError> {
+        let count = self.pixels() * self.samples;
+        let from = (index as usize).checked_mul(count).ok_or(TOO_SHORT)?;
+        let to = from.checked_add(count).ok_or(TOO_SHORT)?;
+        if bytes.len().saturating_mul(8) < to {
+            return Err(TOO_SHORT);
+        }
+        let bit = |i: usize| {
+            let byte = bytes.get(i / 8).copied().unwrap_or(0);
+            i32::from(byte >> (i % 8) & 1)
+        };
+        Ok(Frame {
+            values: (from..to).map(bit).collect(),
+            ycc: false,
+        })
+    }
+
+    /// Pixels that are not compressed.
     fn native(&self, bytes: &[u8], big_endian: bool, index: u32) -> Result<Frame, DicomError> {
         let count = self.pixels() * self.samples;
-        let index = index as usize;
-        let truncated = DicomError::Invalid {
-            what: "length of its pixel data: it is too short for its size",
-        };
         if self.allocated == 1 {
-            let from = index.checked_mul(count).ok_or(truncated.clone())?;
-            if bytes.len() * 8 < from + count {
-                return Err(truncated);
-            }
-            // The first pixel is the least significant bit (PS3.5 section 8.1.1).
-            let bit = |i: usize| {
-                bytes
-                    .get(i / 8)
-                    .map_or(0, |byte| i32::from(byte >> (i % 8) & 1))
-            };
-            return Ok(Frame {
-                values: (from..from + count).map(bit).collect(),
-                ycc: false,
-            });
+            return self.bits(bytes, index);
         }
         let width = self.allocated / 8;
         let subsampled = self.photometric == "YBR_FULL_422";
@@ -238,11 +249,11 @@ impl Layout {
         } else {
             count * width
         };
-        let from = index.checked_mul(length).ok_or(truncated.clone())?;
+        let from = (index as usize).checked_mul(length).ok_or(TOO_SHORT)?;
         let frame = from
             .checked_add(length)
             .and_then(|to| bytes.get(from..to))
-            .ok_or(truncated)?;
+            .ok_or(TOO_SHORT)?;
         let mut values: Vec<i32> = Vec::with_capacity(count);
         match (width, big_endian) {
             (1, _) => values.extend(frame.iter().map(|b| self.value(u32::from(*b)))),

@@ -91,8 +91,8 @@ const REMOVED: &str = "
     MakerNote GPSLatitude GPSLongitude GPSAltitude GPSVersionID GPSDateStamp GPSTimeStamp
     InstitutionalDepartmentName PatientAlternativeCalendar PatientBirthDateInAlternativeCalendar
     PatientDeathDateInAlternativeCalendar UniqueDeviceIdentifier UDISequence DeviceLabel
-    ManufacturerDeviceIdentifier SoftwareVersions EncapsulatedDocument EncapsulatedDocumentSequence
-    DocumentTitle WaveformAnnotationText ContentDescription ContentLabel PresentationLabel
+    ManufacturerDeviceIdentifier SoftwareVersions EncapsulatedDocument 
+    DocumentTitle  ContentDescription ContentLabel 
     ImplantName ClinicalTrialSiteName ClinicalTrialSiteID ClinicalTrialSubjectID
     ClinicalTrialSubjectReadingID ClinicalTrialProtocolName ClinicalTrialProtocolID
     ClinicalTrialSponsorName ClinicalTrialCoordinatingCenterName ClinicalTrialTimePointDescription
@@ -101,7 +101,7 @@ const REMOVED: &str = "
     SpecimenIdentifier ContainerIdentifier SpecimenDescriptionSequence SlideIdentifier
     FiducialUID FillerOrderNumberImagingServiceRequestRetired
     PlacerOrderNumberImagingServiceRequestRetired FillerOrderNumberProcedure PlacerOrderNumberProcedure
-    ReasonForVisit ReasonForSuperseding ReferencedFileID RouteOfAdmissions SeriesNumberTrial
+    ReasonForVisit ReasonForSuperseding ReferencedFileID RouteOfAdmissions 
 ";
 
 static LISTED: LazyLock<HashMap<Tag, Action>> = LazyLock::new(|| {
@@ -150,4 +150,19 @@ pub(crate) fn is_pixels(tag: Tag) -> bool {
         tag,
         tags::PIXEL_DATA | tags::FLOAT_PIXEL_DATA | tags::DOUBLE_FLOAT_PIXEL_DATA
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_keyword_is_in_the_dictionary() {
+        let unknown: Vec<&str> = REMOVED
+            .split_whitespace()
+            .chain(EMPTIED.split_whitespace())
+            .filter(|name| StandardDataDictionary.by_name(name).is_none())
+            .collect();
+        assert_eq!(unknown, Vec::<&str>::new());
+    }
 }

@@ -1,16 +1,13 @@
-//! Reads DICOM Part 10 files and bare data sets into elements that borrow the bytes.
+//! Parses data sets into elements that borrow the bytes.
 //!
 //! The crates that parse DICOM trust the lengths that a file declares: they reserve memory
 //! for them before reading, and recurse without a limit. Files of strangers need neither, so
 //! this reader checks each length against the bytes that are there and bounds the nesting.
 //! It copies nothing; a file is parsed in microseconds however large its pixels are.
 
-use std::borrow::Cow;
-use std::io::Read as _;
-
 use dicom_core::dictionary::{DataDictionary as _, DataDictionaryEntry as _, VirtualVr};
 use dicom_core::{Tag, VR};
-use dicom_dictionary_std::{StandardDataDictionary, tags, uids};
+use dicom_dictionary_std::{StandardDataDictionary, tags};
 
 use super::DicomError;
 
@@ -18,11 +15,6 @@ use super::DicomError;
 pub const NESTING_MAX: usize = 32;
 /// Elements and items of one file, sequences included.
 pub const ELEMENTS_MAX: usize = 4 << 20;
-/// Size of a deflated data set once inflated.
-pub const INFLATED_BYTES_MAX: u64 = 1 << 30;
-
-/// Retired by the standard, still in archives.
-const EXPLICIT_BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
 const UNDEFINED: u32 = u32::MAX;
 const ITEM: Tag = Tag(0xFFFE, 0xE000);
@@ -36,11 +28,11 @@ pub(crate) struct Coding {
     pub big_endian: bool,
 }
 
-const EXPLICIT: Coding = Coding {
+pub(crate) const EXPLICIT: Coding = Coding {
     explicit: true,
     big_endian: false,
 };
-const IMPLICIT: Coding = Coding {
+pub(crate) const IMPLICIT: Coding = Coding {
     explicit: false,
     big_endian: false,
 };
@@ -114,153 +106,6 @@ impl<'a> DataSet<'a> {
     }
 }
 
-/// A file whose data set is inflated if it was deflated, but not parsed yet.
-#[derive(Debug)]
-pub(crate) struct Opened<'a> {
-    /// The file meta group (0002), empty for a bare data set.
-    pub meta: DataSet<'a>,
-    /// UID of the transfer syntax, as declared or, for a bare data set, as recognised.
-    pub syntax: String,
-    pub coding: Coding,
-    body: Cow<'a, [u8]>,
-}
-
-impl<'a> Opened<'a> {
-    /// Finds the file meta group and the data set.
-    pub fn new(content: &'a [u8]) -> Result<Opened<'a>, DicomError> {
-        let start = match (content.get(128..132), content.get(..4)) {
-            (Some(b"DICM"), _) => 132,
-            (_, Some(b"DICM")) => 4,
-            _ => 0,
-        };
-        let mut cursor = Cursor::new(content.get(start..).unwrap_or(&[]));
-        let meta = cursor.meta()?;
-        let rest = cursor.rest();
-        if start == 0 && meta.elements.is_empty() {
-            let coding = recognise(rest).ok_or(DicomError::NotDicom)?;
-            let syntax = match (coding.explicit, coding.big_endian) {
-                (true, true) => EXPLICIT_BIG_ENDIAN,
-                (true, false) => uids::EXPLICIT_VR_LITTLE_ENDIAN,
-                _ => uids::IMPLICIT_VR_LITTLE_ENDIAN,
-            };
-            return Ok(Opened {
-                meta,
-                syntax: syntax.to_string(),
-                coding,
-                body: Cow::Borrowed(rest),
-            });
-        }
-        let declared = meta
-            .get(tags::TRANSFER_SYNTAX_UID)
-            .and_then(Element::bytes)
-            .map(|bytes| String::from_utf8_lossy(bytes))
-            .map(|uid| uid.trim_matches(['\0', ' ']).to_string());
-        let (syntax, coding, body) = match declared {
-            Some(uid) if !uid.is_empty() => {
-                let (coding, deflated) = coding_of(&uid)?;
-                let body = if deflated {
-                    Cow::Owned(inflate(rest)?)
-                } else {
-                    Cow::Borrowed(rest)
-                };
-                (uid, actual(coding, &body), body)
-            }
-            // A file without a transfer syntax breaks the standard; what it holds tells it.
-            _ => {
-                let coding = recognise(rest).ok_or(DicomError::NotDicom)?;
-                let uid = if coding.explicit {
-                    uids::EXPLICIT_VR_LITTLE_ENDIAN
-                } else {
-                    uids::IMPLICIT_VR_LITTLE_ENDIAN
-                };
-                (uid.to_string(), coding, Cow::Borrowed(rest))
-            }
-        };
-        Ok(Opened {
-            meta,
-            syntax,
-            coding,
-            body,
-        })
-    }
-
-    /// Parses the data set.
-    pub fn data(&self) -> Result<DataSet<'_>, DicomError> {
-        let mut cursor = Cursor::new(&self.body);
-        cursor.data_set(self.coding, None, 0)
-    }
-}
-
-/// Coding of a transfer syntax, and whether its data set is deflated.
-fn coding_of(uid: &str) -> Result<(Coding, bool), DicomError> {
-    match uid {
-        uids::IMPLICIT_VR_LITTLE_ENDIAN => Ok((IMPLICIT, false)),
-        EXPLICIT_BIG_ENDIAN => Ok((
-            Coding {
-                explicit: true,
-                big_endian: true,
-            },
-            false,
-        )),
-        uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN => Ok((EXPLICIT, true)),
-        // Each other standard transfer syntax encodes its elements like this one.
-        _ if uid.starts_with("1.2.840.10008.") => Ok((EXPLICIT, false)),
-        _ => Err(DicomError::TransferSyntax {
-            uid: super::shown(uid),
-        }),
-    }
-}
-
-/// Some writers declare a transfer syntax that is explicit and encode without VRs.
-fn actual(coding: Coding, body: &[u8]) -> Coding {
-    match body.get(4..6) {
-        Some(letters) if coding.explicit && !letters.iter().all(u8::is_ascii_uppercase) => IMPLICIT,
-        _ => coding,
-    }
-}
-
-/// Recognises the coding of a bare data set by its first element, which is in a low group.
-fn recognise(bytes: &[u8]) -> Option<Coding> {
-    let head: [u8; 8] = bytes.get(..8)?.try_into().ok()?;
-    let [g0, g1, _, e1, v0, v1, ..] = head;
-    let explicit = VR::from_binary([v0, v1]).is_some();
-    let little = u16::from_le_bytes([g0, g1]);
-    let big = u16::from_be_bytes([g0, g1]);
-    const GROUP_MAX: u16 = 0x0040;
-    if (2..=GROUP_MAX).contains(&little) && (explicit || e1 < 0x80) {
-        return Some(Coding {
-            explicit,
-            big_endian: false,
-        });
-    }
-    ((2..=GROUP_MAX).contains(&big) && explicit).then_some(Coding {
-        explicit,
-        big_endian: true,
-    })
-}
-
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DicomError> {
-    let mut out = Vec::new();
-    let limit = INFLATED_BYTES_MAX + 1;
-    let result = flate2::read::DeflateDecoder::new(bytes)
-        .take(limit)
-        .read_to_end(&mut out);
-    if out.len() as u64 > INFLATED_BYTES_MAX {
-        return Err(DicomError::TooLarge {
-            what: "inflated data set",
-            limit: INFLATED_BYTES_MAX,
-        });
-    }
-    // Some writers leave a byte too many after the stream; what was inflated is parsed.
-    if result.is_err() && out.is_empty() {
-        return Err(DicomError::Malformed {
-            what: "deflated data set",
-            at: 0,
-        });
-    }
-    Ok(out)
-}
-
 /// Header of one element.
 struct Header {
     tag: Tag,
@@ -268,7 +113,7 @@ struct Header {
     length: u32,
 }
 
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     elements: usize,
@@ -277,7 +122,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(bytes: &'a [u8]) -> Cursor<'a> {
+    pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
         Cursor {
             bytes,
             at: 0,
@@ -286,7 +131,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn rest(&self) -> &'a [u8] {
+    pub fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or(&[])
     }
 
@@ -302,7 +147,7 @@ impl<'a> Cursor<'a> {
         let taken = self
             .bytes
             .get(self.at..end)
-            .ok_or_else(|| DicomError::Truncated { what, at: self.at })?;
+            .ok_or(DicomError::Truncated { what, at: self.at })?;
         self.at = end;
         Ok(taken)
     }
@@ -329,7 +174,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The file meta group, always explicit VR little endian; stops at the first other group.
-    fn meta(&mut self) -> Result<DataSet<'a>, DicomError> {
+    pub fn meta(&mut self) -> Result<DataSet<'a>, DicomError> {
         let mut meta = DataSet::default();
         while self.peek_tag(EXPLICIT).is_some_and(|tag| tag.group() == 2) {
             meta.elements.push(self.element(EXPLICIT, 0)?);
@@ -338,7 +183,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Elements until `end`, an item delimiter or the end of the bytes.
-    fn data_set(
+    pub fn data_set(
         &mut self,
         coding: Coding,
         end: Option<usize>,
@@ -475,7 +320,10 @@ impl<'a> Cursor<'a> {
     /// its bytes in implicit VR little endian (PS3.5 section 6.2.2).
     fn known(&self, element: &mut Element<'a>, depth: usize) {
         let vr = self.implied_vr(element.tag);
-        let Some(bytes) = element.bytes().filter(|_| vr != VR::UN && element.tag.group() % 2 == 0) else {
+        let Some(bytes) = element
+            .bytes()
+            .filter(|_| vr != VR::UN && element.tag.group().is_multiple_of(2))
+        else {
             return;
         };
         if vr == VR::SQ {

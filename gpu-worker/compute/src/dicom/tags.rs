@@ -8,7 +8,8 @@ use serde_json::{Map, Value as Json, json as object};
 
 use super::DicomError;
 use super::charset::Charset;
-use super::reader::{DataSet, Element, Opened, Value};
+use super::open::Opened;
+use super::reader::{DataSet, Element, Value};
 use super::value::{Number, charset, is_text, numbers, strings};
 
 /// The data set in the DICOM JSON model (PS3.18 annex F) without the pixel data: text in the

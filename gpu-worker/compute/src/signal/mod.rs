@@ -1,6 +1,7 @@
 //! Signals: detection of R peaks in an electrocardiogram.
 
 mod filter;
+mod place;
 mod rpeaks;
 
 pub use rpeaks::rpeaks;
@@ -21,4 +22,19 @@ pub enum SignalError {
     Missing,
     #[error("the signal has more samples than fit an index; cut it into parts")]
     TooLong,
+}
+
+/// Seconds as a number of samples, at least one.
+fn samples(seconds: f64, fs: f64) -> usize {
+    ((seconds * fs).round() as usize).max(1)
+}
+
+/// The middle value (the higher of two), 0 for none.
+fn median(mut values: Vec<f64>) -> f64 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let middle = values.len() / 2;
+    let (_, value, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    *value
 }

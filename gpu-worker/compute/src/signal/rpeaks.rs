@@ -7,7 +7,8 @@
 //! each peak is then placed at the extremum of the lightly filtered signal.
 
 use super::filter::{high_pass, low_pass, moving_average, zero_phase};
-use super::{FS_MAX, FS_MIN, SignalError};
+use super::place::placed;
+use super::{FS_MAX, FS_MIN, SignalError, median, samples};
 
 /// Shortest signal that can hold a beat to be found.
 const DURATION_S_MIN: f64 = 0.5;
@@ -24,6 +25,8 @@ const BAND_HZ: (f64, f64) = (5.0, 18.0);
 const ENERGY_S: f64 = 0.1;
 /// No two beats are closer (300 per minute).
 const REFRACTORY_S: f64 = 0.2;
+/// The slope of a complex is the steepest within this time of its middle.
+const SLOPE_S: f64 = 0.06;
 /// Within this time after a beat, a flat deflection is its T wave.
 const T_WAVE_S: f64 = 0.36;
 /// Slope of a T wave, relative to the beat before.
@@ -47,10 +50,6 @@ const LEVEL_FLOOR: f64 = 0.15;
 const CLAMP: f64 = 20.0;
 /// The part of the deflections that is below the usual one.
 const USUAL_QUANTILE: f64 = 0.95;
-/// How far the extremum may lie from the middle of the energy.
-const REFINE_S: f64 = 0.06;
-/// An extremum of the unusual polarity must be this much higher to be taken.
-const POLARITY_RATIO: f64 = 1.6;
 
 /// Sample indices of the R peaks (of the dominant deflection of each QRS complex), ascending.
 ///
@@ -103,10 +102,6 @@ pub fn rpeaks(signal: &[f32], fs: i32) -> Result<Vec<i32>, SignalError> {
     Ok(peaks)
 }
 
-fn samples(seconds: f64, fs: f64) -> usize {
-    ((seconds * fs).round() as usize).max(1)
-}
-
 /// A maximum of the energy that may be a beat.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -133,34 +128,8 @@ fn piece_peaks(signal: &[f32], fs: f64) -> Vec<usize> {
     candidates.retain(|c| !gaps.iter().any(|(from, to)| (*from..*to).contains(&c.at)));
     let levels = levels(&candidates, energy.len(), fs);
     let beats = beats(&candidates, &levels, fs);
-    let soft = zero_phase(
-        &clean,
-        &[high_pass(0.7, fs), low_pass(30f64.min(0.4 * fs), fs)],
-        pad,
-    );
-    let mut peaks = refine(&beats, &soft, fs);
-    if fs < SNAP_FS_MAX {
-        snap(&mut peaks, &clean, &soft);
-    }
-    peaks
-}
-
-/// Below this rate a QRS complex is a few samples, and the smooth signal's highest one may be
-/// the neighbour of the true one.
-const SNAP_FS_MAX: f64 = 150.0;
-
-/// Moves each peak to the highest of three samples (the lowest for downward peaks).
-fn snap(peaks: &mut [usize], clean: &[f64], soft: &[f64]) {
-    for peak in peaks {
-        let up = soft.get(*peak).is_some_and(|x| *x >= 0.0);
-        let from = peak.saturating_sub(1);
-        let to = (*peak + 2).min(clean.len());
-        let best = (from..to).max_by(|a, b| {
-            let (a, b) = (clean[*a], clean[*b]);
-            if up { a.total_cmp(&b) } else { b.total_cmp(&a) }
-        });
-        *peak = best.unwrap_or(*peak);
-    }
+    let places: Vec<usize> = beats.iter().map(|beat| beat.at).collect();
+    placed(&places, &clean, fs)
 }
 
 /// Limits absurd samples to a multiple of the usual deflection from the median.
@@ -231,7 +200,7 @@ fn slopes(band: &[f64]) -> Vec<f64> {
 /// Local maxima of the energy, the highest first where two are closer than a beat can be.
 fn candidates(energy: &[f64], slopes: &[f64], fs: f64) -> Vec<Candidate> {
     let refractory = samples(REFRACTORY_S, fs);
-    let reach = samples(REFINE_S, fs);
+    let reach = samples(SLOPE_S, fs);
     let mut kept: Vec<Candidate> = Vec::new();
     for (i, window) in energy.windows(3).enumerate() {
         let [before, here, after] = window else {
@@ -242,7 +211,9 @@ fn candidates(energy: &[f64], slopes: &[f64], fs: f64) -> Vec<Candidate> {
         }
         let at = i + 1;
         let around = &slopes[at.saturating_sub(reach)..(at + reach + 1).min(slopes.len())];
-        let slope = around.iter().fold(0.0f64, |steepest, x| steepest.max(x.abs()));
+        let slope = around
+            .iter()
+            .fold(0.0f64, |steepest, x| steepest.max(x.abs()));
         let candidate = Candidate {
             at,
             height: here.sqrt(),
@@ -278,7 +249,7 @@ fn levels(candidates: &[Candidate], n: usize, fs: f64) -> Vec<f64> {
         }
     }
     // A last window that is hardly begun holds no beat and says nothing.
-    if highest.len() > 1 && n % window != 0 && n % window < window * 3 / 4 {
+    if highest.len() > 1 && (1..window * 3 / 4).contains(&(n % window)) {
         highest.pop();
     }
     let overall = median(highest.iter().copied().filter(|h| *h > 0.0).collect());
@@ -289,15 +260,6 @@ fn levels(candidates: &[Candidate], n: usize, fs: f64) -> Vec<f64> {
             median(around.iter().copied().filter(|h| *h > 0.0).collect()).max(LEVEL_FLOOR * overall)
         })
         .collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let middle = values.len() / 2;
-    let (_, value, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    *value
 }
 
 fn beats(candidates: &[Candidate], levels: &[f64], fs: f64) -> Vec<Candidate> {
@@ -365,58 +327,4 @@ fn search_back(
         out.push(*beat);
     }
     out
-}
-
-/// Moves each beat to the extremum of the lightly filtered signal. The polarity that most
-/// beats share decides, unless the other deflection of a beat is clearly larger.
-fn refine(beats: &[Candidate], soft: &[f64], fs: f64) -> Vec<usize> {
-    let reach = samples(REFINE_S, fs);
-    let extrema: Vec<((usize, f64), (usize, f64))> = beats
-        .iter()
-        .map(|beat| {
-            // A beat that the record cuts has its peak at the very end.
-            let from = if beat.at < 2 * reach { 0 } else { beat.at - reach };
-            let late = beat.at + 2 * reach >= soft.len();
-            let to = if late { soft.len() } else { beat.at + reach + 1 };
-            let around = soft.get(from..to).unwrap_or(&[]);
-            let base = baseline(soft, beat.at, fs);
-            let (mut high, mut low) = ((beat.at, f64::MIN), (beat.at, f64::MIN));
-            for (k, x) in around.iter().enumerate() {
-                if x - base > high.1 {
-                    high = (from + k, x - base);
-                }
-                if base - x > low.1 {
-                    low = (from + k, base - x);
-                }
-            }
-            (high, low)
-        })
-        .collect();
-    let upright = extrema.iter().filter(|(high, low)| high.1 >= low.1).count() * 2 >= extrema.len();
-    let mut peaks: Vec<usize> = extrema
-        .into_iter()
-        .map(|(high, low)| {
-            let (usual, other) = if upright { (high, low) } else { (low, high) };
-            if other.1 > POLARITY_RATIO * usual.1 {
-                other.0
-            } else {
-                usual.0
-            }
-        })
-        .collect();
-    peaks.dedup();
-    peaks
-}
-
-/// Level of the signal around a beat: the median of what surrounds its QRS complex.
-fn baseline(soft: &[f64], at: usize, fs: f64) -> f64 {
-    let near = samples(0.08, fs);
-    let far = samples(0.2, fs);
-    let before = soft
-        .get(at.saturating_sub(far)..at.saturating_sub(near))
-        .unwrap_or(&[]);
-    let after = soft
-        .get((at + near).min(soft.len())..(at + far).min(soft.len()))
-        .unwrap_or(&[]);
-    median(before.iter().chain(after).copied().collect())
 }

@@ -7,60 +7,60 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::scan::{char_at, char_before, line_before, pattern};
+use super::scan::{Pattern, ahead, char_at, char_before, line_before, short};
 use super::{Kind, Span};
 
 const MONTH: &str = r"(?:janvier|janv\.?|jan\.?|f[ée]vrier|f[ée]vr?\.?|mars|avril|avr\.?|mai|juin|juillet|juil\.?|ao[ûu]t|septembre|sept\.?|octobre|oct\.?|novembre|nov\.?|d[ée]cembre|d[ée]c\.?)";
 const WEEKDAY: &str = r"(?:lundi|mardi|mercredi|jeudi|vendredi|samedi|dimanche|lun\.|mar\.|mer\.|jeu\.|ven\.|sam\.|dim\.)";
 const DAY: &str = r"(?:1~?er|1ᵉʳ|premier|3[01]|[12]\d|0?[1-9])";
 
-static NUMERIC: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+static NUMERIC: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
         r"(\d{1,2})~?/~?(\d{1,2})~?/~?(\d{4}|\d{2})|(\d{1,2})\.~?(\d{1,2})\.~?(\d{4}|\d{2})|(\d{1,2})~?-~?(\d{1,2})~?-~?(\d{4}|\d{2})|(\d{2})~(\d{2})~(\d{4})",
     )
 });
 
-static ISO: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+static ISO: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
         r"((?:18|19|20)\d{2})(?:[-/.](0?[1-9]|1[0-2])[-/.](3[01]|[12]\d|0?[1-9])|(0[1-9]|1[0-2])(3[01]|[12]\d|0[1-9]))(?:T\d{2}:?\d{2}(?::?\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?",
     )
 });
 
 /// `12 mars 2021`, `1er avril`, `lundi 3 mai`, `mars 2021`, and ranges of days before them.
-static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
+static WORDS: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(&format!(
         r"(?i)(?:{WEEKDAY}~+)?(?:{DAY}(?:~*(?:,|-|/|–|et|au|ou|à)~*(?:{WEEKDAY}~+)?{DAY}){{0,3}}(?:~|-|/|\.)*{MONTH}(?:~{{0,2}},?[~/-]?((?:18|19|20)\d{{2}}|['’]?\d{{2}}))?|{MONTH}[~/-]{{1,2}}((?:18|19|20)\d{{2}}))",
     ))
 });
 
 /// `03/2021`.
-static MONTH_YEAR: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(0?[1-9]|1[0-2])~?[/.-]~?((?:19|20)\d{2})"));
+static MONTH_YEAR: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::new(r"(0?[1-9]|1[0-2])~?[/.-]~?((?:19|20)\d{2})"));
 
 /// Day and month without a year: only a context makes them a date.
-static DAY_MONTH: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(3[01]|[12]\d|0?[1-9])([/.-])(1[0-2]|0?[1-9])"));
+static DAY_MONTH: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::new(r"(3[01]|[12]\d|0?[1-9])([/.-])(1[0-2]|0?[1-9])"));
 
 static BEFORE_DAY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
+    short(&format!(
         r"(?i)(?:\b(?:le|du|au|dès|depuis|jusqu['’]au|avant|après|rdv|date|daté|et~le|entre~le)~*:?~+(?:{WEEKDAY}~+)?|\b{WEEKDAY}~+)$"
     ))
 });
 
 /// Words that make even `le 3/4` a date.
 static EVENT_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(&format!(
-        r"(?i)(?:\b(?:vue?|revue?|reçue?|opérée?|hospitalisée?|sortie?|entrée?|admise?|convoquée?|consultation|rdv|rendez-vous|intervention|contrôle|séance|transférée?|prévue?|née?|fait|réalisée?)~+(?:le|du|au)~+|\b{WEEKDAY}~+)$"
+    short(&format!(
+        r"(?i)(?:\b(?:vue?|revue?|reçue?|opérée?|hospitalisée?|sortie?|entrée?|admise?|convoquée?|consultation|rdv|rendez-vous|intervention|contrôle|séance|transférée?|prévue?|née?|faite?|réalisée?|dictée?|tapée?|rédigée?|signée?|validée?|saisie?|imprimée?|éditée?|prélevée?|débutée?|arrêtée?)~+(?:le|du|au)~+|\b{WEEKDAY}~+)$"
     ))
 });
 
 static AFTER_DAY: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)^(?:~*(?:à|vers|,)?~*\d{1,2}~?(?:h|:)\d{0,2}|~*(?:au|et~le)~+\d{1,2}/\d{1,2})")
+    short(r"(?i)^(?:~*(?:à|vers|,)?~*\d{1,2}~?(?:h|:)\d{0,2}|~*(?:au|et~le)~+\d{1,2}/\d{1,2})")
 });
 
 /// `née en 1954`: the year of a birth is a date of birth.
-static BIRTH_YEAR: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\bnée?(?:\(e\))?~+en~+(?:l['’]an~+)?((?:18|19|20)\d{2})"));
+static BIRTH_YEAR: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::new(r"(?i)née?(?:\(e\))?~+en~+(?:l['’]an~+)?((?:18|19|20)\d{2})"));
 
 pub(super) fn dates(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
@@ -177,7 +177,7 @@ fn day_month(text: &str, spans: &mut Vec<Span>) {
         }
         let padded = day.len() == 2 && month.len() == 2;
         let before = line_before(text, whole.start(), CONTEXT_BYTES);
-        let after = text.get(whole.end()..).unwrap_or("");
+        let after = ahead(text, whole.end());
         let slash = sep.as_str() == "/";
         let listed = last_end <= whole.start()
             && matches!(

@@ -5,13 +5,16 @@
 //! ever lost. Names found once are then searched in the whole document. All passes are linear
 //! in the length of the text.
 
+mod addresses;
 mod dates;
+mod hospitals;
 mod lists;
 mod names;
 mod numbers;
-mod places;
+mod repeat;
 mod scan;
 mod surrogate;
+mod towns;
 
 use std::fmt::Write as _;
 
@@ -58,21 +61,27 @@ pub struct Span {
     pub kind: Kind,
 }
 
+impl Span {
+    fn new(start: usize, end: usize, kind: Kind) -> Span {
+        Span { start, end, kind }
+    }
+}
+
 /// The identifying spans of `text`, ascending and without overlap.
 pub fn spans(text: &str) -> Vec<Span> {
     let mut found = Vec::new();
     merge(text, &mut found, numbers::mails(text));
     merge(text, &mut found, numbers::identifiers(text));
     merge(text, &mut found, numbers::phones(text));
-    merge(text, &mut found, places::addresses(text));
+    merge(text, &mut found, addresses::addresses(text));
     merge(text, &mut found, dates::dates(text));
-    merge(text, &mut found, places::hospitals(text));
+    merge(text, &mut found, hospitals::hospitals(text));
     let named = names::names(text, &found);
-    let repeated = names::repeated(text, &named);
+    let repeated = repeat::repeated(text, &named);
     merge(text, &mut found, named);
     merge(text, &mut found, repeated);
-    merge(text, &mut found, places::towns(text));
-    names::join(text, &mut found);
+    merge(text, &mut found, towns::towns(text));
+    repeat::join(text, &mut found);
     found
 }
 

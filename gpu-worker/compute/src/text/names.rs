@@ -3,14 +3,13 @@
 //! A name found once is then searched in the whole document. Names of diseases, scores and
 //! devices (`maladie de Crohn`, `score de Glasgow`) stay.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::lists::{COMMONS, EPONYM, EPONYM_HEAD, PARTICLE, STOPS, TOWN, is_given, is_surname};
 use super::scan::{
-    Shape, Word, char_at, char_before, fold, line_before, pattern, skip_blanks, word_at, words,
+    Pattern, Shape, Word, ahead, char_at, fold, line_before, short, skip_blanks, word_at, words,
 };
 use super::{Kind, Span};
 
@@ -18,39 +17,50 @@ use super::{Kind, Span};
 const NAME_WORDS_MAX: usize = 5;
 
 /// Titles: what follows is a name, if it is written like one.
-static TITLE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"\b(?:MM|Mmes|MMES|Mme|MME|mme|Mlles|Mlle|MLLE|Melle|MELLE|Mr|MR|mr|Drs|DRS|Dr|DR|dr|Prs|Pr|PR|Prof|PROF|Dre|Pre|(?i:monsieur|messieurs|madame|mesdames|mademoiselle|mesdemoiselles|docteure?s?|professeure?s?|maître))\b\.?|\bM\.|\bM\b",
+static TITLE: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?:MM|Mmes|MMES|Mme|MME|mme|Mlles|Mlle|MLLE|Melle|MELLE|Mr|MR|mr|Drs|DRS|Dr|DR|dr|Prs|Pr|PR|Prof|PROF|Dre|Pre|(?i:monsieur|messieurs|madame|mesdames|mademoiselle|mesdemoiselles|docteure?s?|professeure?s?|maître))\b\.?|M\.|M\b",
     )
 });
 
 /// Labels whose value is a name however it is written.
-static NAME_LABEL: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)\b(?:(?:noms?|prénoms?|prenoms?|patronyme|identité)(?:~*(?:et|/|,|-|&)~*(?:noms?|prénoms?|prenoms?))?(?:~+(?:de~naissance|d['’]usage|de~famille|de~jeune~fille|d['’]épouse|de~l['’]époux|usuel|marital|patronymique|complet|du~patient|de~la~patiente|de~l['’]enfant|du~médecin|patient|de~la~mère|du~père|utilisé))?)(?:~*\([^()\r\n]{0,24}\))?~*[:=]~*",
+static NAME_LABEL: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:(?:noms?|prénoms?|prenoms?|patronyme|identité)(?:~*(?:et|/|,|-|&)~*(?:noms?|prénoms?|prenoms?))?(?:~+(?:de~naissance|d['’]usage|de~famille|de~jeune~fille|d['’]épouse|de~l['’]époux|usuel|marital|patronymique|complet|du~patient|de~la~patiente|de~l['’]enfant|du~médecin|patient|de~la~mère|du~père|utilisé))?)(?:~*\([^()\r\n]{0,24}\))?~*[:=]~*",
     )
 });
 
 /// Labels whose value is a name when it is written like one.
-static PERSON_LABEL: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)\b(?:patiente?|assurée?|enfant|bébé|(?:médecin|praticien|chirurgien|interne|externe|radiologue|cardiologue|anesthésiste|pathologiste|correspondant|opérateur|opératrice|prescripteur|destinataire|rédacteur|auteur|signataire|responsable|référent|titulaire|remplaçant|infirmière?|ide|sage-femme|kinésithérapeute|pharmacien|secrétaire|aide~opératoire|instrumentiste|manipulateur|conjointe?|époux|épouse|mari|père|mère|fils|fille|frère|sœur|tuteur|tutrice|curateur|personne)(?:s|\(s\)|\(e\)|ne)?(?:~+(?:traitante?|référente?|responsable|prescripteur|demandeur|adresseur|correspondant|hospitalier|senior|junior|de~confiance|à~prévenir|à~contacter|du~service|de~garde|en~charge|principal|signataire|déclaré|généraliste)){0,2}|signature|signé|validation|validé|dictée?|copies?(?:~à)?|c\.?c\.?|contact|à~l['’]attention~de)(?:~*\([^()\r\n]{0,24}\))?~*:~*",
+static PERSON_LABEL: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:patiente?|assurée?|enfant|bébé|(?:médecin|praticien|chirurgien|interne|externe|radiologue|cardiologue|anesthésiste|pathologiste|correspondant|opérateur|opératrice|prescripteur|destinataire|rédacteur|auteur|signataire|responsable|référent|titulaire|remplaçant|infirmière?|ide|sage-femme|kinésithérapeute|pharmacien|secrétaire|aide~opératoire|instrumentiste|manipulateur|conjointe?|époux|épouse|mari|père|mère|fils|fille|frère|sœur|tuteur|tutrice|curateur|personne)(?:s|\(s\)|\(e\)|ne)?(?:~+(?:traitante?|référente?|responsable|prescripteur|demandeur|adresseur|correspondant|hospitalier|senior|junior|de~confiance|à~prévenir|à~contacter|du~service|de~garde|en~charge|principal|signataire|déclaré|généraliste)){0,2}|signature|signé|validation|validé|dictée?|copies?(?:~à)?|c\.?c\.?|contact|à~l['’]attention~de)(?:~*\([^()\r\n]{0,24}\))?~*:~*",
     )
 });
 
 /// Words just before a name that is written like one, without a colon.
-static PERSON_BEFORE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)\b(?:(?:signé|validé|rédigé|dicté|relu|réalisé|effectué|opéré|adressé|suivi|vu|revu|examiné|prescrit|interprété|accompagné|pris~en~charge|hospitalisé|confié|saisi|tapé|contresigné)e?s?(?:~électroniquement)?~par|patiente?|enfant|bébé|nourrisson|sieur|dénommée?|nommée?|(?:son|sa|ses|leur|le|la)~(?:mari|femme|époux|épouse|fils|fille|frère|sœur|soeur|père|mère|conjointe?|compagne|compagnon|neveu|nièce|oncle|tante)|cher|chère|bonjour|à~l['’]attention~de)~+(?:le~|la~)?",
+static PERSON_BEFORE: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:(?:signé|validé|rédigé|dicté|relu|réalisé|effectué|opéré|adressé|suivi|vu|revu|examiné|prescrit|interprété|accompagné|pris~en~charge|hospitalisé|confié|saisi|tapé|contresigné)e?s?(?:~électroniquement)?~par|patiente?|enfant|bébé|nourrisson|sieur|dénommée?|nommée?|(?:son|sa|ses|leur|le|la)~(?:mari|femme|époux|épouse|fils|fille|frère|sœur|soeur|père|mère|conjointe?|compagne|compagnon|neveu|nièce|oncle|tante)|cher|chère|bonjour|à~l['’]attention~de)~+(?:le~|la~)?",
+    )
+});
+
+/// Words before frequent names, where nothing else would show a name.
+static KNOWN_BEFORE: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:avec|mariée?~à|accompagnée?~(?:de|par)|prénommée?|prévenir|présence~de)~+",
     )
 });
 
 /// A name of birth or marriage.
-static BORN: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?:\b(?i:née|nee|né|épouse|veuve|ép\.|vve|né\(e\)|nom~de~jeune~fille|dite?|alias))~*:?~+",
+static BORN: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?:(?i:née|nee|né|épouse|veuve|ép\.|vve|né\(e\)|nom~de~jeune~fille|dite?|alias))~*:?~+",
     )
 });
+
+/// A name of birth in brackets within a name.
+static BIRTH_NAME: LazyLock<Regex> =
+    LazyLock::new(|| short(r"^~*\((?i:née?|épouse|ép\.|veuve|vve)~+[^()\r\n]{1,40}\)~*"));
 
 /// Last words of a document that may be a signature.
 const SIGNATURE_LINES_MAX: usize = 8;
@@ -70,10 +80,11 @@ pub(super) fn names(text: &str, taken: &[Span]) -> Vec<Span> {
     }
     listed(text, &mut spans);
     signatures(text, &mut spans);
+    // What lies within an address or a hospital is no name to search elsewhere.
     spans.retain(|span| {
-        !taken
-            .iter()
-            .any(|t| t.start <= span.start && span.end <= t.end)
+        let after = taken.partition_point(|other| other.start <= span.start);
+        let around = after.checked_sub(1).and_then(|i| taken.get(i));
+        around.is_none_or(|other| other.end < span.end)
     });
     spans
 }
@@ -104,6 +115,13 @@ fn titled(text: &str, spans: &mut Vec<Span>) {
         }
         let mut end = first.end;
         spans.push(first);
+        // « Mme BOUCHER (née PETIT) Rose »
+        if let Some(bracket) = BIRTH_NAME.find(ahead(text, end))
+            && let Some(given) = phrase(text, end + bracket.end(), Caps::Any)
+            && looks_like_name(text, given)
+        {
+            spans.push(given);
+        }
         // « Drs Dupont, Martin et Durand », « Mme Dupont et Martin » after a plural title.
         if is_plural(title) {
             while let Some(next) = next_in_list(text, end) {
@@ -120,9 +138,8 @@ fn is_plural(title: &str) -> bool {
 }
 
 fn next_in_list(text: &str, at: usize) -> Option<Span> {
-    static AND: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(?:~*,~*|~*/~*|~+et~+|~*&~*)"));
-    let rest = text.get(at..)?;
-    let joint = AND.find(rest)?;
+    static AND: LazyLock<Regex> = LazyLock::new(|| short(r"^(?:~*,~*|~*/~*|~+et~+|~*&~*)"));
+    let joint = AND.find(ahead(text, at))?;
     phrase(text, at + joint.end(), Caps::Any)
 }
 
@@ -145,12 +162,11 @@ fn is_interval_word(text: &str, name: Span) -> bool {
 /// one line break after an abbreviated title, where letters wrap.
 fn name_start(text: &str, at: usize, title: &str) -> Option<usize> {
     static BETWEEN: LazyLock<Regex> = LazyLock::new(|| {
-        pattern(
+        short(
             r"^~*(?:(?:le|la)~+)?(?:(?:Mme|MME|Mlle|Dr|DR|Pr|PR|Prof|(?i:docteure?s?|professeure?s?|monsieur|madame))\b\.?~*(?:(?:le|la)~+)?){0,2}(?:\(e\)~*)?",
         )
     });
-    let rest = text.get(at..)?;
-    let skip = BETWEEN.find(rest).map_or(0, |m| m.end());
+    let skip = BETWEEN.find(ahead(text, at)).map_or(0, |m| m.end());
     let mut start = at + skip;
     // A title is not a name's beginning without something in between: `Dr.Martin` or a blank.
     if skip == 0 && !title.ends_with('.') {
@@ -200,15 +216,35 @@ fn labelled(text: &str, spans: &mut Vec<Span>) {
             debug_assert!(end <= text.len());
         }
     }
-    for words_before in [&*PERSON_LABEL, &*PERSON_BEFORE] {
-        for found in words_before.find_iter(text) {
+    for (before, evidence) in [
+        (&*PERSON_LABEL, looks_like_name as fn(&str, Span) -> bool),
+        (&*PERSON_BEFORE, looks_like_name),
+        (&*KNOWN_BEFORE, holds_known),
+    ] {
+        for found in before.find_iter(text) {
+            // Among capitals, capitals show nothing: « VU PAR CARDIOLOGUE ».
+            let shouted = !found
+                .as_str()
+                .contains(|c: char| c.is_lowercase() || c == ':');
             if let Some(name) = phrase(text, found.end(), Caps::Any)
-                && looks_like_name(text, name)
+                && if shouted {
+                    holds_known(text, name)
+                } else {
+                    evidence(text, name)
+                }
             {
                 spans.push(name);
             }
         }
     }
+}
+
+/// True when one word is a frequent name.
+fn holds_known(text: &str, name: Span) -> bool {
+    words(&text[name.start..name.end]).any(|word| {
+        let folded = fold(word.text);
+        is_given(&folded) || is_surname(&folded)
+    })
 }
 
 /// Two capitalised words, capitals that are no usual abbreviation, or a frequent name.
@@ -236,13 +272,12 @@ fn listed(text: &str, spans: &mut Vec<Span>) {
     for word in words(text) {
         let adjacent = neighbours(text, last_end, word.start);
         last_end = word.end;
-        let folded = fold(word.text);
         if word.shape() == Shape::Lower {
             // « Marie-Claire de Villiers »: a particle does not part a name.
-            let inside = adjacent && PARTICLE.contains(folded.as_str());
-            previous = previous.filter(|_| inside);
+            previous = previous.filter(|_| adjacent && is_particle(word.text));
             continue;
         }
+        let folded = fold(word.text);
         if let Some((first, first_folded)) = previous.take()
             && first.start >= covered
             && adjacent
@@ -259,7 +294,7 @@ fn listed(text: &str, spans: &mut Vec<Span>) {
 }
 
 /// True when only blanks stand between two words.
-fn neighbours(text: &str, end: usize, start: usize) -> bool {
+pub(super) fn neighbours(text: &str, end: usize, start: usize) -> bool {
     text.get(end..start).is_some_and(|gap| {
         !gap.is_empty()
             && gap
@@ -396,8 +431,9 @@ fn continues(text: &str, end: usize, after: usize) -> bool {
             .is_some_and(|word| word.shape() != Shape::Lower || is_particle(word.text))
 }
 
-fn is_particle(word: &str) -> bool {
-    PARTICLE.contains(fold(word).as_str())
+pub(super) fn is_particle(word: &str) -> bool {
+    const PARTICLE_BYTES_MAX: usize = 6;
+    word.len() <= PARTICLE_BYTES_MAX && PARTICLE.contains(fold(word).as_str())
 }
 
 fn town_at(text: &str, at: usize) -> bool {
@@ -478,114 +514,4 @@ pub(super) fn eponym_before(text: &str, at: usize) -> bool {
         }
     }
     EPONYM_HEAD.contains(last.trim_matches(|c: char| !c.is_alphanumeric()))
-}
-
-/// The words of the names found, wherever else they stand in the document.
-pub(super) fn repeated(text: &str, named: &[Span]) -> Vec<Span> {
-    let known = parts_of(text, named);
-    if known.is_empty() {
-        return Vec::new();
-    }
-    let mut spans: Vec<Span> = Vec::new();
-    // The word before, and where the particles before it begin (« Le Bihan »).
-    let mut particles: Option<(usize, String)> = None;
-    let mut last_end = 0;
-    for word in words(text) {
-        let adjacent = neighbours(text, last_end, word.start);
-        last_end = word.end;
-        let before = particles.take().filter(|_| adjacent);
-        if word.shape() == Shape::Initial {
-            continue;
-        }
-        let folded = fold(word.text);
-        let with_particles = before
-            .map(|(start, head)| (start, format!("{head} {folded}")))
-            .filter(|(_, whole)| known.contains(whole));
-        if PARTICLE.contains(folded.as_str()) {
-            let (start, head) = with_particles.unwrap_or((word.start, folded));
-            particles = Some((start, head));
-            continue;
-        }
-        if word.shape() == Shape::Lower || !known.contains(&folded) {
-            continue;
-        }
-        let common = COMMONS.contains(folded.as_str()) || EPONYM.contains(folded.as_str());
-        let beside = spans
-            .last()
-            .is_some_and(|last| neighbours(text, last.end, word.start));
-        let written = word.shape() == Shape::Upper && word.letters() >= 3 || beside;
-        if (common && !written) || eponym_before(text, word.start) {
-            continue;
-        }
-        if char_before(text, word.start) == Some('-') || char_at(text, word.end) == Some('-') {
-            continue;
-        }
-        spans.push(Span {
-            start: with_particles.map_or(word.start, |(start, _)| start),
-            end: word.end,
-            kind: Kind::Nom,
-        });
-    }
-    spans
-}
-
-/// Folded words of the names, the parts of compound surnames, and surnames with their
-/// particles (`de la`, `de la tour`).
-fn parts_of(text: &str, named: &[Span]) -> HashSet<String> {
-    const PART_LETTERS_MIN: usize = 3;
-    let mut known = HashSet::new();
-    for span in named {
-        let mut particles = String::new();
-        for word in words(&text[span.start..span.end]) {
-            let folded = fold(word.text);
-            if !particles.is_empty() {
-                known.insert(format!("{particles} {folded}"));
-            }
-            if PARTICLE.contains(folded.as_str()) {
-                if !particles.is_empty() {
-                    particles.push(' ');
-                }
-                particles.push_str(&folded);
-            } else {
-                particles.clear();
-            }
-            if word.letters() < PART_LETTERS_MIN
-                || STOPS.contains(folded.as_str())
-                || PARTICLE.contains(folded.as_str())
-            {
-                continue;
-            }
-            if folded.contains('-') && !is_given(&folded) {
-                for part in folded.split('-') {
-                    let usable = part.chars().count() > PART_LETTERS_MIN
-                        && !STOPS.contains(part)
-                        && !PARTICLE.contains(part);
-                    if usable {
-                        known.insert(part.to_string());
-                    }
-                }
-            }
-            known.insert(folded);
-        }
-    }
-    known
-}
-
-/// Joins names that only blanks or a hyphen separate, and takes in initials beside them.
-pub(super) fn join(text: &str, spans: &mut Vec<Span>) {
-    let mut joined: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans.drain(..) {
-        if let Some(last) = joined.last_mut()
-            && last.kind == Kind::Nom
-            && span.kind == Kind::Nom
-            && text[last.end..span.start]
-                .chars()
-                .all(|c| matches!(c, ' ' | '\u{a0}' | '-'))
-        {
-            last.end = span.end;
-            continue;
-        }
-        joined.push(span);
-    }
-    *spans = joined;
 }

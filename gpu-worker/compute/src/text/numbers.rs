@@ -4,62 +4,71 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::scan::{char_at, char_before, isolated, pattern};
+use super::scan::{Pattern, char_at, char_before, isolated, short};
 use super::{Kind, Span};
 
 /// The sign between the parts of an e-mail address, also as it is written against robots.
-static MAIL_SIGN: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"@|~?(?:\(at\)|\[at\]|\(arobase\)|\[arobase\])~?"));
+static MAIL_SIGN: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::new(r"@|\(at\)|\[at\]|\(arobase\)|\[arobase\]"));
 
 /// Thirteen digits of a NIR in any usual grouping, then perhaps the two of its key.
-static NIR: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+static NIR: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
         r"[1-478][~.-]?\d{2}[~.-]?(?:0[1-9]|1[0-2]|[2-9]\d)[~.-]?(?:\d{2}|2[AaBb])[~.-]?\d{3}[~.-]?\d{3}(?:~{0,2}[/.-]?~{0,2}(?:(?i:cl[ée])~?:?~?)?(\d{2}))?",
     )
 });
 
 /// After these words a number is hidden whatever its form and key.
-static NIR_WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)(?:\bnir\b|\bins(?:-nir|-c|-a)?\b|(?:n°|nº|\bno\b|\bn\.|\bnuméro|\bnum\.?|\bmatricule|\bimmatriculation)~*(?:d['’]~?|de~)?(?:immatriculation~|assurée?~|matricule~)*(?:(?:à|de)~)?(?:la~)?(?:ins\b|sécurité~sociale|s[ée]cu\b|s\.?s\.?\b|assurance~maladie)|\bsécurité~sociale~*:)[^\d\r\n]{0,25}?([1-9][\dAaBb~./-]{5,28}\d)",
+static NIR_WORDS: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:nir\b|ins(?:-nir|-c|-a)?\b|(?:n°|nº|no\b|n\.|numéro|num\.?|matricule|immatriculation)~*(?:d['’]~?|de~)?(?:immatriculation~|assurée?~|matricule~)*(?:(?:à|de)~)?(?:la~)?(?:ins\b|sécurité~sociale|s[ée]cu\b|s\.?s\.?\b|assurance~maladie)|sécurité~sociale~*:)[^\d\r\n]{0,25}?([1-9][\dAaBb~./-]{5,28}\d)",
     )
 });
 
-/// Numbers that lead to one patient, stay or carer in a local or national register.
-static LOCAL: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?:\b(?:IPP|NIP|NDA|IEP|NDOS|RPPS|ADELI|FINESS|INE|IPPR)\b|(?i:(?:n°|nº|\bn\.|\bnuméro|\bnum\.?|\bidentifiant|\bréf(?:érence)?\.?)~*(?:(?:de|du)~)?(?:dossier|patiente?|séjour|identification|permanent|carte~vitale|passeport|adhérent|mutuelle|examen|prélèvement|demande|venue|admission|rpps|adeli|finess|ipp|nda)(?:~(?:patient|médical|unique))?))~*(?:n°|nº)?~*[:=#]?~*(?:n°|nº)?~*((?:[A-Za-z]{1,4}[-/]?)?\d(?:[\d./-]|~\d){3,24})",
+/// Shorter numbers after such words count something.
+const LOCAL_DIGITS_MIN: usize = 4;
+
+/// Numbers that lead to one patient, stay, document or carer in a local or national register.
+static LOCAL: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?:(?:IPP|NIP|NDA|IEP|NDOS|RPPS|ADELI|FINESS|INE|IPPR|[NV]/R[ée]f)\b\.?|(?i:(?:n°|nº|n\.|numéro|num\.?|identifiant|réf(?:érence)?\.?)~*(?:(?:de|du)~)?(?:dossier|patiente?|séjour|identification|permanent|carte~vitale|passeport|adhérent|mutuelle|examen|prélèvement|demande|venue|admission|rpps|adeli|finess|ipp|nda)(?:~(?:patient|médical|unique))?)|(?i:(?:dossier|patiente?|séjour|venue|examen|demande)(?:~(?:patient|médical))?~*(?:n°|nº|numéro|num\.)))~*(?:n°|nº)?~*[:=#]?~*(?:n°|nº)?~*([A-Za-z\d](?:[A-Za-z\d./-]|~\d){3,24})",
     )
 });
 
-static PHONE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?:(?:\+|00)~?33~?[.-]?~?(?:\(0\)~?)?|\(0\)~?|0)[1-9](?:~{0,2}[./_-]?~{0,2}\d{2}){4}|0~?8\d{2}(?:[~.-]?\d{3}){2}|\+\d{1,3}(?:[~./()-]{0,2}\d){7,13}",
+static PHONE: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?:(?:\+|00)~?33~?[.-]?~?(?:\(0\)~?)?|\(0\)~?|0)[1-9](?:~{0,2}[./_-]?~{0,2}\d{2}){4}|0~?8\d{2}(?:(?:[~.-]?\d{3}){2}|(?:[~.-]?\d{2}){3})|\+\d{1,3}(?:[~./()-]{0,2}\d){7,13}",
     )
 });
 
 /// After these words any long number is a telephone number.
-static PHONE_WORDS: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r"(?i)(?:\b(?:tél|tel|téléphone|telephone|tph|fax|télécopie|portable|port\.|mobile|secr[ée]tariat|standard|joignable~au|contact|gsm)\b\.?[^\d\r\n]{0,20}?)((?:\(?\+?\d)(?:[~./()_-]{0,2}\d){7,14})",
+static PHONE_WORDS: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(
+        r"(?i)(?:(?:tél|tel|téléphone|telephone|tph|fax|télécopie|portable|port\.|mobile|secr[ée]tariat|standard|joignable~au|contact|gsm)\b\.?[^\d\r\n]{0,20}?)((?:\(?\+?\d)(?:[~./()_-]{0,2}\d){7,14})",
     )
 });
 
 /// `01/02/2021 12` (date and hour) has the ten digits of a telephone number.
 static DATE_FIRST: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
+    short(
         r"^(?:\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(?:\d{2})?(?:[^\d/.-]|$)|\d{2}~\d{2}~(?:19|20)\d{2}|(?:19|20)\d{2}[/.-]\d{2}[/.-]\d{2})",
     )
 });
 
 /// Short numbers inside a hospital.
-static EXTENSION: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i:\b(?:poste|dect|bip|bipper~le)\b)~*(?:n°|nº)?~*:?~*(\d{4,6})"));
+static EXTENSION: LazyLock<Pattern> = LazyLock::new(|| {
+    Pattern::new(r"(?i:(?:poste|dect|bip|bipper~le)\b)~*(?:n°|nº)?~*:?~*(\d{4,6})")
+});
 
 pub(super) fn mails(text: &str) -> Vec<Span> {
     MAIL_SIGN
         .find_iter(text)
-        .filter_map(|sign| mail(text, sign.start(), sign.end()))
+        .filter_map(|sign| {
+            let before = text.get(..sign.start())?.trim_end_matches(' ').len();
+            let after = text.get(sign.end()..)?;
+            let blanks = after.len() - after.trim_start_matches(' ').len();
+            mail(text, before, sign.end() + blanks)
+        })
         .collect()
 }
 
@@ -81,7 +90,7 @@ fn mail(text: &str, sign: usize, after: usize) -> Option<Span> {
     let name = rest.get(..length)?.trim_end_matches(['.', '-']);
     let (_, top) = name.rsplit_once('.')?;
     let valid = start < sign && top.chars().count() >= 2 && top.chars().all(char::is_alphabetic);
-    valid.then(|| span(start, after + name.len(), Kind::Mail))
+    valid.then(|| Span::new(start, after + name.len(), Kind::Mail))
 }
 
 /// NIR (social security number), its key checked, and other numbers of persons.
@@ -89,8 +98,9 @@ pub(super) fn identifiers(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     for words in [&*NIR_WORDS, &*LOCAL] {
         for number in words.captures_iter(text).filter_map(|found| found.get(1)) {
-            if isolated(text, number.start(), number.end()) {
-                spans.push(span(number.start(), number.end(), Kind::Nir));
+            let digits = number.as_str().bytes().filter(u8::is_ascii_digit).count();
+            if digits >= LOCAL_DIGITS_MIN && isolated(text, number.start(), number.end()) {
+                spans.push(Span::new(number.start(), number.end(), Kind::Nir));
             }
         }
     }
@@ -106,7 +116,7 @@ pub(super) fn identifiers(text: &str) -> Vec<Span> {
             None => matches!(first, Some(b'1' | b'2')),
         };
         if valid {
-            spans.push(span(whole.start(), whole.end(), Kind::Nir));
+            spans.push(Span::new(whole.start(), whole.end(), Kind::Nir));
         }
     }
     spans
@@ -116,22 +126,18 @@ pub(super) fn phones(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     for found in PHONE.find_iter(text) {
         if alone(text, found.start(), found.end()) && !DATE_FIRST.is_match(found.as_str()) {
-            spans.push(span(found.start(), found.end(), Kind::Tel));
+            spans.push(Span::new(found.start(), found.end(), Kind::Tel));
         }
     }
     for words in [&*PHONE_WORDS, &*EXTENSION] {
         for number in words.captures_iter(text).filter_map(|found| found.get(1)) {
             if isolated(text, number.start(), number.end()) && !DATE_FIRST.is_match(number.as_str())
             {
-                spans.push(span(number.start(), number.end(), Kind::Tel));
+                spans.push(Span::new(number.start(), number.end(), Kind::Tel));
             }
         }
     }
     spans
-}
-
-fn span(start: usize, end: usize, kind: Kind) -> Span {
-    Span { start, end, kind }
 }
 
 /// True when the number is not a part of a longer one (`3.14`, `12/03`).

@@ -1,14 +1,66 @@
 //! Words, shapes and small helpers that every detector uses.
 
-use regex::Regex;
+use regex::{Captures, Match, Regex};
 
-/// Compiles a pattern of this crate. A pattern that does not compile is a mistake in the
-/// source, which the tests find because they use every pattern.
-pub(super) fn pattern(text: &str) -> Regex {
+/// A pattern that is searched in whole documents.
+///
+/// A match that begins with a letter or digit must begin a word: this is checked here, since
+/// a Unicode word boundary within a pattern makes the search twenty times slower as soon as
+/// the text has an accent. `\b` within a pattern is ASCII and so may only stand between ASCII
+/// letters and what follows them.
+pub(super) struct Pattern(Regex);
+
+impl Pattern {
+    /// Compiles a pattern of this crate. One that does not compile is a mistake in the source,
+    /// which the tests find because they use every pattern.
+    pub fn new(text: &str) -> Pattern {
+        let text = text.replace(r"\b", r"(?-u:\b)").replace(r"\d", "[0-9]");
+        Pattern(short(&text))
+    }
+
+    /// The matches, without overlap.
+    pub fn find_iter<'p>(&'p self, text: &'p str) -> impl Iterator<Item = Match<'p>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            loop {
+                let found = self.0.find_at(text, at)?;
+                if begins_word(text, found.start()) {
+                    at = found.end();
+                    return Some(found);
+                }
+                at = found.start() + char_at(text, found.start()).map_or(1, char::len_utf8);
+            }
+        })
+    }
+
+    /// The same matches with their groups.
+    pub fn captures_iter<'p>(&'p self, text: &'p str) -> impl Iterator<Item = Captures<'p>> {
+        self.find_iter(text)
+            .filter_map(|found| self.0.captures_at(text, found.start()))
+    }
+}
+
+fn begins_word(text: &str, at: usize) -> bool {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || is_mark(c));
+    !(word(char_at(text, at)) && word(char_before(text, at)))
+}
+
+/// Compiles a pattern that is searched in a few bytes only, with Unicode word boundaries.
+pub(super) fn short(text: &str) -> Regex {
     // `~` stands for one blank that is not a line break, so that the patterns stay readable.
     let text = text.replace('~', r"[^\S\r\n]");
     #[allow(clippy::unwrap_used)] // a constant of the source, never outside data
     Regex::new(&text).unwrap()
+}
+
+/// The text from `at` on, as far as patterns that look ahead need it.
+pub(super) fn ahead(text: &str, at: usize) -> &str {
+    const AHEAD_BYTES: usize = 160;
+    let mut end = text.len().min(at + AHEAD_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(at..end).unwrap_or("")
 }
 
 pub(super) fn is_mark(c: char) -> bool {

@@ -6,7 +6,7 @@ use chrono::{Datelike, Days, NaiveDate};
 use sha2::{Digest, Sha256};
 
 use super::lists::{GIVEN_NAMES, SURNAMES, TOWNS, is_given};
-use super::scan::{Shape, fold, words};
+use super::scan::{Shape, Word, fold, words};
 use super::{Kind, Span};
 
 /// Dates move by 1 to this many days, to the past or to the future.
@@ -104,10 +104,23 @@ impl Faker {
                 let town = capitals(self.pick(&format!("town {original}"), &self.towns));
                 format!("{number} rue {street}, {code:05} {town}")
             }
-            Kind::Hopital => {
-                let town = self.pick(&format!("hospital {}", fold(original)), &self.towns);
-                format!("Centre hospitalier de {}", capitals(town))
-            }
+            Kind::Hopital => self.hospital(original),
+        }
+    }
+
+    /// The kind of hospital stays (`CHU de`), its name becomes that of a saint.
+    fn hospital(&self, original: &str) -> String {
+        let kind = words(original)
+            .take_while(|word| word.shape() == Shape::Lower || is_hospital_kind(&fold(word.text)))
+            .filter(|word| is_hospital_kind(&fold(word.text)))
+            .last();
+        let kind = kind.map_or("", |word| &original[..word.end]);
+        let saint = self.pick(&format!("hospital {}", fold(original)), &self.given);
+        let name = format!("Saint-{}", capitals(saint));
+        if kind.is_empty() {
+            name
+        } else {
+            format!("{kind} {name}")
         }
     }
 
@@ -188,19 +201,51 @@ impl Faker {
     }
 }
 
-/// `jean-pierre` → `Jean-Pierre`.
+/// `jean-pierre` → `Jean-Pierre`, `aix-en-provence` → `Aix-en-Provence`.
 fn capitals(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    let mut first = true;
-    for c in name.chars() {
-        if first {
-            out.extend(c.to_uppercase());
-        } else {
-            out.push(c);
+    let parts = name.split('-').enumerate().map(|(i, part)| {
+        let small = i > 0
+            && matches!(
+                part,
+                "en" | "sur" | "sous" | "les" | "la" | "le" | "de" | "du"
+            );
+        let mut letters = part.chars();
+        match letters.next().filter(|_| !small) {
+            Some(first) => first.to_uppercase().chain(letters).collect(),
+            None => part.to_string(),
         }
-        first = c == '-' || c == '\'';
-    }
-    out
+    });
+    parts.collect::<Vec<String>>().join("-")
+}
+
+fn is_hospital_kind(folded: &str) -> bool {
+    matches!(
+        folded,
+        "chu"
+            | "chru"
+            | "chr"
+            | "ch"
+            | "chi"
+            | "centre"
+            | "hospitalier"
+            | "universitaire"
+            | "regional"
+            | "intercommunal"
+            | "hopital"
+            | "hopitaux"
+            | "clinique"
+            | "polyclinique"
+            | "maternite"
+            | "institut"
+            | "ehpad"
+            | "fondation"
+            | "groupe"
+            | "prive"
+            | "medical"
+            | "maison"
+            | "retraite"
+            | "foyer"
+    )
 }
 
 fn year_in(date: &str) -> Option<i32> {
@@ -238,95 +283,127 @@ fn month_of(folded: &str) -> Option<u32> {
 
 /// Moves a written date. `None` where the form is not one of those below.
 fn moved(original: &str, shift: i64, year: i32) -> Option<String> {
-    let numbers: Vec<(usize, usize)> = number_runs(original);
-    let value = |i: usize| -> Option<u32> {
-        let (start, end) = *numbers.get(i)?;
-        original[start..end].parse().ok()
+    let month = words(original).find_map(|word| Some((word, month_of(&fold(word.text))?)));
+    match month {
+        Some((word, month)) => moved_words(original, &word, month, shift, year),
+        None => moved_numbers(original, shift, year),
+    }
+}
+
+/// `12 mars 2021`, `1er avril`, `du 12 au 15 mars 2021`, `mars 2021`.
+fn moved_words(
+    original: &str,
+    word: &Word<'_>,
+    month: u32,
+    shift: i64,
+    year: i32,
+) -> Option<String> {
+    let numbers = number_runs(original);
+    let mut days: Vec<u32> = numbers.iter().map(|run| run.value).collect();
+    let year_last = numbers.last().is_some_and(|run| run.start > word.start);
+    let written_year = if year_last { days.pop() } else { None };
+    if days.is_empty() && original.starts_with(['p', 'P']) {
+        days.push(1);
+    }
+    let full = match written_year {
+        None => year,
+        Some(short) if short < 100 => 2000 + short as i32,
+        Some(long) => i32::try_from(long).ok()?,
     };
-    let width = |i: usize| numbers.get(i).map_or(0, |(start, end)| end - start);
-    let month_word = words(original).find_map(|word| Some((word, month_of(&fold(word.text))?)));
-    if let Some((word, month)) = month_word {
-        let premier = original.starts_with(['p', 'P']);
-        let (day, written_year) = match (numbers.len(), premier) {
-            (0, true) => (Some(1), None),
-            (1, true) => (Some(1), value(0)),
-            (1, false) if width(0) == 4 => (None, value(0)),
-            (1, false) => (value(0), None),
-            (2, false) => (value(0), value(1)),
-            _ => return None,
-        };
-        let full = written_year.map_or(year, |y| if y < 100 { 2000 + y as i32 } else { y as i32 });
-        let date = apply(full, month, day.unwrap_or(15), shift)?;
-        let name = MONTHS.get(date.month0() as usize)?;
-        let name = if word.shape() == Shape::Upper {
+    let name = |date: NaiveDate| {
+        let name = MONTHS
+            .get(date.month0() as usize)
+            .copied()
+            .unwrap_or("mars");
+        if word.shape() == Shape::Upper {
             name.to_uppercase()
         } else {
-            (*name).to_string()
-        };
-        return Some(match (day, written_year) {
-            (Some(_), Some(_)) => format!("{} {name} {}", date.day(), date.year()),
-            (Some(_), None) => format!("{} {name}", date.day()),
-            _ => format!("{name} {}", date.year()),
-        });
-    }
-    let separator = original.chars().find(|c| !c.is_ascii_digit())?;
-    match (numbers.len(), width(0)) {
-        (3, 4) => {
-            let date = apply(value(0)? as i32, value(1)?, value(2)?, shift)?;
-            Some(format!(
-                "{:04}{separator}{:02}{separator}{:02}",
-                date.year(),
-                date.month(),
-                date.day()
-            ))
+            name.to_string()
         }
-        (3, _) => {
-            let short = width(2) == 2;
-            let written = value(2)? as i32;
-            let full = match (short, written) {
-                (true, y) if y > 30 => 1900 + y,
-                (true, y) => 2000 + y,
-                (false, y) => y,
+    };
+    if days.is_empty() {
+        let date = apply(full, month, 15, shift)?;
+        return Some(format!("{} {}", name(date), date.year()));
+    }
+    // « du 12 au 15 mars 2021 » may come to lie in two months.
+    let joint = if original.contains(" et ") {
+        " et "
+    } else {
+        " au "
+    };
+    let mut parts = Vec::new();
+    let mut last = None;
+    for day in days {
+        let date = apply(full, month, day, shift)?;
+        parts.push(format!("{} {}", date.day(), name(date)));
+        last = Some(date);
+    }
+    let suffix = written_year
+        .and(last)
+        .map_or(String::new(), |date| format!(" {}", date.year()));
+    Some(format!("{}{suffix}", parts.join(joint)))
+}
+
+/// `12/03/2021`, `12.03.21`, `2021-03-12`, `03/2021`, `12/03`.
+fn moved_numbers(original: &str, shift: i64, year: i32) -> Option<String> {
+    /// Years of two digits above this one are of the twentieth century.
+    const SHORT_YEAR_MAX: i32 = 30;
+    let separator = original.chars().find(|c| !c.is_ascii_digit())?;
+    let number = |run: &Run| i32::try_from(run.value).ok();
+    match number_runs(original).as_slice() {
+        [y, m, d] if y.width == 4 => {
+            let date = apply(number(y)?, m.value, d.value, shift)?;
+            let (y, m, d) = (date.year(), date.month(), date.day());
+            Some(format!("{y:04}{separator}{m:02}{separator}{d:02}"))
+        }
+        [d, m, y] => {
+            let full = match number(y)? {
+                short if y.width == 2 && short > SHORT_YEAR_MAX => 1900 + short,
+                short if y.width == 2 => 2000 + short,
+                full => full,
             };
-            let date = apply(full, value(1)?, value(0)?, shift)?;
-            let shown = if short {
+            let date = apply(full, m.value, d.value, shift)?;
+            let (day, month) = (date.day(), date.month());
+            let shown = if y.width == 2 {
                 format!("{:02}", date.year() % 100)
             } else {
                 date.year().to_string()
             };
-            Some(format!(
-                "{:02}{separator}{:02}{separator}{shown}",
-                date.day(),
-                date.month()
-            ))
+            Some(format!("{day:02}{separator}{month:02}{separator}{shown}"))
         }
-        (2, _) if width(1) == 4 => {
-            let date = apply(value(1)? as i32, value(0)?, 15, shift)?;
+        [m, y] if y.width == 4 => {
+            let date = apply(number(y)?, m.value, 15, shift)?;
             Some(format!("{:02}{separator}{}", date.month(), date.year()))
         }
-        (2, _) => {
-            let date = apply(year, value(1)?, value(0)?, shift)?;
+        [d, m] => {
+            let date = apply(year, m.value, d.value, shift)?;
             Some(format!("{:02}{separator}{:02}", date.day(), date.month()))
         }
         _ => None,
     }
 }
 
-fn number_runs(text: &str) -> Vec<(usize, usize)> {
+/// Digits side by side.
+struct Run {
+    start: usize,
+    width: usize,
+    value: u32,
+}
+
+fn number_runs(text: &str) -> Vec<Run> {
     let mut runs = Vec::new();
-    let mut start = None;
-    for (i, b) in text.bytes().enumerate() {
-        match (b.is_ascii_digit(), start) {
-            (true, None) => start = Some(i),
-            (false, Some(from)) => {
-                runs.push((from, i));
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    if let Some(from) = start {
-        runs.push((from, text.len()));
+    let mut at = 0;
+    while let Some(skip) = text[at..].find(|c: char| c.is_ascii_digit()) {
+        let start = at + skip;
+        let width = text[start..].bytes().take_while(u8::is_ascii_digit).count();
+        // Longer numbers are no part of a date.
+        let value = text[start..start + width].parse().unwrap_or(u32::MAX);
+        runs.push(Run {
+            start,
+            width,
+            value,
+        });
+        at = start + width;
     }
     runs
 }

@@ -79,11 +79,16 @@ fn deflated(object: Object) -> Vec<u8> {
     let length = u32::from_le_bytes(plain[140..144].try_into().unwrap()) as usize;
     let (meta, body) = plain.split_at(144 + length);
     let mut meta = meta.to_vec();
-    let at = meta.windows(20).position(|w| w == b"1.2.840.10008.1.2.1\0").unwrap();
+    let at = meta
+        .windows(20)
+        .position(|w| w == b"1.2.840.10008.1.2.1\0")
+        .unwrap();
     meta.splice(at..at + 20, *b"1.2.840.10008.1.2.1.99");
     meta[at - 2] = 22;
     meta[140..144].copy_from_slice(&(length as u32 + 2).to_le_bytes());
-    flate2::read::DeflateEncoder::new(body, flate2::Compression::default()).read_to_end(&mut meta).unwrap();
+    flate2::read::DeflateEncoder::new(body, flate2::Compression::default())
+        .read_to_end(&mut meta)
+        .unwrap();
     meta
 }
 

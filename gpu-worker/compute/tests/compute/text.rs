@@ -454,3 +454,101 @@ fn huge_texts_take_linear_time() {
         );
     }
 }
+
+#[test]
+fn sentences_of_real_letters() {
+    check(&[
+        (
+            "1, place de l'Hôpital - B.P. 426 - 67091 STRASBOURG CEDEX",
+            "<ADRESSE>",
+        ),
+        ("Dossier n° 4512345", "Dossier n° <NIR>"),
+        ("N/Réf : 21P04512", "N/Réf : <NIR>"),
+        (
+            "Mme BOUCHER (née PETIT) Rose, 67 a.",
+            "Mme <NOM> (née <NOM>) <NOM>, 67 a.",
+        ),
+        ("Il est marié à Hélène.", "Il est marié à <NOM>."),
+        ("Dicté le 2/2", "Dicté le <DATE>"),
+        ("Numéro vert 0 800 23 13 13", "Numéro vert <TEL>"),
+        (
+            "Patient(e) : NGUYEN THI Lan\nDDN : 05/11/1988",
+            "Patient(e) : <NOM>\nDDN : <DATE>",
+        ),
+        (
+            "Médecin demandeur : LECOMTE B.",
+            "Médecin demandeur : <NOM>",
+        ),
+        (
+            "Chef de service : Pr Patrick OHLMANN\nPraticiens hospitaliers : Dr Olivier MOREL, Dr M. KINDO",
+            "Chef de service : Pr <NOM>\nPraticiens hospitaliers : Dr <NOM>, Dr <NOM>",
+        ),
+        (
+            "Monsieur Albert SCHWEITZER, né le 14.01.1947, demeurant 7 route de Colmar 68230 TURCKHEIM",
+            "Monsieur <NOM>, né le <DATE>, demeurant <ADRESSE>",
+        ),
+        (
+            "stenté à l'hôpital Albert Schweitzer de Colmar le 03/09/2009 (Dr Levai)",
+            "stenté à l'<HOPITAL> le <DATE> (Dr <NOM>)",
+        ),
+        (
+            "La maman, Julie Dubois-Legrand, est infirmière à l'hôpital Necker.",
+            "La maman, <NOM>, est infirmière à l'<HOPITAL>.",
+        ),
+        (
+            "Mère : Fatoumata Traoré ; Père : inconnu",
+            "Mère : <NOM> ; Père : inconnu",
+        ),
+    ]);
+    unchanged(&[
+        "recherche de malformation de Chiari, antécédent de Guillain Barré",
+        "Citerne de Magendie libre. Polygone de Willis. Foramen de Monro. Aire de Broca.",
+        "Espaces de Virchow-Robin élargis, sinus de Meckel",
+        "Colorations HES, PAS, Grocott, Ziehl",
+        "grade II selon Elston et Ellis (3+2+1), score SBR, Ki67 15%",
+        "Corps de Schaumann absents, cellules de Reed-Sternberg absentes, ganglion de Troisier",
+        "ECG : RS 62/min, PR 180 ms, QTc Bazett 412 ms, FEVG 48% (Simpson BP), E/A 0.8",
+        "CHA2DS2-VASc 4, HAS-BLED 1, NYHA II, Holter de Marquette",
+        "Test de Coombs, anticorps de Donath-Landsteiner, sonde de Blakemore, pince de Kelly",
+        "incision de Pfannenstiel, manœuvre de Leopold, ligament de Cooper, loge de Barety",
+        "MMSE 24/30 (Folstein), Mini-GDS 2/4, GIR 3/4, IGS II 45",
+        "Escherichia Coli, Candida Albicans, Staphylococcus epidermidis",
+        "Patient Alcoolique. Enfant Prématuré. adressé par SOS médecins",
+        "Marie a 3 ans. Pierre angulaire du traitement. Claire amélioration. Rose pâle.",
+        "Ténormine 50 : 1/2 cp le matin, INR 2,3 le 12",
+        "Transfusion de 2 CGR n° 12345678901, lot AB1234",
+        "HbA1c 7.2 % (12/20)",
+        "SCANNER THORACIQUE AVEC INJECTION",
+        "PATIENT VU PAR CARDIOLOGUE, SUIVI PAR PNEUMOLOGIE",
+    ]);
+}
+
+#[test]
+fn surrogate_dates_move_together() {
+    // Each document moves its dates by a number of days of its own, so only distances are known.
+    for extra in 0..30 {
+        let text = format!("{extra} du 12 au 15 mars 2021, 13/03/2021, 2021-03-14, 15.03.21");
+        let fake = surrogates(&text);
+        let found = spans(&fake);
+        let dates: Vec<&str> = found
+            .iter()
+            .filter(|span| span.kind == Kind::Date)
+            .map(|span| &fake[span.start..span.end])
+            .collect();
+        let day =
+            |date: &str, format: &str| chrono::NaiveDate::parse_from_str(date, format).unwrap();
+        let n = dates.len();
+        let slash = day(dates[n - 3], "%d/%m/%Y");
+        assert_eq!(
+            (day(dates[n - 2], "%Y-%m-%d") - slash).num_days(),
+            1,
+            "{fake}"
+        );
+        assert_eq!(
+            (day(dates[n - 1], "%d.%m.%y") - slash).num_days(),
+            2,
+            "{fake}"
+        );
+        assert_ne!(slash, day("13/03/2021", "%d/%m/%Y"), "{fake}");
+    }
+}

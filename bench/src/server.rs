@@ -1,0 +1,90 @@
+//! A server of the benchmarks' own, on free ports, with one account and one project a case.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use chrono::NaiveDate;
+use flight_server::config::{
+    Config, DatasetConfig, HabilitationConfig, PersonConfig, PersonsDefault, ProjectConfig,
+};
+use flight_server::hub::Mode;
+use flight_server::server::Server;
+use hubflight_policy::dataset::{Format, Table};
+use hubflight_policy::habilitation::{Mode as Access, Tables};
+
+use crate::client::Client;
+
+pub const ACCOUNT: &str = "bench";
+const PASSWORD: &str = "bench-only";
+
+/// A dataset and what its project may do with it.
+pub struct Case<'a> {
+    pub dataset: &'a str,
+    pub folder: &'a Path,
+    pub tables: Vec<Table>,
+    pub grants: Tables,
+}
+
+/// Starts a server whose only project sees the case's dataset. Its state is new.
+pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
+    if state.exists() {
+        std::fs::remove_dir_all(state)?;
+    }
+    let mut config = Config::default();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.server.flight = any;
+    config.server.http = any;
+    config.server.state = state.to_owned();
+    config.workers.listen = any;
+    config.workers.echo = true;
+    config.datasets.push(DatasetConfig {
+        name: case.dataset.into(),
+        title: String::new(),
+        producer: String::new(),
+        version: 1,
+        synthetic: true,
+        folder: case.folder.to_string_lossy().into_owned(),
+        format: Format::Parquet,
+        persons: case.tables.is_empty().then_some(PersonsDefault::None),
+        tables: case.tables,
+        storage: Default::default(),
+    });
+    let (from, to) = (day(2000)?, day(2100)?);
+    config.persons.push(PersonConfig {
+        id: ACCOUNT.into(),
+        name: String::new(),
+    });
+    config.projects.push(ProjectConfig {
+        id: "bench".into(),
+        title: String::new(),
+        purpose: String::new(),
+        organisation: "bench".into(),
+        members: vec![ACCOUNT.into()],
+        valid_from: from,
+        valid_to: to,
+        space_quota_mb: 100,
+    });
+    config.habilitations.push(HabilitationConfig {
+        project: "bench".into(),
+        dataset: case.dataset.into(),
+        mode: Access::Row,
+        tables: case.grants,
+        persons: None,
+        linkage_group: None,
+        decision: "benchmark".into(),
+        valid_from: from,
+        valid_to: to,
+    });
+    let server = Server::start(config, Mode { passwords: true }).await?;
+    server.hub.store.set_password(ACCOUNT, PASSWORD).await?;
+    Ok(server)
+}
+
+pub async fn login(server: &Server) -> Result<Client> {
+    Client::login(server.flight, ACCOUNT, PASSWORD).await
+}
+
+fn day(year: i32) -> Result<NaiveDate> {
+    NaiveDate::from_ymd_opt(year, 1, 1).context("no such year")
+}

@@ -1,0 +1,368 @@
+//! Tables and their rows, and what is refused.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_lives_from_create_to_drop() {
+    let bench = bench().await;
+    assert_eq!(
+        bench
+            .done("CREATE TABLE space.t (a INT NOT NULL, b VARCHAR, c DECIMAL(9,2))")
+            .await,
+        0
+    );
+    assert!(bench.rows("SELECT * FROM space.t").await.is_empty());
+    assert_eq!(bench.rows("SELECT count(*) FROM space.t").await, ["0"]);
+    assert_eq!(
+        bench
+            .done("INSERT INTO space.t VALUES (1, 'x', 1.5), (2, 'y', NULL)")
+            .await,
+        2
+    );
+    assert_eq!(
+        bench
+            .done("INSERT INTO p.space.t (b, a) VALUES ('z', 3)")
+            .await,
+        1
+    );
+    assert_eq!(
+        bench.rows("SELECT * FROM space.t ORDER BY a").await,
+        ["1 x 1.50", "2 y -", "3 z -"]
+    );
+    assert_eq!(bench.files().len(), 2);
+    assert_eq!(
+        bench
+            .done("UPDATE space.t SET B = upper(b), c = a + 0.25 WHERE a > 1")
+            .await,
+        2
+    );
+    assert_eq!(
+        bench.rows("SELECT * FROM space.t ORDER BY a").await,
+        ["1 x 1.50", "2 Y 2.25", "3 Z 3.25"]
+    );
+    assert_eq!(bench.done("UPDATE space.t SET c = 0 WHERE a = 99").await, 0);
+    assert_eq!(bench.done("DELETE FROM space.t WHERE c > 3").await, 1);
+    assert_eq!(
+        bench.rows("SELECT a FROM space.t ORDER BY a").await,
+        ["1", "2"]
+    );
+    assert_eq!(bench.done("DELETE FROM space.t").await, 2);
+    assert_eq!(
+        bench.rows("SELECT count(*), max(a) FROM space.t").await,
+        ["0 -"]
+    );
+    assert_eq!(
+        bench
+            .done("CREATE TABLE IF NOT EXISTS space.t (z INT)")
+            .await,
+        0
+    );
+    assert_eq!(
+        bench.done("CREATE OR REPLACE TABLE space.t (z INT)").await,
+        0
+    );
+    assert_eq!(bench.done("INSERT INTO space.t VALUES (9)").await, 1);
+    assert_eq!(bench.rows("SELECT * FROM space.t").await, ["9"]);
+    assert_eq!(bench.done("DROP TABLE space.t").await, 0);
+    bench
+        .fails("SELECT * FROM space.t", ErrorKind::NotFound, "space.t")
+        .await;
+    assert_eq!(bench.done("DROP TABLE IF EXISTS space.t").await, 0);
+    bench
+        .refused("DROP TABLE space.t", ErrorKind::NotFound, "space.t")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_space_can_be_changed() {
+    let bench = bench().await;
+    bench
+        .done("CREATE TABLE space.t (a INT NOT NULL, b VARCHAR)")
+        .await;
+    use ErrorKind::{InvalidArgument, NotFound};
+    for (sql, kind, part) in [
+        (
+            "INSERT INTO data.people VALUES ('x', 1)",
+            InvalidArgument,
+            "dataset",
+        ),
+        ("DELETE FROM people", InvalidArgument, "dataset"),
+        ("UPDATE data.people SET age = 0", InvalidArgument, "dataset"),
+        ("DROP TABLE data.people", InvalidArgument, "dataset"),
+        (
+            "CREATE TABLE data.mine (a INT)",
+            InvalidArgument,
+            "schema `space`",
+        ),
+        ("DROP TABLE data.none", NotFound, "data.none"),
+        ("DROP TABLE cardio.ecg", NotFound, "cardio.ecg"),
+        ("CREATE TABLE cardio.t (a INT)", NotFound, "cardio.t"),
+        ("INSERT INTO q.space.t VALUES (1)", NotFound, "q.space.t"),
+        ("CREATE TABLE hub.t (a INT)", InvalidArgument, "`hub`"),
+        ("DELETE FROM hub.usage", InvalidArgument, "`hub`"),
+        (
+            "CREATE VIEW information_schema.v AS SELECT 1 AS a",
+            InvalidArgument,
+            "information_schema",
+        ),
+        ("CREATE TABLE sample.t (a INT)", InvalidArgument, "`sample`"),
+        (
+            "CREATE TABLE space.u AS SELECT * FROM cardio.ecg",
+            NotFound,
+            "cardio.ecg",
+        ),
+        (
+            "INSERT INTO space.t SELECT a FROM cardio.ecg",
+            NotFound,
+            "cardio.ecg",
+        ),
+        (
+            "CREATE TABLE space.t (a INT)",
+            InvalidArgument,
+            "exists already",
+        ),
+        (
+            "CREATE TABLE space.u (a INT PRIMARY KEY)",
+            InvalidArgument,
+            "PRIMARY KEY",
+        ),
+        (
+            "CREATE TABLE space.u (a INT, UNIQUE (a))",
+            InvalidArgument,
+            "UNIQUE",
+        ),
+        (
+            "CREATE TABLE space.u (a INT DEFAULT 3)",
+            InvalidArgument,
+            "DEFAULT",
+        ),
+        ("CREATE TABLE space.u (a INT, a INT)", InvalidArgument, "a"),
+        (
+            "CREATE TABLE space.u AS SELECT 1 AS a, 2 AS \"a\"",
+            InvalidArgument,
+            "a",
+        ),
+        ("CREATE TABLE space.u (a INTERVAL)", InvalidArgument, "`a`"),
+        ("CREATE TABLE space.u ()", InvalidArgument, "column"),
+        (
+            "CREATE TABLE space.\"a\nb\" (a INT)",
+            InvalidArgument,
+            "control",
+        ),
+        (
+            "CREATE TEMPORARY TABLE space.u (a INT)",
+            InvalidArgument,
+            "emporary",
+        ),
+        ("INSERT INTO space.t VALUES (1)", InvalidArgument, ""),
+        (
+            "INSERT INTO space.t (a, a) VALUES (1, 2)",
+            InvalidArgument,
+            "a",
+        ),
+        (
+            "INSERT INTO space.t (a, z) VALUES (1, 2)",
+            InvalidArgument,
+            "z",
+        ),
+        ("INSERT INTO space.t (b) VALUES ('x')", InvalidArgument, "a"),
+        (
+            "INSERT INTO space.t VALUES (NULL, 'x')",
+            InvalidArgument,
+            "a",
+        ),
+        (
+            "INSERT INTO space.t VALUES ('x', 'y')",
+            InvalidArgument,
+            "x",
+        ),
+        (
+            "INSERT INTO space.t VALUES (3000000000, 'y')",
+            InvalidArgument,
+            "3000000000",
+        ),
+        (
+            "INSERT OVERWRITE space.t VALUES (1, 'y')",
+            InvalidArgument,
+            "INSERT adds",
+        ),
+        (
+            "INSERT INTO space.t VALUES (1, 'y') RETURNING a",
+            InvalidArgument,
+            "RETURNING",
+        ),
+        (
+            "INSERT INTO space.t VALUES (1, 'y') ON CONFLICT DO NOTHING",
+            InvalidArgument,
+            "ON CONFLICT",
+        ),
+        ("UPDATE space.t SET a = 1, A = 2", InvalidArgument, "twice"),
+        ("UPDATE space.t SET z = 1", InvalidArgument, "z"),
+        (
+            "UPDATE space.t SET a = 1 FROM space.t u",
+            InvalidArgument,
+            "FROM",
+        ),
+        ("UPDATE space.none SET a = 1", NotFound, "space.none"),
+        (
+            "DELETE FROM space.t USING space.t u",
+            InvalidArgument,
+            "USING",
+        ),
+        ("DELETE FROM space.t LIMIT 1", InvalidArgument, "LIMIT"),
+        ("DROP TABLE space.t CASCADE", InvalidArgument, "CASCADE"),
+        (
+            "CREATE OR REPLACE TABLE IF NOT EXISTS space.t (a INT)",
+            InvalidArgument,
+            "",
+        ),
+    ] {
+        bench.refused(sql, kind, part).await;
+    }
+    assert!(bench.files().is_empty());
+    assert!(bench.rows("SELECT * FROM space.t").await.is_empty());
+    bench
+        .done("INSERT INTO space.t VALUES (1, 'x'), (2, NULL)")
+        .await;
+    bench
+        .refused(
+            "UPDATE space.t SET a = NULL WHERE b = 'x'",
+            InvalidArgument,
+            "`a`",
+        )
+        .await;
+    bench
+        .refused("UPDATE space.t SET a = b", InvalidArgument, "x")
+        .await;
+    assert_eq!(
+        bench.rows("SELECT * FROM space.t ORDER BY a").await,
+        ["1 x", "2 -"]
+    );
+    assert_eq!(bench.files().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn placeholders_are_values() {
+    let bench = bench().await;
+    bench
+        .done("CREATE TABLE space.t (a INT, b VARCHAR, d DATE)")
+        .await;
+    let text = |text: &str| ScalarValue::Utf8(Some(text.into()));
+    let sql = "INSERT INTO space.t VALUES (?, ?, ?)";
+    let row = vec![
+        ScalarValue::Int64(Some(1)),
+        text("'; DROP TABLE t"),
+        text("2024-02-29"),
+    ];
+    assert_eq!(bench.bound(sql, row).await.expect("inserts"), 1);
+    let row = vec![
+        ScalarValue::Null,
+        ScalarValue::Utf8(None),
+        ScalarValue::Null,
+    ];
+    assert_eq!(bench.bound(sql, row).await.expect("inserts"), 1);
+    let wrong = vec![text("x"), text("x"), ScalarValue::Null];
+    let error = bench.bound(sql, wrong).await.expect_err("no number");
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    let sql = "UPDATE space.t SET b = $2 WHERE a = $1";
+    let row = vec![ScalarValue::Int64(Some(1)), text("x")];
+    assert_eq!(bench.bound(sql, row).await.expect("updates"), 1);
+    assert_eq!(
+        bench.rows("SELECT * FROM space.t ORDER BY a").await,
+        ["1 x 2024-02-29", "- - -"]
+    );
+    let row = vec![ScalarValue::Int32(Some(1))];
+    assert_eq!(
+        bench
+            .bound("DELETE FROM space.t WHERE a = ?", row)
+            .await
+            .expect("deletes"),
+        1
+    );
+    let row = vec![ScalarValue::Int64(Some(30))];
+    bench
+        .bound(
+            "CREATE TABLE space.young AS SELECT * FROM data.people WHERE age < ?",
+            row,
+        )
+        .await
+        .expect("creates");
+    assert_eq!(bench.rows("SELECT count(*) FROM space.young").await, ["2"]);
+    bench
+        .run("DELETE FROM space.t WHERE a = ?")
+        .await
+        .expect_err("unbound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_parameters_are_one_file_and_small_files_are_merged() {
+    let bench = bench().await;
+    bench.done("CREATE TABLE space.t (a INT, b VARCHAR)").await;
+    let rows = (0..2_000)
+        .map(|i| {
+            vec![
+                ScalarValue::Int64(Some(i)),
+                ScalarValue::Utf8((i % 2 == 0).then(|| format!("r{i}"))),
+            ]
+        })
+        .collect();
+    let (work, meter, _) = bench.work();
+    let view = bench.view().await;
+    let options = SessionOptions::default();
+    let parsed = parse("INSERT INTO space.t VALUES (?, ?)", 1 << 20).expect("parses");
+    let begun = std::time::Instant::now();
+    let count = change_rows(
+        &bench.planning(&view, &options),
+        parsed,
+        rows,
+        &work,
+        &meter,
+    )
+    .await;
+    println!("2000 bound rows in {:?}", begun.elapsed());
+    assert_eq!(count.expect("inserts"), 2_000);
+    assert_eq!(bench.files().len(), 1);
+    assert_eq!(
+        bench
+            .rows("SELECT count(*), sum(a), count(b) FROM space.t")
+            .await,
+        ["2000 1999000 1000"]
+    );
+    let begun = std::time::Instant::now();
+    for i in 0..70 {
+        bench
+            .done(&format!("INSERT INTO space.t VALUES ({i}, NULL)"))
+            .await;
+    }
+    println!("70 single rows in {:?}", begun.elapsed());
+    let space = bench.view().await.space.clone().expect("space");
+    assert!(
+        space.objects["t"].files.len() < 35,
+        "{}",
+        space.objects["t"].files.len()
+    );
+    assert_eq!(
+        bench
+            .rows("SELECT count(*), sum(a), count(b) FROM space.t")
+            .await,
+        ["2070 2001415 1000"]
+    );
+    // Three rows of parameters of an UPDATE, each on what the one before left.
+    let rows = vec![vec![ScalarValue::Int64(Some(2))]; 3];
+    let (work, meter, _) = bench.work();
+    let view = bench.view().await;
+    let parsed = parse(
+        "UPDATE space.t SET a = a * ? WHERE a = 7 OR a = 14 OR a = 28",
+        1 << 20,
+    )
+    .expect("parses");
+    let count = change_rows(
+        &bench.planning(&view, &options),
+        parsed,
+        rows,
+        &work,
+        &meter,
+    )
+    .await;
+    assert!(count.expect("updates") >= 9);
+}
