@@ -12,7 +12,11 @@ pub struct Client {
 
 impl Client {
     /// A session of its own connection.
-    pub async fn login(address: std::net::SocketAddr, account: &str, password: &str) -> Result<Self> {
+    pub async fn login(
+        address: std::net::SocketAddr,
+        account: &str,
+        password: &str,
+    ) -> Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{address}"))?
             .tcp_nodelay(true)
             .initial_stream_window_size(Some(4 << 20))

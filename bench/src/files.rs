@@ -26,14 +26,46 @@ pub fn tpch(folder: &Path, scale: f64) -> Result<()> {
         scale.is_finite() && (0.001..=1000.0).contains(&scale),
         "scale `{scale}` is out of range; write a number from 0.001 to 1000"
     );
-    write(folder, "nation", NationArrow::new(NationGenerator::new(scale, 1, 1)))?;
-    write(folder, "region", RegionArrow::new(RegionGenerator::new(scale, 1, 1)))?;
-    write(folder, "supplier", SupplierArrow::new(SupplierGenerator::new(scale, 1, 1)))?;
-    write(folder, "customer", CustomerArrow::new(CustomerGenerator::new(scale, 1, 1)))?;
-    write(folder, "part", PartArrow::new(PartGenerator::new(scale, 1, 1)))?;
-    write(folder, "partsupp", PartSuppArrow::new(PartSuppGenerator::new(scale, 1, 1)))?;
-    write(folder, "orders", OrderArrow::new(OrderGenerator::new(scale, 1, 1)))?;
-    write(folder, "lineitem", LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)))
+    write(
+        folder,
+        "nation",
+        NationArrow::new(NationGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "region",
+        RegionArrow::new(RegionGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "supplier",
+        SupplierArrow::new(SupplierGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "customer",
+        CustomerArrow::new(CustomerGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "part",
+        PartArrow::new(PartGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "partsupp",
+        PartSuppArrow::new(PartSuppGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "orders",
+        OrderArrow::new(OrderGenerator::new(scale, 1, 1)),
+    )?;
+    write(
+        folder,
+        "lineitem",
+        LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)),
+    )
 }
 
 fn write(folder: &Path, table: &str, batches: impl RecordBatchIterator) -> Result<()> {
@@ -42,9 +74,11 @@ fn write(folder: &Path, table: &str, batches: impl RecordBatchIterator) -> Resul
     if path.exists() {
         return Ok(());
     }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make `{}`", folder.display()))?;
     let partial = folder.join("part-0.partial");
-    let file = File::create(&partial).with_context(|| format!("cannot write `{}`", partial.display()))?;
+    let file =
+        File::create(&partial).with_context(|| format!("cannot write `{}`", partial.display()))?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(GROUP_ROWS))

@@ -15,7 +15,11 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
-#[command(name = "bench", version, about = "Workloads of Hubflight and their results")]
+#[command(
+    name = "bench",
+    version,
+    about = "Workloads of Hubflight and their results"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

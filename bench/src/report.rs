@@ -85,11 +85,18 @@ impl Report {
 fn machine() -> Machine {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default();
         line.split(':').nth(1).unwrap_or_default().trim().to_owned()
     };
     let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let kib: u64 = memory.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
+    let kib: u64 = memory
+        .split(' ')
+        .next()
+        .and_then(|kib| kib.parse().ok())
+        .unwrap_or(0);
     Machine {
         cpu: field(&read("/proc/cpuinfo"), "model name"),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -100,7 +107,9 @@ fn machine() -> Machine {
 fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).output().ok()?;
-        String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+        String::from_utf8(output.stdout)
+            .ok()
+            .map(|text| text.trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_default();
     let changed = git(&["status", "--porcelain", "--", "*.rs", "*.toml"]);

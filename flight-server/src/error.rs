@@ -215,8 +215,10 @@ fn schema_text(error: &SchemaError) -> String {
             field,
             valid_fields,
         } => {
-            let mut names: Vec<String> =
-                valid_fields.iter().map(|column| column.name.clone()).collect();
+            let mut names: Vec<String> = valid_fields
+                .iter()
+                .map(|column| column.name.clone())
+                .collect();
             names.dedup();
             let more = names.len().saturating_sub(12);
             names.truncate(12);

@@ -55,7 +55,12 @@ impl Server {
         // Ports first: a port in use is found before anything is opened.
         let flight = bind(config.server.flight, "server.flight").await?;
         let http = bind(config.server.http, "server.http").await?;
-        let tls = config.server.tls.as_ref().map(tls::server_config).transpose()?;
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(tls::server_config)
+            .transpose()?;
         let (store, secrets) = open_store(&config).await?;
         let (workers, supervisor) = workers(&config).await?;
         let hub = Hub::open(config, mode, store, secrets, workers).await?;

@@ -8,9 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use hubflight_ledger::{
-    ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
-};
+use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
 use hubflight_udfs::StatementWork;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -190,7 +188,8 @@ impl Opening<'_> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
         let _permit = self.hub.engine.admit().await?;
-        self.record(StatementKind::Dml, self.caller.now + time).await?;
+        self.record(StatementKind::Dml, self.caller.now + time)
+            .await?;
         let started = ExecutionStarted {
             statement_id: self.statement_id,
             habilitations: view
@@ -214,7 +213,10 @@ impl Opening<'_> {
             Ok(_) => Outcome::Ok,
             Err(error) => outcome_of(error),
         };
-        let label = changed.as_ref().err().map_or("ok", |error| error.kind.label());
+        let label = changed
+            .as_ref()
+            .err()
+            .map_or("ok", |error| error.kind.label());
         metrics.finished("change", label, begun.elapsed());
         metrics.ledger(execution.settle(outcome).await)?;
         let rows = changed.map_err(Failure::Settled)?;
@@ -284,7 +286,10 @@ impl Opening<'_> {
             client: principal.client.clone(),
             sql_sha256: Sha256::digest(self.text.sql.as_bytes()).into(),
             sql_sealed: self.hub.statements.seal(self.text.sql.as_bytes())?,
-            tags: tags.map(|tags| ("tags".to_owned(), tags)).into_iter().collect::<BTreeMap<_, _>>(),
+            tags: tags
+                .map(|tags| ("tags".to_owned(), tags))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
             opened_at: self.caller.now,
             expires_at,
         };

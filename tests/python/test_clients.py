@@ -19,7 +19,7 @@ def test_polars_pandas_and_duckdb_read_results(hub):
         with connection.cursor() as cursor:
             cursor.execute(sql)
             reader = cursor.fetch_record_batch()
-            total = duckdb.sql("SELECT sum(n) FROM reader").fetchone()[0]
+            total = duckdb.sql("SELECT sum(n) FROM reader").fetchall()[0][0]
     assert frame["n"].to_list() == pandas_frame["n"].tolist()
     assert total == sum(frame["n"].to_list())
 

@@ -77,8 +77,10 @@ def test_masks_and_hidden_columns(hub):
 
 def test_visitor_sees_no_catalog(hub):
     with hub.connect("visitor") as connection:
-        objects = connection.adbc_get_objects(depth="all").read_all()
-    assert objects.num_rows == 0
+        assert connection.adbc_get_objects(depth="catalogs").read_all().num_rows == 0
+        # At greater depth this driver makes up a catalog without a name, and nothing in it.
+        objects = connection.adbc_get_objects(depth="all").read_all().to_pylist()
+    assert not any(catalog["catalog_name"] or catalog["catalog_db_schemas"] for catalog in objects)
     hub.error("visitor", "SELECT 1")
 
 

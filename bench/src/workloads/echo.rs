@@ -28,7 +28,10 @@ pub async fn run(options: &Options) -> Result<Report> {
     let mut best = [f64::MAX; 2];
     let sqls = [
         ("none", "SELECT count(*), sum(l_orderkey) FROM lineitem"),
-        ("echo", "SELECT count(*), sum(echo(l_orderkey)) FROM lineitem"),
+        (
+            "echo",
+            "SELECT count(*), sum(echo(l_orderkey)) FROM lineitem",
+        ),
     ];
     let mut rows = 0_i64;
     for _ in 0..=options.runs {
@@ -37,7 +40,9 @@ pub async fn run(options: &Options) -> Result<Report> {
             let batches = client.query(sql).await?;
             *best = best.min(started.elapsed().as_secs_f64());
             use arrow::array::AsArray;
-            let counts = batches[0].column(0).as_primitive::<arrow::datatypes::Int64Type>();
+            let counts = batches[0]
+                .column(0)
+                .as_primitive::<arrow::datatypes::Int64Type>();
             rows = counts.value(0);
         }
     }

@@ -58,8 +58,11 @@ pub const ALL: [Workload; 5] = [
 
 pub fn find(name: &str) -> Result<&'static Workload> {
     static WORKLOADS: [Workload; 5] = ALL;
-    WORKLOADS.iter().find(|workload| workload.name == name).ok_or_else(|| {
-        let names = ALL.map(|workload| workload.name).join(", ");
-        anyhow!("unknown workload `{name}`; there are {names}")
-    })
+    WORKLOADS
+        .iter()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| {
+            let names = ALL.map(|workload| workload.name).join(", ");
+            anyhow!("unknown workload `{name}`; there are {names}")
+        })
 }

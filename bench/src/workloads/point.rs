@@ -58,7 +58,12 @@ pub async fn run(options: &Options) -> Result<Report> {
         ]);
     }
     server.stop().await?;
-    let p50 = report.rows.first().and_then(|row| row.get(1)).cloned().unwrap_or_default();
+    let p50 = report
+        .rows
+        .first()
+        .and_then(|row| row.get(1))
+        .cloned()
+        .unwrap_or_default();
     report.summary = format!("p50 of one client {p50} ms");
     Ok(report)
 }

@@ -9,7 +9,9 @@ use chrono::NaiveDate;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use hubflight_policy::dataset::{Column, PersonPath, Table};
-use hubflight_policy::habilitation::{Columns, Comparison, Mask, Predicate, TableGrant, Tables, Value};
+use hubflight_policy::habilitation::{
+    Columns, Comparison, Mask, Predicate, TableGrant, Tables, Value,
+};
 
 use crate::report::{Report, geometric_mean};
 use crate::server::{Case, login, start};
@@ -17,10 +19,22 @@ use crate::{Options, files};
 
 /// Each runs on the restricted view and on the copy.
 const QUERIES: [(&str, &str); 4] = [
-    ("filter", "SELECT count(*), sum(o_totalprice) FROM orders WHERE o_orderstatus = 'F'"),
-    ("group", "SELECT o_orderpriority, count(*), max(o_orderdate) FROM orders GROUP BY 1 ORDER BY 1"),
-    ("join", "SELECT count(*), sum(l_quantity) FROM lineitem JOIN orders ON l_orderkey = o_orderkey"),
-    ("mask", "SELECT o_orderdate, count(*) FROM orders GROUP BY 1 ORDER BY 1"),
+    (
+        "filter",
+        "SELECT count(*), sum(o_totalprice) FROM orders WHERE o_orderstatus = 'F'",
+    ),
+    (
+        "group",
+        "SELECT o_orderpriority, count(*), max(o_orderdate) FROM orders GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "join",
+        "SELECT count(*), sum(l_quantity) FROM lineitem JOIN orders ON l_orderkey = o_orderkey",
+    ),
+    (
+        "mask",
+        "SELECT o_orderdate, count(*) FROM orders GROUP BY 1 ORDER BY 1",
+    ),
 ];
 /// Reads every row of a wide scan, with and without the pseudonym of the customer.
 const SCAN: &str = "SELECT count(o_custkey), count(o_orderdate), count(o_clerk), count(o_comment), \
@@ -29,7 +43,9 @@ const SCAN: &str = "SELECT count(o_custkey), count(o_orderdate), count(o_clerk),
 pub async fn run(options: &Options) -> Result<Report> {
     let folder = options.data.join(format!("tpch-{}", options.scale));
     files::tpch(&folder, options.scale)?;
-    let copy = options.data.join(format!("tpch-{}-filtered", options.scale));
+    let copy = options
+        .data
+        .join(format!("tpch-{}-filtered", options.scale));
     filtered_copy(&folder, &copy).await?;
     let mut report = Report::new(
         "policy",
@@ -44,13 +60,23 @@ pub async fn run(options: &Options) -> Result<Report> {
         let (guarded, guarded_answer) = barrier.best(sql, options.runs).await?;
         ensure!(plain_answer == guarded_answer, "{name}: the answers differ");
         ratios.push(guarded / plain);
-        report.row([name.to_owned(), format!("{plain:.3}"), format!("{guarded:.3}"), format!("{:.3}", guarded / plain)]);
+        report.row([
+            name.to_owned(),
+            format!("{plain:.3}"),
+            format!("{guarded:.3}"),
+            format!("{:.3}", guarded / plain),
+        ]);
     }
     let pseudonyms = Measured::new(options, "pseudonyms", &folder, Tables::All, true).await?;
     let plain = Measured::new(options, "plain", &folder, Tables::All, false).await?;
     let (without, _) = plain.best(SCAN, options.runs).await?;
     let (with, _) = pseudonyms.best(SCAN, options.runs).await?;
-    report.row(["pseudonyms of a scan".to_owned(), format!("{without:.3}"), format!("{with:.3}"), format!("{:.3}", with / without)]);
+    report.row([
+        "pseudonyms of a scan".to_owned(),
+        format!("{without:.3}"),
+        format!("{with:.3}"),
+        format!("{:.3}", with / without),
+    ]);
     report.summary = format!(
         "geometric mean {:.3}; pseudonyms cost {:.1} % of a scan (asked: at most 10 %)",
         geometric_mean(&ratios),
@@ -67,10 +93,23 @@ struct Measured {
 }
 
 impl Measured {
-    async fn new(options: &Options, name: &str, folder: &Path, grants: Tables, identifiers: bool) -> Result<Self> {
+    async fn new(
+        options: &Options,
+        name: &str,
+        folder: &Path,
+        grants: Tables,
+        identifiers: bool,
+    ) -> Result<Self> {
         let state = options.data.join(format!("state-policy-{name}"));
-        let case = Case { dataset: "tpch", folder, tables: tables(identifiers), grants };
-        Ok(Self { server: start(&state, case).await? })
+        let case = Case {
+            dataset: "tpch",
+            folder,
+            tables: tables(identifiers),
+            grants,
+        };
+        Ok(Self {
+            server: start(&state, case).await?,
+        })
     }
 
     async fn best(&self, sql: &str, runs: usize) -> Result<(f64, String)> {
@@ -103,7 +142,16 @@ fn tables(identifiers: bool) -> Vec<Table> {
     };
     let mut orders = table("orders", PersonPath::Column("o_custkey".into()));
     if identifiers {
-        let names = ["o_orderkey", "o_custkey", "o_orderstatus", "o_totalprice", "o_orderdate", "o_orderpriority", "o_clerk", "o_comment"];
+        let names = [
+            "o_orderkey",
+            "o_custkey",
+            "o_orderstatus",
+            "o_totalprice",
+            "o_orderdate",
+            "o_orderpriority",
+            "o_clerk",
+            "o_comment",
+        ];
         orders.columns = names
             .map(|name| Column {
                 name: name.into(),
@@ -114,13 +162,21 @@ fn tables(identifiers: bool) -> Vec<Table> {
             })
             .into();
     }
-    let path = PersonPath::Parent { table: "orders".into(), on: vec![("l_orderkey".into(), "o_orderkey".into())] };
+    let path = PersonPath::Parent {
+        table: "orders".into(),
+        on: vec![("l_orderkey".into(), "o_orderkey".into())],
+    };
     vec![orders, table("lineitem", path)]
 }
 
 /// Orders since 1995, dates masked to years; lines of those orders.
 fn restricted() -> Result<Tables> {
-    let grant = |table: &str| TableGrant { table: table.into(), columns: Columns::All, rows: None, masks: Vec::new() };
+    let grant = |table: &str| TableGrant {
+        table: table.into(),
+        columns: Columns::All,
+        rows: None,
+        masks: Vec::new(),
+    };
     let mut orders = grant("orders");
     orders.rows = Some(Predicate::Compare {
         column: "o_orderdate".into(),
@@ -138,15 +194,31 @@ async fn filtered_copy(folder: &Path, copy: &Path) -> Result<()> {
     let context = SessionContext::new();
     for table in ["orders", "lineitem"] {
         let path = folder.join(table).to_string_lossy().into_owned() + "/";
-        context.register_parquet(table, path, ParquetReadOptions::default()).await?;
+        context
+            .register_parquet(table, path, ParquetReadOptions::default())
+            .await?;
     }
     for (table, sql) in [
-        ("orders", "SELECT o_orderkey, o_custkey, o_orderstatus, o_totalprice, CAST(date_trunc('year', o_orderdate) AS DATE) AS o_orderdate, o_orderpriority, o_clerk, o_shippriority, o_comment FROM orders WHERE o_orderdate >= DATE '1995-01-01'"),
-        ("lineitem", "SELECT l.* FROM lineitem l LEFT SEMI JOIN orders o ON l_orderkey = o_orderkey AND o_orderdate >= DATE '1995-01-01'"),
+        (
+            "orders",
+            "SELECT o_orderkey, o_custkey, o_orderstatus, o_totalprice, CAST(date_trunc('year', o_orderdate) AS DATE) AS o_orderdate, o_orderpriority, o_clerk, o_shippriority, o_comment FROM orders WHERE o_orderdate >= DATE '1995-01-01'",
+        ),
+        (
+            "lineitem",
+            "SELECT l.* FROM lineitem l LEFT SEMI JOIN orders o ON l_orderkey = o_orderkey AND o_orderdate >= DATE '1995-01-01'",
+        ),
     ] {
         let target = copy.join(table).join("part-0.parquet");
         std::fs::create_dir_all(copy.join(table))?;
-        context.sql(sql).await?.write_parquet(&target.to_string_lossy(), DataFrameWriteOptions::new().with_single_file_output(true), None).await?;
+        context
+            .sql(sql)
+            .await?
+            .write_parquet(
+                &target.to_string_lossy(),
+                DataFrameWriteOptions::new().with_single_file_output(true),
+                None,
+            )
+            .await?;
     }
     Ok(())
 }

@@ -45,7 +45,10 @@ pub async fn run(options: &Options) -> Result<Report> {
             let started = Instant::now();
             let found = client.query(sql).await.with_context(|| name.to_owned())?;
             let seconds_ours = started.elapsed().as_secs_f64();
-            ensure!(rows(&expected) == rows(&found), "{name}: the numbers of rows differ");
+            ensure!(
+                rows(&expected) == rows(&found),
+                "{name}: the numbers of rows differ"
+            );
             if run > 0 {
                 best_alone = best_alone.min(seconds_alone);
                 best_ours = best_ours.min(seconds_ours);

@@ -248,9 +248,7 @@ impl Authenticator {
 
 /// One text for every failed login: it does not tell which part was wrong.
 fn refused() -> Error {
-    Error::unauthenticated(
-        "the user, password or token is not valid, or no longer; log in again",
-    )
+    Error::unauthenticated("the user, password or token is not valid, or no longer; log in again")
 }
 
 fn credential(metadata: &MetadataMap) -> Result<Credential> {

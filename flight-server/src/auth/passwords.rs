@@ -62,7 +62,9 @@ impl Passwords {
         // The store hashes for an unknown person too, so that time does not tell them apart.
         let verified = store.verify_password(user, &password).await?;
         drop(permit);
-        let person = verified.filter(|person| person.active).ok_or_else(super::refused)?;
+        let person = verified
+            .filter(|person| person.active)
+            .ok_or_else(super::refused)?;
         self.remember((person.id.clone(), person.token_epoch, digest));
         Ok(person)
     }

@@ -85,7 +85,11 @@ impl SessionOptions {
                 self.statement_seconds.map(|seconds| seconds.to_string()),
             ),
         ];
-        all.extend(texts.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        all.extend(
+            texts
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         all
     }
 }

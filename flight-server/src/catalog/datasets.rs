@@ -70,8 +70,14 @@ impl Datasets {
         }
         let name = dataset.name.clone();
         let dataset = Arc::new(dataset);
-        if self.loaded.insert(name.clone(), Loaded { dataset, tables }).is_some() {
-            return Err(Error::invalid(format!("dataset `{name}` is declared twice")));
+        if self
+            .loaded
+            .insert(name.clone(), Loaded { dataset, tables })
+            .is_some()
+        {
+            return Err(Error::invalid(format!(
+                "dataset `{name}` is declared twice"
+            )));
         }
         Ok(())
     }
@@ -197,17 +203,16 @@ async fn open_table(
 ) -> std::result::Result<Arc<dyn TableProvider>, datafusion::error::DataFusionError> {
     let location = locate(base, &table.location);
     let format: Arc<dyn FileFormat> = match table.format {
-        Format::Parquet => Arc::new(
-            ParquetFormat::default().with_options(state.table_options().parquet.clone()),
-        ),
+        Format::Parquet => {
+            Arc::new(ParquetFormat::default().with_options(state.table_options().parquet.clone()))
+        }
         Format::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
         Format::Json => Arc::new(JsonFormat::default()),
         Format::Arrow => Arc::new(ArrowFormat),
         Format::Dicom => return Ok(Arc::new(dicom_folder::open(Path::new(&location))?)),
     };
     let url = ListingTableUrl::parse(&location)?;
-    let options = ListingOptions::new(format)
-        .with_file_extension(extension(table.format));
+    let options = ListingOptions::new(format).with_file_extension(extension(table.format));
     let schema = options.infer_schema(state, &url).await?;
     let config = ListingTableConfig::new(url)
         .with_listing_options(options)
@@ -244,10 +249,16 @@ fn register_storage(config: &DatasetConfig, state: &SessionState) -> Result<()> 
     };
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
     for (key, value) in &config.storage {
-        let key = key.parse().map_err(|error: object_store::Error| wrong(&error))?;
+        let key = key
+            .parse()
+            .map_err(|error: object_store::Error| wrong(&error))?;
         builder = builder.with_config(key, value);
     }
-    if config.storage.get("allow_http").is_some_and(|value| value == "true") {
+    if config
+        .storage
+        .get("allow_http")
+        .is_some_and(|value| value == "true")
+    {
         builder = builder.with_allow_http(true);
     }
     let store = builder.build().map_err(|error| wrong(&error))?;

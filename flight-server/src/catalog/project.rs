@@ -166,9 +166,13 @@ impl SchemaProvider for DatasetSchema {
         &self,
         name: &str,
     ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let opened =
-            hubflight_policy::open_table(self.sources.as_ref(), &self.habilitation, name, &self.keys)
-                .map_err(Error::from)?;
+        let opened = hubflight_policy::open_table(
+            self.sources.as_ref(),
+            &self.habilitation,
+            name,
+            &self.keys,
+        )
+        .map_err(Error::from)?;
         Ok(opened.map(|table| table as Arc<dyn TableProvider>))
     }
 

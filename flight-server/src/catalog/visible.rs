@@ -131,23 +131,33 @@ fn logical_bytes(array: &ArrayRef) -> u64 {
             lengths(&mut array.as_string::<i64>().iter().flatten().map(str::len))
         }
         DataType::Utf8View => lengths(&mut array.as_string_view().iter().flatten().map(str::len)),
-        DataType::Binary => lengths(&mut array.as_binary::<i32>().iter().flatten().map(<[u8]>::len)),
+        DataType::Binary => {
+            lengths(&mut array.as_binary::<i32>().iter().flatten().map(<[u8]>::len))
+        }
         DataType::LargeBinary => {
             lengths(&mut array.as_binary::<i64>().iter().flatten().map(<[u8]>::len))
         }
         DataType::BinaryView => {
             lengths(&mut array.as_binary_view().iter().flatten().map(<[u8]>::len))
         }
-        DataType::List(_) => array.as_list::<i32>().iter().flatten().map(|v| logical_bytes(&v)).sum(),
-        DataType::LargeList(_) => {
-            array.as_list::<i64>().iter().flatten().map(|v| logical_bytes(&v)).sum()
-        }
+        DataType::List(_) => array
+            .as_list::<i32>()
+            .iter()
+            .flatten()
+            .map(|v| logical_bytes(&v))
+            .sum(),
+        DataType::LargeList(_) => array
+            .as_list::<i64>()
+            .iter()
+            .flatten()
+            .map(|v| logical_bytes(&v))
+            .sum(),
         DataType::Struct(_) => array.as_struct().columns().iter().map(logical_bytes).sum(),
         DataType::Boolean => array.len() as u64,
-        other => other
-            .primitive_width()
-            .map_or_else(|| array.get_array_memory_size(), |width| width * array.len())
-            as u64,
+        other => other.primitive_width().map_or_else(
+            || array.get_array_memory_size(),
+            |width| width * array.len(),
+        ) as u64,
     }
 }
 

@@ -61,7 +61,9 @@ pub async fn set_passwords(store: &Store) -> Result<()> {
     for (person, _) in PERSONS {
         let known = store.person(person).await?;
         if known.is_some_and(|person| !person.has_password) {
-            store.set_password(person, &format!("{person}-demo")).await?;
+            store
+                .set_password(person, &format!("{person}-demo"))
+                .await?;
         }
     }
     Ok(())
@@ -110,10 +112,30 @@ fn projects(facts: &Facts) -> Result<Vec<ProjectConfig>> {
         })
     };
     Ok(vec![
-        project("readmission", "30-day readmissions", "public-research", &["researcher", "consultant"])?,
-        project("surveillance", "Epidemic surveillance", "health-agency", &["epidemiologist"])?,
-        project("ecg_ai", "ECG screening", "cardio-startup", &["startup", "consultant"])?,
-        project("linked", "Linked cohort", "university-hospital", &["hospital"])?,
+        project(
+            "readmission",
+            "30-day readmissions",
+            "public-research",
+            &["researcher", "consultant"],
+        )?,
+        project(
+            "surveillance",
+            "Epidemic surveillance",
+            "health-agency",
+            &["epidemiologist"],
+        )?,
+        project(
+            "ecg_ai",
+            "ECG screening",
+            "cardio-startup",
+            &["startup", "consultant"],
+        )?,
+        project(
+            "linked",
+            "Linked cohort",
+            "university-hospital",
+            &["hospital"],
+        )?,
         project("curation", "Curation of raw data", "hub", &["curator"])?,
     ])
 }

@@ -40,7 +40,12 @@ pub struct DemoArguments {
     #[arg(long, default_value = "127.0.0.1:31338", value_name = "ADDRESS")]
     pub worker_addr: SocketAddr,
     /// Running workers instead of one of the demo's own; their key is in `--worker-key-file`.
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS,…", requires = "worker_key_file")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "ADDRESS,…",
+        requires = "worker_key_file"
+    )]
     pub workers: Vec<String>,
     #[arg(long, value_name = "FILE")]
     pub worker_key_file: Option<PathBuf>,
@@ -146,6 +151,10 @@ pub fn configuration(arguments: &DemoArguments, facts: &Facts) -> Result<Config,
         let made = tls::demo_authority(&arguments.dir.join("tls"))?;
         config.server.tls = Some(made.server);
     }
-    accounts::describe(&mut config, &data_dir(&arguments.dir).join("datasets"), facts)?;
+    accounts::describe(
+        &mut config,
+        &data_dir(&arguments.dir).join("datasets"),
+        facts,
+    )?;
     Ok(config)
 }

@@ -80,7 +80,9 @@ GROUP BY project ORDER BY project";
 pub async fn run(server: &Server, arguments: &DemoArguments, facts: &Facts) -> anyhow::Result<()> {
     let since = Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let endpoint = endpoint(server, arguments)?;
-    readmissions(&endpoint, facts).await.context("readmissions")?;
+    readmissions(&endpoint, facts)
+        .await
+        .context("readmissions")?;
     for step in &STEPS {
         let batches = show(&endpoint, step, step.sql).await.context(step.title)?;
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
@@ -107,7 +109,12 @@ async fn readmissions(endpoint: &Endpoint, facts: &Facts) -> anyhow::Result<()> 
     let batches = show(endpoint, &READMISSION, &sql).await?;
     let count = |column: usize| {
         let batch = batches.first()?;
-        Some(batch.column(column).as_primitive_opt::<Int64Type>()?.value(0))
+        Some(
+            batch
+                .column(column)
+                .as_primitive_opt::<Int64Type>()?
+                .value(0),
+        )
     };
     let found = (count(0), count(1));
     let expected = (
@@ -179,7 +186,9 @@ async fn login(
 ) -> anyhow::Result<FlightSqlServiceClient<Channel>> {
     let channel = endpoint.connect().await?;
     let mut client = FlightSqlServiceClient::new(channel);
-    client.handshake(account, &format!("{account}-demo")).await?;
+    client
+        .handshake(account, &format!("{account}-demo"))
+        .await?;
     Ok(client)
 }
 

@@ -3,9 +3,7 @@
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
-use arrow::ipc::writer::{
-    IpcWriteContext, DictionaryTracker, IpcDataGenerator, IpcWriteOptions,
-};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
 
 use crate::auth::session::Compression;
@@ -77,7 +75,10 @@ impl FrameWriter {
                 &mut self.compression,
             )?;
             if !dictionaries.is_empty() {
-                return Err(Error::internal("a dictionary was left in a result", &"frames"));
+                return Err(Error::internal(
+                    "a dictionary was left in a result",
+                    &"frames",
+                ));
             }
             frames.push(Frame {
                 rows: slice.num_rows() as u64,
@@ -120,7 +121,8 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         for rows in [0, 1, 2, 1000, 1023] {
             let column = Int64Array::from_iter_values(0..rows);
-            let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(column)]).expect("valid");
+            let batch =
+                RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(column)]).expect("valid");
             for target in [1, 100, 1 << 20] {
                 let parts = slices(&batch, target).expect("slices");
                 let total: usize = parts.iter().map(RecordBatch::num_rows).sum();
@@ -133,7 +135,8 @@ mod tests {
     #[test]
     fn rows_without_columns_and_large_rows_pass() {
         let options = RecordBatchOptions::new().with_row_count(Some(3));
-        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("valid");
+        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)
+            .expect("valid");
         assert_eq!(slices(&empty, 10).expect("slices").len(), 1);
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Binary, true)]));
         let large = BinaryArray::from_vec(vec![&[0; 5000], &[1; 5000]]);

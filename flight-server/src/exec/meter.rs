@@ -52,13 +52,15 @@ impl Meter {
 
 impl WorkMeter for Meter {
     fn work(&self, function: &str, unit: WorkUnit, usage: &BatchUsage) {
-        self.quantities.add_work(function, unit_of(unit), usage.units);
+        self.quantities
+            .add_work(function, unit_of(unit), usage.units);
         self.hub.metrics.worked(function, usage);
     }
 
     fn row_error(&self, function: &str, reason: &str) {
         self.quantities.add_failed_rows(1);
-        self.quantities.note_row_error(&format!("{function}: {reason}"));
+        self.quantities
+            .note_row_error(&format!("{function}: {reason}"));
         self.hub.metrics.row_failed(function);
     }
 }

@@ -9,11 +9,11 @@ pub mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::execution::SessionState;
 use datafusion::prelude::SessionConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -107,7 +107,10 @@ impl Engine {
 
     /// The shared files, caches and spill folder, with a memory pool for one query.
     pub fn query_environment(&self) -> Arc<RuntimeEnv> {
-        let pool = QueryPool::new(self.limits.query_memory_mb_max << 20, Arc::clone(&self.memory));
+        let pool = QueryPool::new(
+            self.limits.query_memory_mb_max << 20,
+            Arc::clone(&self.memory),
+        );
         Arc::new(RuntimeEnv {
             memory_pool: Arc::new(pool),
             disk_manager: Arc::clone(&self.environment.disk_manager),

@@ -108,7 +108,11 @@ pub async fn redeem(
 
 /// The project as it may be seen now, with the data that the ticket was planned with.
 async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<ProjectView>> {
-    if !caller.principal.catalogs().contains(&ticket.project.as_str()) {
+    if !caller
+        .principal
+        .catalogs()
+        .contains(&ticket.project.as_str())
+    {
         return Err(Error::denied(format!(
             "project `{}` is not open to you any more",
             ticket.project
@@ -244,7 +248,9 @@ impl Production {
             return Ok(());
         }
         for query in std::mem::take(&mut self.queries) {
-            let (plan, context) = query.physical(&self.hub.engine, Arc::clone(&self.work)).await?;
+            let (plan, context) = query
+                .physical(&self.hub.engine, Arc::clone(&self.work))
+                .await?;
             let mut batches = execute_stream(plan, context)?;
             while let Some(batch) = batches.next().await {
                 let frames = self.writer.frames(&batch?)?;
@@ -348,7 +354,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
         if self.execution.is_some() {
-            self.hub.metrics.finished("query", "cancelled", self.started.elapsed());
+            self.hub
+                .metrics
+                .finished("query", "cancelled", self.started.elapsed());
         }
     }
 }

@@ -35,7 +35,10 @@ const ACTIONS: [(&str, &str); 7] = [
     ("CreatePreparedStatement", "prepares a SQL statement"),
     ("ClosePreparedStatement", "forgets a prepared statement"),
     ("CancelFlightInfo", "stops the executions of a flight info"),
-    ("CancelQuery", "stops the executions of a flight info (older form)"),
+    (
+        "CancelQuery",
+        "stops the executions of a flight info (older form)",
+    ),
     ("SetSessionOptions", "sets options of the session"),
     ("GetSessionOptions", "lists the options of the session"),
     ("CloseSession", "forgets the options of the session"),
@@ -199,7 +202,11 @@ fn cancel_query(
 /// Stops the running executions of a flight info of the caller.
 fn cancel(hub: &Arc<Hub>, caller: &Caller, info: &FlightInfo) -> Result<CancelStatus> {
     let mut cancelled = false;
-    for ticket in info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()) {
+    for ticket in info
+        .endpoint
+        .iter()
+        .filter_map(|endpoint| endpoint.ticket.as_ref())
+    {
         if let Command::TicketStatementQuery(statement) = command_of(&ticket.ticket)? {
             let person = &caller.principal.person.id;
             let handle = &statement.statement_handle;

@@ -61,7 +61,9 @@ pub fn check_plan(plan: &LogicalPlan) -> Result<()> {
         None => Ok(()),
         Some(node) => {
             let verb = node.split([':', ' ']).next().unwrap_or_default();
-            Err(Error::invalid(format!("`{verb}` is not available in a query")))
+            Err(Error::invalid(format!(
+                "`{verb}` is not available in a query"
+            )))
         }
     }
 }
@@ -103,7 +105,12 @@ fn access(scan: &TableScan) -> datafusion::error::Result<Option<TableAccess>> {
         .map(|field| field.name().clone())
         .collect();
     for filter in &scan.filters {
-        columns.extend(filter.column_refs().into_iter().map(|column| column.name.clone()));
+        columns.extend(
+            filter
+                .column_refs()
+                .into_iter()
+                .map(|column| column.name.clone()),
+        );
     }
     Ok(Some(TableAccess {
         dataset: table.dataset().to_owned(),

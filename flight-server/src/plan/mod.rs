@@ -19,11 +19,11 @@ use chrono::{DateTime, Utc};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, TableProvider,
 };
+use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::common::TableReference;
 use hubflight_udfs::StatementWork;
 
 use crate::auth::session::SessionOptions;
@@ -64,7 +64,9 @@ impl Planning<'_> {
     /// Plans a query; its placeholders may still be open.
     pub async fn query(&self, parsed: Parsed) -> Result<Authorised> {
         let Kind::Query { explain } = parsed.kind else {
-            return Err(Error::invalid("this statement changes something and has no result"));
+            return Err(Error::invalid(
+                "this statement changes something and has no result",
+            ));
         };
         let state = self.state();
         self.resolve(&state, &parsed).await?;
@@ -81,7 +83,11 @@ impl Planning<'_> {
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
         check_plan(&plan)?;
         let schema = wire::schema_of(&plan, &state, self.options.wire_views)?;
-        Ok(Authorised { plan, state, schema })
+        Ok(Authorised {
+            plan,
+            state,
+            schema,
+        })
     }
 
     /// A session of this statement alone, in which only the project's catalog exists.
@@ -130,9 +136,16 @@ impl Planning<'_> {
             let named = reference
                 .clone()
                 .resolve(&options.default_catalog, &options.default_schema);
+            // `SHOW` reads what it needs of `information_schema`, and nothing else.
+            let shown = parsed.is_show() && &*named.schema == "information_schema";
             let known = *named.catalog == *self.view.project
-                && (parse::is_information_schema(&named.schema, &named.table)?
-                    || self.view.table(&named.schema, &named.table).await?.is_some());
+                && (shown
+                    || parse::is_information_schema(&named.schema, &named.table)?
+                    || self
+                        .view
+                        .table(&named.schema, &named.table)
+                        .await?
+                        .is_some());
             if !known {
                 return Err(Error::not_found(format!(
                     "table `{reference}` does not exist in project `{}`; `SHOW TABLES` lists \
@@ -195,7 +208,10 @@ impl Optimised {
         self,
         engine: &crate::exec::Engine,
         work: Arc<StatementWork>,
-    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<datafusion::execution::TaskContext>)> {
+    ) -> Result<(
+        Arc<dyn ExecutionPlan>,
+        Arc<datafusion::execution::TaskContext>,
+    )> {
         let config = self.state.config().clone().with_extension(work);
         let props = self.state.execution_props().clone();
         let mut state = SessionStateBuilder::new_from_existing(self.state)

@@ -31,6 +31,12 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// True for `SHOW TABLES` and `SHOW COLUMNS`, which the planner turns into queries.
+    pub fn is_show(&self) -> bool {
+        matches!(&self.statement, Statement::Statement(inner)
+            if matches!(inner.as_ref(), Sql::ShowTables { .. } | Sql::ShowColumns { .. }))
+    }
+
     pub fn is_query(&self) -> bool {
         matches!(self.kind, Kind::Query { .. })
     }
@@ -56,7 +62,8 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
     let kind = classify(&statement, explain)?;
     let mut placeholders = 0;
     if let Statement::Statement(inner) = &mut statement {
-        hubflight_udfs::normalise_calls(inner).map_err(|error| Error::invalid(error.to_string()))?;
+        hubflight_udfs::normalise_calls(inner)
+            .map_err(|error| Error::invalid(error.to_string()))?;
         placeholders = number_placeholders(inner)?;
     }
     Ok(Parsed {
@@ -107,7 +114,10 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
 
 /// The verb of a statement, for its refusal: never more of the text than that.
 fn first_words(text: &str) -> String {
-    text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    text.split_whitespace()
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn refused(verb: &str) -> Error {
@@ -131,7 +141,10 @@ fn number_placeholders(statement: &mut Sql) -> Result<usize> {
                 questions += 1;
                 *name = format!("${questions}");
             } else {
-                match name.strip_prefix('$').and_then(|digits| digits.parse().ok()) {
+                match name
+                    .strip_prefix('$')
+                    .and_then(|digits| digits.parse().ok())
+                {
                     Some(index) if (1..=1000).contains(&index) => highest = highest.max(index),
                     _ => wrong = Some(name.clone()),
                 }
@@ -145,7 +158,9 @@ fn number_placeholders(statement: &mut Sql) -> Result<usize> {
         )));
     }
     if questions > 0 && highest > 0 {
-        return Err(Error::invalid("write placeholders as `?` or as `$1`, not both"));
+        return Err(Error::invalid(
+            "write placeholders as `?` or as `$1`, not both",
+        ));
     }
     Ok(questions.max(highest))
 }
@@ -174,10 +189,18 @@ mod tests {
 
     #[test]
     fn statements_are_allowed_by_name_only() {
-        for query in ["SELECT 1", "WITH a AS (SELECT 1) SELECT * FROM a", "VALUES (1)", "SHOW TABLES"] {
+        for query in [
+            "SELECT 1",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "VALUES (1)",
+            "SHOW TABLES",
+        ] {
             assert_eq!(kind(query).expect(query), Kind::Query { explain: false });
         }
-        assert_eq!(kind("EXPLAIN SELECT 1").expect("plain"), Kind::Query { explain: true });
+        assert_eq!(
+            kind("EXPLAIN SELECT 1").expect("plain"),
+            Kind::Query { explain: true }
+        );
         for change in [
             "CREATE TABLE space.t (a INT)",
             "CREATE TABLE t AS SELECT 1",
@@ -220,10 +243,14 @@ mod tests {
 
     #[test]
     fn placeholders_are_numbered_in_order() {
-        let parsed = parse("SELECT ? + ? FROM t WHERE a BETWEEN ? AND ? LIMIT ?", 1000).expect("parses");
+        let parsed =
+            parse("SELECT ? + ? FROM t WHERE a BETWEEN ? AND ? LIMIT ?", 1000).expect("parses");
         assert_eq!(parsed.placeholders, 5);
         let text = parsed.statement.to_string();
-        assert!(text.contains("$1 + $2") && text.contains("$3 AND $4") && text.contains("LIMIT $5"), "{text}");
+        assert!(
+            text.contains("$1 + $2") && text.contains("$3 AND $4") && text.contains("LIMIT $5"),
+            "{text}"
+        );
         assert_eq!(parse("SELECT $2", 1000).expect("parses").placeholders, 2);
         assert!(parse("SELECT ?, $1", 1000).is_err());
         assert!(parse("SELECT $9999999", 1000).is_err());
@@ -231,7 +258,13 @@ mod tests {
 
     #[test]
     fn depth_and_length_are_bounded() {
-        assert!(parse(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000)), 1 << 20).is_err());
+        assert!(
+            parse(
+                &format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000)),
+                1 << 20
+            )
+            .is_err()
+        );
         assert!(parse(&"x".repeat(1001), 1000).is_err());
     }
 }

@@ -18,9 +18,10 @@ use crate::error::Result;
 pub fn schema_of(plan: &LogicalPlan, state: &SessionState, views: bool) -> Result<SchemaRef> {
     // Types are final only after type coercion, which the analyser does. Open placeholders
     // may hold it up: then the planner's own schema has to do.
-    let analysed = state
-        .analyzer()
-        .execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+    let analysed =
+        state
+            .analyzer()
+            .execute_and_check(plan.clone(), state.config_options(), |_, _| {});
     let schema = match &analysed {
         Ok(analysed) => analysed.schema(),
         Err(_) if !plan.get_parameter_names()?.is_empty() => plan.schema(),
@@ -38,7 +39,10 @@ pub fn plain_schema(schema: &Schema, views: bool) -> SchemaRef {
 }
 
 fn plain_fields(fields: &Fields, views: bool) -> Fields {
-    fields.iter().map(|field| plain_field(field, views)).collect()
+    fields
+        .iter()
+        .map(|field| plain_field(field, views))
+        .collect()
 }
 
 fn plain_field(field: &FieldRef, views: bool) -> FieldRef {
@@ -110,7 +114,11 @@ mod tests {
         let batch = RecordBatch::try_new(
             Arc::new(schema.clone()),
             vec![
-                Arc::new(StringViewArray::from(vec!["a", "b", "a string longer than twelve"])),
+                Arc::new(StringViewArray::from(vec![
+                    "a",
+                    "b",
+                    "a string longer than twelve",
+                ])),
                 Arc::new(dictionary),
             ],
         )

@@ -42,7 +42,12 @@ pub fn visible_rows(
         habilitation,
         dataset: &granted.dataset,
     };
-    let part = path.part(&granted.table, Arc::clone(&granted.source), TABLE.to_owned(), 1)?;
+    let part = path.part(
+        &granted.table,
+        Arc::clone(&granted.source),
+        TABLE.to_owned(),
+        1,
+    )?;
     let restricted = part.restricted;
     let plan = part
         .plan

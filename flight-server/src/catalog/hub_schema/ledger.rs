@@ -91,7 +91,10 @@ pub fn usage(hub: Arc<Hub>, scope: Scope) -> SystemTable {
 
 fn usage_batch(schema: SchemaRef, records: &[UsageRecord]) -> Result<RecordBatch> {
     let costs = records.iter().map(|record| millionths(record.cost));
-    let costs: Decimal128Array = costs.collect::<Option<Vec<i128>>>().unwrap_or_default().into();
+    let costs: Decimal128Array = costs
+        .collect::<Option<Vec<i128>>>()
+        .unwrap_or_default()
+        .into();
     let columns: Vec<ArrayRef> = vec![
         texts(records, |r| Some(r.usage_id.clone())),
         texts(records, |r| Some(r.statement_id.to_string())),
@@ -143,7 +146,12 @@ pub fn queries(hub: Arc<Hub>, scope: Scope) -> SystemTable {
             let (hub, filter) = (Arc::clone(&hub), filter.clone());
             async move { Ok(hub.ledger.queries(&filter, page).await?) }
         };
-        pages(schema, read, |record: &QueryRecord| record.seq, queries_batch)
+        pages(
+            schema,
+            read,
+            |record: &QueryRecord| record.seq,
+            queries_batch,
+        )
     })
 }
 
@@ -240,6 +248,8 @@ fn integers<R>(records: &[R], value: impl Fn(&R) -> Option<u64>) -> ArrayRef {
 }
 
 fn instants<R>(records: &[R], value: impl Fn(&R) -> Option<DateTime<Utc>>) -> ArrayRef {
-    let micros = records.iter().map(|record| Some(value(record)?.timestamp_micros()));
+    let micros = records
+        .iter()
+        .map(|record| Some(value(record)?.timestamp_micros()));
     Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
 }

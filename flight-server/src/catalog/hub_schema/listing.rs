@@ -24,7 +24,11 @@ fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Bat
 /// What a scope may see of the datasets: through its habilitations, or all of them.
 async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<Habilitation>>)>> {
     let Some(project) = scope.project() else {
-        return Ok(hub.datasets.iter().map(|dataset| (Arc::clone(dataset), None)).collect());
+        return Ok(hub
+            .datasets
+            .iter()
+            .map(|dataset| (Arc::clone(dataset), None))
+            .collect());
     };
     let habilitations = hub.habilitations(project, Utc::now()).await?;
     Ok(habilitations
@@ -70,7 +74,12 @@ fn mode(habilitation: &Habilitation) -> &'static str {
 }
 
 pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
-    let fields = vec![text("dataset"), text("name"), text("remarks"), text("primary_key")];
+    let fields = vec![
+        text("dataset"),
+        text("name"),
+        text("remarks"),
+        text("primary_key"),
+    ];
     SystemTable::new(fields, move |schema| {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
         once(async move {
@@ -81,7 +90,12 @@ pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                     rows.text(0, Some(&dataset.name));
                     rows.text(1, Some(&table));
                     rows.text(2, described.map(|table| table.remarks.as_str()));
-                    rows.text(3, described.map(|table| table.primary_key.join(", ")).as_deref());
+                    rows.text(
+                        3,
+                        described
+                            .map(|table| table.primary_key.join(", "))
+                            .as_deref(),
+                    );
                 }
             }
             rows.finish(schema)
@@ -93,7 +107,11 @@ pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
 fn visible(dataset: &Dataset, habilitation: Option<&Habilitation>) -> Vec<String> {
     match habilitation {
         Some(habilitation) => granted_tables(dataset, habilitation),
-        None => dataset.tables.iter().map(|table| table.name.clone()).collect(),
+        None => dataset
+            .tables
+            .iter()
+            .map(|table| table.name.clone())
+            .collect(),
     }
 }
 
@@ -130,12 +148,20 @@ fn shown_schema(
 ) -> Result<Option<SchemaRef>> {
     match habilitation {
         Some(habilitation) => Ok(describe_table(hub.datasets.as_ref(), habilitation, table)?),
-        None => Ok(hub.datasets.source(&dataset.name, table).map(|table| table.schema())),
+        None => Ok(hub
+            .datasets
+            .source(&dataset.name, table)
+            .map(|table| table.schema())),
     }
 }
 
 pub fn functions(hub: Arc<Hub>) -> SystemTable {
-    let fields = vec![text("name"), text("signature"), text("unit"), text("remarks")];
+    let fields = vec![
+        text("name"),
+        text("signature"),
+        text("unit"),
+        text("remarks"),
+    ];
     SystemTable::new(fields, move |schema| {
         let offered = hub.config.workers.echo;
         once(async move {
@@ -207,8 +233,14 @@ pub fn workers(hub: Arc<Hub>) -> SystemTable {
             for worker in pool.refresh().await {
                 rows.text(0, Some(&worker.address));
                 rows.text(1, Some(worker.state));
-                rows.text(2, worker.health.as_ref().map(|health| health.device.as_str()));
-                rows.text(3, worker.health.as_ref().map(|health| health.version.as_str()));
+                rows.text(
+                    2,
+                    worker.health.as_ref().map(|health| health.device.as_str()),
+                );
+                rows.text(
+                    3,
+                    worker.health.as_ref().map(|health| health.version.as_str()),
+                );
             }
             rows.finish(schema)
         })

@@ -291,10 +291,9 @@ impl OpenFile {
     }
 
     fn finish(mut self, folder: &Path) -> Result<SpaceFile> {
-        let mut writer = self.writer.take().ok_or_else(closed)?;
+        let writer = self.writer.take().ok_or_else(closed)?;
         let completed = writer
-            .finish()
-            .and_then(|_| writer.into_inner())
+            .into_inner()
             .map_err(unwritten)
             .and_then(|buffer| buffer.into_inner().map_err(|error| io_error(error.error())))
             .and_then(|file| {
