@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::RecordBatch;
+use arrow::array::RecordBatchReader;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -13,8 +13,8 @@ use tpchgen::generators::{
     PartSuppGenerator, RegionGenerator, SupplierGenerator,
 };
 use tpchgen_arrow::{
-    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow,
-    RecordBatchIterator, RegionArrow, SupplierArrow,
+    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow,
+    SupplierArrow,
 };
 
 /// Rows of a row group: a few dozen groups at scale 1, so that scans run in parallel.
@@ -68,7 +68,7 @@ pub fn tpch(folder: &Path, scale: f64) -> Result<()> {
     )
 }
 
-fn write(folder: &Path, table: &str, batches: impl RecordBatchIterator) -> Result<()> {
+fn write(folder: &Path, table: &str, batches: impl RecordBatchReader) -> Result<()> {
     let folder = folder.join(table);
     let path = folder.join("part-0.parquet");
     if path.exists() {
@@ -83,10 +83,9 @@ fn write(folder: &Path, table: &str, batches: impl RecordBatchIterator) -> Resul
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .build();
-    let mut writer = ArrowWriter::try_new(file, batches.schema().clone(), Some(properties))?;
+    let mut writer = ArrowWriter::try_new(file, batches.schema(), Some(properties))?;
     for batch in batches {
-        let batch: RecordBatch = batch;
-        writer.write(&batch)?;
+        writer.write(&batch?)?;
     }
     writer.close()?;
     std::fs::rename(&partial, &path)?;
