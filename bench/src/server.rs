@@ -40,8 +40,8 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     config.workers.echo = true;
     config.datasets.push(DatasetConfig {
         name: case.dataset.into(),
-        title: String::new(),
-        producer: String::new(),
+        title: "TPC-H".into(),
+        producer: "TPC".into(),
         version: 1,
         synthetic: true,
         folder: case.folder.to_string_lossy().into_owned(),

@@ -45,9 +45,12 @@ def served(tmp_path_factory):
 
 
 def query(served: Hub, sql: str):
-    with served.connect("alice", password=served.token) as connection, connection.cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetch_arrow_table()
+    with served.connect("alice", password=served.token) as connection:
+        # A session option: where unqualified names are looked up.
+        connection.adbc_current_db_schema = "tpch"
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetch_arrow_table()
 
 
 def close(a, b):
