@@ -2,6 +2,7 @@
 
 mod client;
 mod files;
+mod process;
 mod report;
 mod server;
 mod workloads;
@@ -46,7 +47,7 @@ enum Command {
 /// What every workload takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Scale of TPC-H.
+    /// Scale of TPC-H, or of the demo.
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
     /// Runs of each measurement; the best counts.

@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 use hubflight_ledger::{Tariff, TariffParts};
 use hubflight_policy::dataset::{Format, PersonPath, Table};
 use hubflight_policy::habilitation::{Cohort, Mode, Tables};
+use hubflight_protocol::{Key, user_key_file};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ pub struct Config {
 pub struct Server {
     /// Address of Flight SQL; anything but loopback needs `tls`.
     pub flight: SocketAddr,
-    /// Address of the HTTP pages and metrics; loopback unless `tls` is given.
+    /// Address of the HTTP pages and metrics, on loopback: a proxy ends TLS for them.
     pub http: SocketAddr,
     /// Folder of the store, its keys, spaces and spill files.
     pub state: PathBuf,
@@ -90,6 +91,8 @@ pub struct Limits {
     pub spill_mb_max: u64,
     /// Queries that run at once; others wait.
     pub queries_running_max: usize,
+    /// Queries of one person that run at once; their others wait.
+    pub queries_per_person_max: usize,
     /// Queries that wait at once; more are refused.
     pub queries_waiting_max: usize,
     pub queue_wait_ms_max: u64,
@@ -104,6 +107,8 @@ pub struct Limits {
     pub sql_bytes_max: usize,
     /// Rows of parameters bound to one prepared statement.
     pub parameter_rows_max: usize,
+    /// Values in those rows together.
+    pub parameter_values_max: usize,
     /// Decoded size of one gRPC message from a client.
     pub message_bytes_max: usize,
     /// Largest message sent; Arrow clients accept 16 MiB and more.
@@ -119,6 +124,7 @@ impl Default for Limits {
             query_memory_mb_max: 2048,
             spill_mb_max: 64 * 1024,
             queries_running_max: 16,
+            queries_per_person_max: 8,
             queries_waiting_max: 256,
             queue_wait_ms_max: 30_000,
             statement_seconds_max: 3600,
@@ -129,6 +135,7 @@ impl Default for Limits {
             prepared_statements_max: 10_000,
             sql_bytes_max: 1 << 20,
             parameter_rows_max: 10_000,
+            parameter_values_max: 200_000,
             message_bytes_max: 64 << 20,
             frame_bytes_max: 2 << 20,
             interim_ms: 1_000,
@@ -145,8 +152,11 @@ pub struct Workers {
     pub addresses: Vec<String>,
     pub listen: SocketAddr,
     /// File with the key that signs jobs, in hexadecimal, shared with the workers; made up at
-    /// start when the server supervises its own worker.
+    /// start when the server supervises its own worker. Workers on loopback may do without:
+    /// then it is the one that `gpu-worker` keeps in the user's data folder.
     pub key_file: Option<PathBuf>,
+    /// PEM file of the authority that signed the certificates of workers elsewhere.
+    pub authority: Option<PathBuf>,
     /// Offers `echo(value)`, for measurements only.
     pub echo: bool,
 }
@@ -157,6 +167,7 @@ impl Default for Workers {
             addresses: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 31338)),
             key_file: None,
+            authority: None,
             echo: false,
         }
     }
@@ -297,7 +308,11 @@ impl Config {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
         }
-        if let Some(file) = &mut self.workers.key_file {
+        let workers = &mut self.workers;
+        for file in [&mut workers.key_file, &mut workers.authority]
+            .into_iter()
+            .flatten()
+        {
             *file = base.join(&*file);
         }
     }
@@ -338,13 +353,43 @@ impl Config {
                 "`limits.query_memory_mb_max` is larger than `limits.memory_mb_max`",
             ));
         }
-        if !self.workers.addresses.is_empty() && self.workers.key_file.is_none() {
-            return Err(Error::invalid(
-                "`workers.addresses` needs `workers.key_file`: the key that signs jobs, shared \
-                 with those workers",
-            ));
+        let elsewhere = |address: &&String| {
+            !address
+                .trim_start_matches("http://")
+                .parse::<SocketAddr>()
+                .is_ok_and(|address| address.ip().is_loopback())
+        };
+        if let Some(address) = self.workers.addresses.iter().find(elsewhere)
+            && self.workers.key_file.is_none()
+        {
+            return Err(Error::invalid(format!(
+                "worker `{address}` is not a loopback address: set `workers.key_file`, the key \
+                 that signs jobs, shared with the workers"
+            )));
         }
         Ok(())
+    }
+
+    /// The key shared with the workers of `addresses`.
+    pub fn worker_key(&self) -> Result<Key> {
+        let folder = |name| std::env::var_os(name).map(PathBuf::from);
+        let (path, read) = match &self.workers.key_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path);
+                let key = text.and_then(|text| Key::from_hex(&text).map_err(std::io::Error::other));
+                (path.clone(), key)
+            }
+            None => {
+                let path = user_key_file(folder("XDG_DATA_HOME"), folder("HOME"));
+                let path = path.ok_or_else(|| Error::invalid("set `workers.key_file`"))?;
+                let key = Key::read_or_make(&path);
+                (path, key)
+            }
+        };
+        read.map_err(|error| {
+            let path = path.display();
+            Error::invalid(format!("cannot use the workers' key in `{path}`: {error}"))
+        })
     }
 }
 
@@ -369,6 +414,22 @@ mod tests {
         let error = parse("[server]\nflight = '0.0.0.0:31337'").expect_err("must fail");
         assert!(error.contains("loopback"), "{error}");
         parse("[server]\nflight = '127.0.0.2:31337'").expect("loopback is fine");
+    }
+
+    #[test]
+    fn workers_elsewhere_need_a_key() {
+        parse("[workers]\naddresses = ['127.0.0.1:1', 'http://[::1]:1']").expect("loopback");
+        for address in [
+            "10.0.0.1:1",
+            "pool:1",
+            "127.0.0.1.example.org:1",
+            "https://pool:1",
+        ] {
+            let text = format!("[workers]\naddresses = ['{address}']");
+            let error = parse(&text).expect_err("must fail");
+            assert!(error.contains(address), "{error}");
+            parse(&format!("{text}\nkey_file = 'k'")).expect("with a key");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl ErrorKind {
 }
 
 /// An error whose text may be shown to the client.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Error {
     pub kind: ErrorKind,

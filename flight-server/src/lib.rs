@@ -24,3 +24,7 @@ pub mod statement;
 pub mod supervise;
 pub mod ticket;
 pub mod tls;
+
+/// Stack of every thread that plans or runs statements. Expressions are copied and dropped by
+/// recursion, about a kilobyte a level; how deep they may be is bounded in `plan/shape.rs`.
+pub const THREAD_STACK_BYTES: usize = 32 << 20;

@@ -43,7 +43,11 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     log_to_stderr();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(flight_server::THREAD_STACK_BYTES)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };

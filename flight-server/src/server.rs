@@ -28,6 +28,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a stop waits for what runs.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A server that answers.
 pub struct Server {
@@ -148,6 +149,14 @@ impl Server {
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
             tracing::warn!("some statements did not end in time and are cancelled");
+            self.hub.running.cancel_all();
+            let settled = async {
+                while !self.hub.running.is_empty() {
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+            };
+            // What is not settled by then is settled by the next start, from its last interim.
+            let _ = tokio::time::timeout(DRAIN_MAX, settled).await;
             self.tasks.shutdown().await;
         }
         self.hub.ledger.close().await?;
@@ -182,25 +191,22 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
 /// The pool of the configuration, or one supervised worker of our own.
 async fn workers(config: &Config) -> Result<(Arc<WorkerPool>, Option<Supervisor>)> {
     let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("workers: {error}"));
-    let (addresses, key, supervisor) = match &config.workers.key_file {
-        Some(file) if !config.workers.addresses.is_empty() => {
-            let text = std::fs::read_to_string(file).map_err(|error| {
-                Error::invalid(format!("cannot read `{}`: {error}", file.display()))
-            })?;
-            let key = Key::from_hex(text.trim()).map_err(|error| unusable(&error))?;
-            (config.workers.addresses.clone(), key, None)
-        }
-        _ => {
-            let key = Key::new(crate::sealed::random()?);
-            let supervisor = Supervisor::start(config.workers.listen, &key).await?;
-            let address = supervisor.address().to_string();
-            (vec![address], key, Some(supervisor))
-        }
+    let (addresses, key, supervisor) = if config.workers.addresses.is_empty() {
+        let key = Key::new(crate::sealed::random()?);
+        let supervisor = Supervisor::start(config.workers.listen, &key).await?;
+        let address = supervisor.address().to_string();
+        (vec![address], key, Some(supervisor))
+    } else {
+        (config.workers.addresses.clone(), config.worker_key()?, None)
     };
+    let authority = config.workers.authority.as_ref().map(|path| {
+        std::fs::read(path)
+            .map_err(|error| unusable(&format!("cannot read `{}`: {error}", path.display())))
+    });
     let pool = WorkerPool::new(PoolConfig {
         workers: addresses,
         key,
-        tls_ca: None,
+        tls_ca: authority.transpose()?,
         io: tokio::runtime::Handle::current(),
     })
     .map_err(|error| unusable(&error))?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
+use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
 use hubflight_udfs::StatementWork;
@@ -63,25 +65,43 @@ impl Opened {
     /// Plans a query and answers a ticket, or runs a change. Either leaves a record.
     pub async fn open(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Self> {
         let statement_id = Uuid::now_v7();
-        let opening = Opening {
-            hub,
-            caller,
-            text: &text,
-            statement_id,
-        };
+        let opening = Opening::new(hub, caller, &text, statement_id);
         match opening.open().await {
             Ok(opened) => Ok(opened),
             Err(Failure::Settled(error)) => Err(error),
-            Err(Failure::Unsettled(error)) => {
-                opening.refuse(&error).await;
-                Err(error)
-            }
+            Err(Failure::Unsettled(error)) => Err(opening.refuse(error).await),
         }
     }
 }
 
-/// The schema of a query's result.
+/// The schema of a query's result. A refusal is recorded as that of a statement is.
 pub async fn describe(hub: &Arc<Hub>, caller: &Caller, text: &Text) -> Result<Described> {
+    let described = planned(
+        hub,
+        caller,
+        description(hub.clone(), caller.clone(), text.clone()),
+    );
+    match described.await {
+        Ok(described) => Ok(described),
+        Err(error) => {
+            let opening = Opening::new(hub, caller, text, Uuid::now_v7());
+            Err(opening.refuse(error).await)
+        }
+    }
+}
+
+/// Plans on the CPU runtime, in the time that the statement has.
+async fn planned<T: Send + 'static>(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let time = run::statement_time(hub, caller, caller.principal.options.statement_seconds);
+    let deadline = tokio::time::Instant::now() + time;
+    hub.engine.compute(deadline, work).await
+}
+
+async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Described> {
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
     if !parsed.is_query() {
         let fields = (0..parsed.placeholders)
@@ -92,9 +112,9 @@ pub async fn describe(hub: &Arc<Hub>, caller: &Caller, text: &Text) -> Result<De
         });
     }
     let project = caller.principal.project()?;
-    let view = Arc::new(ProjectView::load(hub, project, None, caller.now).await?);
+    let view = Arc::new(ProjectView::load(&hub, project, None, caller.now).await?);
     let planning = Planning {
-        hub,
+        hub: &hub,
         view: &view,
         options: &caller.principal.options,
         now: caller.now,
@@ -123,7 +143,7 @@ pub async fn redeem(
                 habilitations: Vec::new(),
                 at: caller.now,
             };
-            hub.ledger.refuse(refusal).await?;
+            hub.metrics.ledger(hub.ledger.refuse(refusal).await)?;
             Err(error)
         }
     }
@@ -147,9 +167,21 @@ struct Opening<'a> {
     caller: &'a Caller,
     text: &'a Text,
     statement_id: Uuid,
+    /// The ledger has the statement.
+    is_recorded: AtomicBool,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    fn new(hub: &'a Arc<Hub>, caller: &'a Caller, text: &'a Text, statement_id: Uuid) -> Self {
+        Self {
+            hub,
+            caller,
+            text,
+            statement_id,
+            is_recorded: AtomicBool::new(false),
+        }
+    }
+
     async fn open(&self) -> Result<Opened, Failure> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
         let project = self.caller.principal.project()?;
@@ -163,18 +195,23 @@ impl Opening<'_> {
     }
 
     async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
-        let planning = self.planning(view);
-        let placeholders = parsed.placeholders;
-        let authorised = planning.query(parsed).await?;
         let rows = parameters::decode(&self.text.parameters)?;
-        parameters::check_arity(&rows, placeholders)?;
-        if rows.is_empty() && placeholders > 0 {
-            return Err(unbound(placeholders));
+        parameters::check_arity(&rows, parsed.placeholders)?;
+        if rows.is_empty() && parsed.placeholders > 0 {
+            return Err(unbound(parsed.placeholders));
         }
-        let schema = Arc::clone(&authorised.schema);
+        let first = rows.into_iter().next();
+        let work = authorised(
+            self.hub.clone(),
+            self.caller.clone(),
+            view.clone(),
+            parsed,
+            first,
+        );
+        let (schema, kind) = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
         let handle = ticket.seal(&self.hub.tickets)?;
-        self.record(StatementKind::Query, ticket.expires).await?;
+        self.record(kind, ticket.expires).await?;
         Ok(Opened::Query { schema, handle })
     }
 
@@ -187,9 +224,14 @@ impl Opening<'_> {
         }
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
-        let _permit = self.hub.engine.admit().await?;
-        self.record(StatementKind::Dml, self.caller.now + time)
-            .await?;
+        let person = &self.caller.principal.person.id;
+        let _permit = self.hub.engine.admit(person).await?;
+        let kind = if parsed.is_ddl() {
+            StatementKind::Ddl
+        } else {
+            StatementKind::Dml
+        };
+        self.record(kind, self.caller.now + time).await?;
         let started = ExecutionStarted {
             statement_id: self.statement_id,
             habilitations: view
@@ -227,7 +269,7 @@ impl Opening<'_> {
         &self,
         view: &Arc<ProjectView>,
         parsed: Parsed,
-        rows: Vec<Vec<datafusion::common::ScalarValue>>,
+        rows: Vec<Vec<ScalarValue>>,
         meter: &Arc<Meter>,
         time: Duration,
     ) -> Result<u64> {
@@ -294,11 +336,14 @@ impl Opening<'_> {
             expires_at,
         };
         let recorded = self.hub.ledger.statement(opened).await;
-        Ok(self.hub.metrics.ledger(recorded)?)
+        self.hub.metrics.ledger(recorded)?;
+        self.is_recorded.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Records a refusal. The user is told why they were refused, even if the ledger fails too.
-    async fn refuse(&self, error: &Error) {
+    /// Records a refusal, and gives what the user is told: why they were refused, or, where
+    /// that cannot be recorded, only that. A door that leaves no trace is no door.
+    async fn refuse(&self, error: Error) -> Error {
         self.hub.metrics.refused(error.kind);
         let refusal = Refusal {
             statement_id: self.statement_id,
@@ -306,14 +351,42 @@ impl Opening<'_> {
             habilitations: Vec::new(),
             at: self.caller.now,
         };
-        let recorded = match self.record(StatementKind::Query, self.caller.now).await {
-            Ok(()) => self.hub.ledger.refuse(refusal).await.map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        if let Err(unrecorded) = recorded {
-            tracing::error!(error = %unrecorded, "a refusal could not be recorded");
+        if !self.is_recorded.load(Ordering::Relaxed)
+            && let Err(unrecorded) = self.record(StatementKind::Query, self.caller.now).await
+        {
+            return unrecorded;
+        }
+        let recorded = self.hub.ledger.refuse(refusal).await;
+        match self.hub.metrics.ledger(recorded) {
+            Ok(_) => error,
+            Err(unrecorded) => unrecorded.into(),
         }
     }
+}
+
+/// The schema of a query, with the first of the rows that are bound to it, and whether it
+/// reads data or only what there is: metadata is free.
+async fn authorised(
+    hub: Arc<Hub>,
+    caller: Caller,
+    view: Arc<ProjectView>,
+    parsed: Parsed,
+    first: Option<Vec<ScalarValue>>,
+) -> Result<(SchemaRef, StatementKind)> {
+    let planning = Planning {
+        hub: &hub,
+        view: &view,
+        options: &caller.principal.options,
+        now: caller.now,
+    };
+    let is_listing = parsed.is_show() || parsed.is_explain();
+    let authorised = planning.query(parsed).await?;
+    let kind = if is_listing || authorised.reads_metadata_only()? {
+        StatementKind::Metadata
+    } else {
+        StatementKind::Query
+    };
+    Ok((authorised.bind(first.unwrap_or_default())?.schema, kind))
 }
 
 fn unbound(placeholders: usize) -> Error {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
-use hubflight_protocol::Key;
+use hubflight_protocol::{Key, user_key_file};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -46,7 +46,8 @@ struct Serve {
     #[arg(long, value_name = "DIR")]
     models: Option<PathBuf>,
     /// File that holds the key shared with the servers, as 64 hexadecimal digits; otherwise it
-    /// is in the environment, in HUBFLIGHT_WORKER_KEY.
+    /// is in the environment, in HUBFLIGHT_WORKER_KEY; on loopback, neither is needed: servers
+    /// of the same user find the key that this one makes in the user's data folder.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Threads that execute functions [default: one per core].
@@ -115,9 +116,11 @@ impl Serve {
     fn config(&self) -> anyhow::Result<WorkerConfig> {
         let key = match (&self.key_file, std::env::var(KEY_VARIABLE)) {
             (Some(file), _) => {
-                String::from_utf8(read(file)?).context("the key file is not text")?
+                let text = String::from_utf8(read(file)?).context("the key file is not text")?;
+                Key::from_hex(&text)?
             }
-            (None, Ok(key)) => key,
+            (None, Ok(key)) => Key::from_hex(&key)?,
+            (None, Err(_)) if self.listen.ip().is_loopback() => key_of_this_user()?,
             (None, Err(_)) => bail!(
                 "the key shared with the servers is missing: set {KEY_VARIABLE} or give --key-file"
             ),
@@ -132,11 +135,18 @@ impl Serve {
         Ok(WorkerConfig {
             device: self.device,
             models: self.models.clone(),
-            key: Key::from_hex(&key)?,
+            key,
             threads: self.threads,
             tls,
         })
     }
+}
+
+fn key_of_this_user() -> anyhow::Result<Key> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from);
+    let path = user_key_file(folder("XDG_DATA_HOME"), folder("HOME"))
+        .with_context(|| format!("there is no home folder: set {KEY_VARIABLE}"))?;
+    Key::read_or_make(&path).with_context(|| format!("cannot use the key in `{}`", path.display()))
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

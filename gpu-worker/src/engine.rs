@@ -1,34 +1,68 @@
 //! The queue, the threads that empty it, and what becomes of a batch.
+//!
+//! A thread does one part of a batch at a time: some results, or some time. The rest goes back
+//! into the queue, and everything that holds between batches holds between parts: other tenants
+//! have their turn, what expired or was cancelled is dropped, and a stream whose answers nobody
+//! reads waits there without holding a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::DataType;
-use hubflight_compute::{ComputeError, Output, RowError};
-use hubflight_protocol::FunctionSpec;
+use hubflight_compute::{Limits, Output, RowError};
 use hubflight_protocol::envelope::unix_ms;
+use hubflight_protocol::{ANSWER_BYTES_MAX, BatchUsage, FunctionSpec};
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 use crate::Backend;
 use crate::metrics::Metrics;
 use crate::queue::{Load, Queue, QueueLimits, Waiting};
 
+/// Bytes of results after which a part of a batch ends. Twice what batches usually have, and
+/// small enough that a stream's unread parts (`STREAM_PARTS_MAX`) stay within 128 MiB, unless
+/// single rows are larger.
+const PART_BYTES_MAX: usize = 8 << 20;
+
+/// Largest result of one row: with the part that it ends, it fits a message.
+const RESULT_BYTES_MAX: usize = ANSWER_BYTES_MAX - PART_BYTES_MAX;
+
+/// Work after which a part of a batch ends. With the row in hand, it is how long a batch goes
+/// on after its stream has gone or its deadline has passed.
+const PART_MS_MAX: u64 = 250;
+
 /// A batch to execute, and where its answer goes.
 pub(crate) struct Job {
-    pub(crate) seq: u64,
     pub(crate) spec: &'static FunctionSpec,
-    /// One array per parameter, as they travel.
+    /// One array per parameter, as they travel, of the rows that are left.
     pub(crate) args: Vec<ArrayRef>,
+    /// How many are left.
     pub(crate) rows: usize,
     /// Type of the result.
     pub(crate) value: DataType,
     pub(crate) arrived: Instant,
+    /// Holds the stream's parts that are being made or wait to be read. A part is begun once
+    /// it has a slot here: a thread that waited for one would stand still for everybody, while
+    /// this way whoever does not read stops its own batches only.
     pub(crate) reply: mpsc::Sender<Outcome>,
-    /// The batch's place among those of its stream, held until the answer is written.
-    pub(crate) place: OwnedSemaphorePermit,
+    /// The batch's place among those of its stream, shared with the parts of its answer.
+    pub(crate) place: Arc<OwnedSemaphorePermit>,
+    /// What has been done so far; `items` are the rows.
+    pub(crate) usage: BatchUsage,
+}
+
+impl Job {
+    pub(crate) fn usage(seq: u64, spec: &FunctionSpec) -> BatchUsage {
+        BatchUsage {
+            seq,
+            unit: spec.unit,
+            ..BatchUsage::default()
+        }
+    }
 }
 
 /// What became of a batch.
@@ -40,22 +74,23 @@ pub(crate) enum Outcome {
     Refused(tonic::Status),
 }
 
-/// A batch that was executed.
+/// A part of a batch that was executed.
 pub(crate) struct Done {
-    pub(crate) seq: u64,
-    pub(crate) spec: &'static FunctionSpec,
-    pub(crate) rows: usize,
     pub(crate) output: Output,
-    pub(crate) queue_us: u64,
-    pub(crate) host_us: u64,
-    pub(crate) device_us: u64,
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) usage: BatchUsage,
+    /// Never read, but held: the batch gives its place up when the last part of its answer has
+    /// been written.
+    pub(crate) _place: Arc<OwnedSemaphorePermit>,
 }
+
+/// A batch to go on with, and the slot of its next part in the stream's channel; `None` where
+/// the stream has gone.
+type Next = (Waiting<Job>, Option<mpsc::OwnedPermit<Outcome>>);
 
 /// Shared by the streams and the threads.
 pub(crate) struct Engine {
     queue: Mutex<Queue<Job>>,
-    /// A batch was pushed, or the worker stops.
+    /// A batch was pushed or became ready, or the worker stops.
     pushed: Condvar,
     /// A batch left the queue.
     left: Notify,
@@ -113,6 +148,22 @@ impl Engine {
         true
     }
 
+    fn push_rest(&self, waiting: Waiting<Job>) {
+        let mut queue = self.queue.lock();
+        queue.push_rest(waiting);
+        self.gauge(queue.load());
+        self.pushed.notify_one();
+    }
+
+    /// Tells that a stream has read an answer: its next part has a slot now.
+    pub(crate) fn answer_was_read(&self) {
+        // Under the lock, so that no thread is between having looked and waiting.
+        let queue = self.queue.lock();
+        if queue.load().batches > 0 {
+            self.pushed.notify_one();
+        }
+    }
+
     /// Drops what a stream that ended still has in the queue.
     pub(crate) fn cancel_stream(&self, stream: u64) {
         let removed = {
@@ -129,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// Lets the threads end once the queue is empty.
+    /// Lets the threads end once nothing is left that can be done.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         let _queue = self.queue.lock();
@@ -149,31 +200,38 @@ impl Engine {
 
     /// Executes batches until the worker stops: the body of a backend's thread.
     pub(crate) fn work(&self, backend: &mut dyn Backend) {
-        while let Some(waiting) = self.next() {
-            if waiting.work.reply.is_closed() {
-                self.count(waiting.work.spec, "cancelled");
-                continue;
+        while let Some((waiting, slot)) = self.next() {
+            match slot {
+                Some(slot) => self.execute(backend, waiting, slot),
+                None => self.count(waiting.work.spec, "cancelled"),
             }
-            self.execute(backend, waiting.work);
         }
     }
 
-    fn next(&self) -> Option<Waiting<Job>> {
+    fn next(&self) -> Option<Next> {
         let mut queue = self.queue.lock();
         loop {
-            let popped = queue.pop(unix_ms());
+            let mut slot = None;
+            let popped = queue.pop(unix_ms(), |job: &Job| {
+                match job.reply.clone().try_reserve_owned() {
+                    Ok(reserved) => slot = Some(reserved),
+                    Err(TrySendError::Closed(_)) => {}
+                    Err(TrySendError::Full(_)) => return false,
+                }
+                true
+            });
             self.gauge(queue.load());
             if popped.next.is_some() || !popped.expired.is_empty() {
                 self.left.notify_waiters();
             }
             for expired in popped.expired {
                 self.count(expired.work.spec, "expired");
-                // The place of each batch leaves room for its answer; a closed channel is a
-                // stream that went away.
+                // Where the channel is full, the stream's reader, which has the same deadline,
+                // waits to tell it; where it is closed, nobody listens.
                 let _ = expired.work.reply.try_send(Outcome::Expired);
             }
-            if popped.next.is_some() {
-                return popped.next;
+            if let Some(next) = popped.next {
+                return Some((next, slot));
             }
             if self.stopping.load(Ordering::Acquire) {
                 return None;
@@ -182,75 +240,106 @@ impl Engine {
         }
     }
 
-    fn execute(&self, backend: &mut dyn Backend, job: Job) {
+    /// Executes a part of a batch, sends it into its `slot`, and queues the rest.
+    fn execute(
+        &self,
+        backend: &mut dyn Backend,
+        mut waiting: Waiting<Job>,
+        slot: mpsc::OwnedPermit<Outcome>,
+    ) {
+        let job = &mut waiting.work;
         let started = Instant::now();
-        let queued = started.duration_since(job.arrived);
-        let run = AssertUnwindSafe(|| backend.execute(job.spec.name, &job.args, job.rows));
-        let result = catch_unwind(run);
-        let took = started.elapsed();
-        self.metrics.queue_seconds.observe(queued.as_secs_f64());
-        self.metrics.execute_seconds.observe(took.as_secs_f64());
-
-        let output = match result {
-            Ok(Ok(output)) if fits(&output, &job) => output,
-            Ok(Err(error)) => {
+        if job.usage.items == 0 {
+            let queued = started.duration_since(job.arrived);
+            job.usage.queue_us = micros(queued);
+            self.metrics.queue_seconds.observe(queued.as_secs_f64());
+        }
+        let output = match run(backend, job, started) {
+            Ok(output) => output,
+            Err(refusal) => {
                 self.count(job.spec, "refused");
-                let _ = job.reply.try_send(Outcome::Refused(refusal(&error)));
+                slot.send(Outcome::Refused(refusal));
                 return;
             }
-            Ok(Ok(_)) => {
-                tracing::error!(
-                    function = job.spec.name,
-                    "a result does not fit its function"
-                );
-                all_failed(&job)
-            }
-            Err(_) => {
-                tracing::error!(function = job.spec.name, "a backend panicked on a batch");
-                all_failed(&job)
-            }
         };
-        self.measure(&job, &output);
-        let micros =
-            |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        job.usage.host_us += micros(started.elapsed());
+        job.usage.device_us += backend.device_us();
+        let usage = self.account(job, &output);
         let done = Done {
-            seq: job.seq,
-            spec: job.spec,
-            rows: job.rows,
             output,
-            queue_us: micros(queued),
-            host_us: micros(took),
-            device_us: backend.device_us(),
-            place: job.place,
+            usage,
+            _place: Arc::clone(&job.place),
         };
-        let _ = job.reply.try_send(Outcome::Done(Box::new(done)));
+        slot.send(Outcome::Done(Box::new(done)));
+        if job.rows > 0 {
+            waiting.rows = job.rows;
+            self.push_rest(waiting);
+        }
     }
 
-    fn measure(&self, job: &Job, output: &Output) {
-        let failed = output.errors.len();
-        let outcome = match failed {
-            failed if failed == job.rows && job.rows > 0 => "failed",
-            _ => "done",
-        };
-        self.count(job.spec, outcome);
+    /// Adds a part to what its batch has done, and says what its message tells: of all parts
+    /// only the last tells how much work it was.
+    fn account(&self, job: &mut Job, output: &Output) -> BatchUsage {
+        let (done, failed) = (output.values.len(), output.errors.len());
         let label = [job.spec.name];
         let add = |counter: &prometheus::IntCounterVec, value: u64| {
             counter.with_label_values(&label).inc_by(value);
         };
-        add(&self.metrics.rows, job.rows as u64);
+        add(&self.metrics.rows, done as u64);
         add(&self.metrics.rows_failed, failed as u64);
         add(&self.metrics.units, output.units);
+
+        let row = job.usage.items;
+        job.rows -= done;
+        for arg in &mut job.args {
+            *arg = arg.slice(done, job.rows);
+        }
+        job.usage.items += done as u64;
+        job.usage.failed += failed as u64;
+        job.usage.units += output.units;
+        if job.rows > 0 {
+            return BatchUsage {
+                seq: job.usage.seq,
+                row,
+                ..BatchUsage::default()
+            };
+        }
+        let all_failed = job.usage.items > 0 && job.usage.failed == job.usage.items;
+        self.count(job.spec, if all_failed { "failed" } else { "done" });
+        let seconds = Duration::from_micros(job.usage.host_us).as_secs_f64();
+        self.metrics.execute_seconds.observe(seconds);
+        BatchUsage {
+            row,
+            last: true,
+            ..job.usage.clone()
+        }
     }
 }
 
-fn fits(output: &Output, job: &Job) -> bool {
-    output.values.len() == job.rows
-        && output.values.data_type() == &job.value
-        && output.errors.iter().all(|error| error.row < job.rows)
+/// The next part of a batch; all that is left of it, failed, where the backend has a defect.
+fn run(backend: &mut dyn Backend, job: &Job, started: Instant) -> Result<Output, tonic::Status> {
+    let limits = Limits {
+        part_bytes_max: PART_BYTES_MAX,
+        row_bytes_max: RESULT_BYTES_MAX,
+        until: started + Duration::from_millis(PART_MS_MAX),
+    };
+    let call = AssertUnwindSafe(|| backend.execute(job.spec.name, &job.args, job.rows, &limits));
+    let function = job.spec.name;
+    match catch_unwind(call) {
+        Ok(Ok(output)) if fits(&output, job) => return Ok(output),
+        Ok(Err(error)) => return Err(tonic::Status::invalid_argument(error.to_string())),
+        Ok(Ok(_)) => tracing::error!(function, "a result does not fit its function"),
+        Err(_) => tracing::error!(function, "a backend panicked on a batch"),
+    }
+    Ok(all_failed(job))
 }
 
-fn refusal(error: &ComputeError) -> tonic::Status {
-    tonic::Status::invalid_argument(error.to_string())
+fn fits(output: &Output, job: &Job) -> bool {
+    let done = output.values.len();
+    done <= job.rows
+        && (done > 0 || job.rows == 0)
+        && output.values.data_type() == &job.value
+        && output.errors.iter().all(|error| error.row < done)
 }
 
 fn all_failed(job: &Job) -> Output {
@@ -265,112 +354,9 @@ fn all_failed(job: &Job) -> Output {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    use arrow::array::Int64Array;
-    use hubflight_protocol::function;
-    use tokio::sync::Semaphore;
-
-    /// Does to a batch what its first value says.
-    struct Moody;
-
-    impl Backend for Moody {
-        fn device(&self) -> &str {
-            "moody"
-        }
-
-        fn execute(
-            &mut self,
-            _function: &str,
-            args: &[ArrayRef],
-            _rows: usize,
-        ) -> Result<Output, ComputeError> {
-            use arrow::array::AsArray;
-            let values = args[0].as_primitive::<arrow::datatypes::Int64Type>();
-            match values.value(0) {
-                0 => panic!("a defect in a codec"),
-                1 => Ok(Output {
-                    values: Arc::new(Int64Array::from(vec![1])),
-                    errors: Vec::new(),
-                    units: 1,
-                }),
-                _ => Ok(Output {
-                    values: Arc::clone(&args[0]),
-                    errors: Vec::new(),
-                    units: 2,
-                }),
-            }
-        }
-    }
-
-    fn run(batches: &[&[i64]], deadline: u64) -> anyhow::Result<Vec<Outcome>> {
-        let engine = Engine::new(QueueLimits::default())?;
-        let (reply, mut outcomes) = mpsc::channel(batches.len());
-        let places = Arc::new(Semaphore::new(batches.len()));
-        for (seq, batch) in batches.iter().enumerate() {
-            let job = Job {
-                seq: seq as u64,
-                spec: function("echo").ok_or_else(|| anyhow::anyhow!("no echo"))?,
-                args: vec![Arc::new(Int64Array::from(batch.to_vec()))],
-                rows: batch.len(),
-                value: DataType::Int64,
-                arrived: Instant::now(),
-                reply: reply.clone(),
-                place: Arc::clone(&places).try_acquire_owned()?,
-            };
-            let waiting = Waiting {
-                stream: 1,
-                tenant: "t".into(),
-                priority: 0,
-                deadline,
-                rows: batch.len(),
-                bytes: 8 * batch.len(),
-                work: job,
-            };
-            assert!(engine.try_push(&mut Some(waiting)));
-        }
-        drop(reply);
-        engine.stop();
-        engine.work(&mut Moody);
-        assert_eq!(engine.load(), Load::default());
-        Ok(std::iter::from_fn(|| outcomes.try_recv().ok()).collect())
-    }
-
-    /// A panic and a wrong result cost their own batch, every row of it, and nothing else.
-    #[test]
-    fn a_defect_costs_its_own_batch() -> anyhow::Result<()> {
-        let outcomes = run(&[&[5, 6], &[0, 7, 8], &[1, 2], &[9]], u64::MAX)?;
-        let told: Vec<(u64, usize, usize, u64)> = outcomes
-            .iter()
-            .map(|outcome| match outcome {
-                Outcome::Done(done) => (
-                    done.seq,
-                    done.output.errors.len(),
-                    done.output.values.null_count(),
-                    done.output.units,
-                ),
-                _ => (u64::MAX, 0, 0, 0),
-            })
-            .collect();
-        assert_eq!(
-            told,
-            [(0, 0, 0, 2), (1, 3, 3, 0), (2, 2, 2, 0), (3, 0, 0, 2)]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn what_expired_is_told_so() -> anyhow::Result<()> {
-        let outcomes = run(&[&[5], &[6]], unix_ms())?;
-        assert_eq!(outcomes.len(), 2);
-        assert!(
-            outcomes
-                .iter()
-                .all(|outcome| matches!(outcome, Outcome::Expired))
-        );
-        Ok(())
-    }
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@
 //! 2. `stream.rs` reads batches, a bounded number at a time, and writes answers (`answer.rs`)
 //!    as they come.
 //! 3. `queue.rs` keeps what waits: bounded, fair between tenants, urgent first, without what
-//!    has expired or been cancelled. `engine.rs` owns the threads that empty it.
+//!    has expired or been cancelled. `engine.rs` owns the threads that empty it, a part of a
+//!    batch at a time.
 //! 4. `backend.rs` executes: one [`Backend`] per thread.
 
 mod answer;

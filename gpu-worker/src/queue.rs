@@ -1,7 +1,8 @@
 //! What waits for a thread: a plain data structure, the clock passed in.
 //!
 //! Higher priorities come first. Within one, each tenant has a first-in-first-out line, and the
-//! lines take turns, so that a tenant with a million batches delays another by one batch.
+//! lines take turns, so that a tenant with a million batches delays another by one part of a
+//! batch. Batches whose stream cannot take an answer now are passed over until it can.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -108,7 +109,8 @@ impl<T> Queue<T> {
         self.total
     }
 
-    /// True where a batch of that size may join the queue.
+    /// True where a batch of that size may join the queue. The first batch of a tenant always
+    /// may, so that tenants who fill the queue between them cannot keep another out.
     pub(crate) fn has_room(&self, tenant: &str, rows: usize, bytes: usize) -> bool {
         let QueueLimits {
             rows_max,
@@ -116,36 +118,53 @@ impl<T> Queue<T> {
             tenant_share,
         } = self.limits;
         let own = self.by_tenant.get(tenant).copied().unwrap_or_default();
-        self.total.has_room(rows, bytes, rows_max, bytes_max)
-            && own.has_room(
-                rows,
-                bytes,
-                rows_max / tenant_share,
-                bytes_max / tenant_share,
-            )
+        let (own_rows_max, own_bytes_max) = (rows_max / tenant_share, bytes_max / tenant_share);
+        own.batches == 0
+            || (self.total.has_room(rows, bytes, rows_max, bytes_max)
+                && own.has_room(rows, bytes, own_rows_max, own_bytes_max))
     }
 
+    /// Puts a batch at the end of its tenant's line.
     pub(crate) fn push(&mut self, waiting: Waiting<T>) {
-        self.total.add(&waiting);
-        let own = self.by_tenant.entry(Arc::clone(&waiting.tenant));
-        own.or_default().add(&waiting);
-        let level = self.levels.entry(waiting.priority).or_insert(Level {
-            lines: VecDeque::new(),
-        });
-        let same = |line: &&mut VecDeque<Waiting<T>>| {
-            line.front()
-                .is_some_and(|first| first.tenant == waiting.tenant)
-        };
-        match level.lines.iter_mut().find(same) {
+        match self.count(&waiting) {
             Some(line) => line.push_back(waiting),
-            None => level.lines.push_back(VecDeque::from([waiting])),
+            None => self.begin_line(waiting),
         }
     }
 
-    /// Takes the next batch, at `now` (milliseconds since 1970).
-    pub(crate) fn pop(&mut self, now: u64) -> Popped<T> {
+    /// Puts the rest of a batch back, before what its tenant sent later.
+    pub(crate) fn push_rest(&mut self, waiting: Waiting<T>) {
+        match self.count(&waiting) {
+            Some(line) => line.push_front(waiting),
+            None => self.begin_line(waiting),
+        }
+    }
+
+    /// Counts a batch that joins, and finds its tenant's line.
+    fn count(&mut self, waiting: &Waiting<T>) -> Option<&mut VecDeque<Waiting<T>>> {
+        self.total.add(waiting);
+        let own = self.by_tenant.entry(Arc::clone(&waiting.tenant));
+        own.or_default().add(waiting);
+        let lines = &mut self.levels.get_mut(&waiting.priority)?.lines;
+        lines.iter_mut().find(|line| {
+            line.front()
+                .is_some_and(|first| first.tenant == waiting.tenant)
+        })
+    }
+
+    fn begin_line(&mut self, waiting: Waiting<T>) {
+        let level = self.levels.entry(waiting.priority).or_insert(Level {
+            lines: VecDeque::new(),
+        });
+        level.lines.push_back(VecDeque::from([waiting]));
+    }
+
+    /// Takes the next batch that is `ready`, at `now` (milliseconds since 1970). No batch is
+    /// asked for after one that is.
+    pub(crate) fn pop(&mut self, now: u64, mut ready: impl FnMut(&T) -> bool) -> Popped<T> {
         let mut expired = Vec::new();
-        while let Some(waiting) = self.take_first() {
+        let mut wanted = |w: &Waiting<T>| w.deadline <= now || ready(&w.work);
+        while let Some(waiting) = self.take_first(&mut wanted) {
             if waiting.deadline > now {
                 return Popped {
                     next: Some(waiting),
@@ -160,20 +179,25 @@ impl<T> Queue<T> {
         }
     }
 
-    fn take_first(&mut self) -> Option<Waiting<T>> {
-        let mut level = self.levels.last_entry()?;
-        let lines = &mut level.get_mut().lines;
-        let mut line = lines.pop_front()?;
-        let first = line.pop_front();
-        if !line.is_empty() {
-            lines.push_back(line);
+    fn take_first(&mut self, wanted: &mut impl FnMut(&Waiting<T>) -> bool) -> Option<Waiting<T>> {
+        for level in self.levels.values_mut().rev() {
+            let found = level.lines.iter().enumerate().find_map(|(turn, line)| {
+                let place = line.iter().position(&mut *wanted)?;
+                Some((turn, place))
+            });
+            let Some((turn, place)) = found else {
+                continue;
+            };
+            let mut line = level.lines.remove(turn)?;
+            let first = line.remove(place)?;
+            if !line.is_empty() {
+                level.lines.push_back(line);
+            }
+            self.levels.retain(|_, level| !level.lines.is_empty());
+            self.forget(&first);
+            return Some(first);
         }
-        if lines.is_empty() {
-            level.remove();
-        }
-        let first = first?;
-        self.forget(&first);
-        Some(first)
+        None
     }
 
     /// Takes out everything that came on `stream`.
@@ -226,7 +250,7 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| queue.pop(0).next.map(|waiting| waiting.work)).collect()
+        std::iter::from_fn(|| queue.pop(0, |_| true).next.map(|waiting| waiting.work)).collect()
     }
 
     #[test]
@@ -258,7 +282,7 @@ mod tests {
             deadline: 2_000,
             ..waiting(2, "a", 0, 1)
         });
-        let popped = queue.pop(1_500);
+        let popped = queue.pop(1_500, |_| true);
         assert_eq!(popped.next.map(|w| w.work), Some(2));
         let expired: Vec<u32> = popped.expired.iter().map(|w| w.work).collect();
         assert_eq!(expired, [1]);
@@ -301,6 +325,46 @@ mod tests {
             }
         }
         assert_eq!(queue.load().rows, 100);
-        assert!(!queue.has_room("f", 10, 100), "full for everybody");
+        assert!(
+            !queue.has_room("b", 1, 1),
+            "full for all who have a batch in it"
+        );
+        assert!(queue.has_room("f", 10, 100), "nobody is kept out");
+        queue.push(waiting(9, "f", 0, 2));
+        assert!(!queue.has_room("f", 1, 1));
+    }
+
+    /// Whoever cannot take answers keeps its place and holds nobody up, its tenant included.
+    #[test]
+    fn what_is_not_ready_is_passed_over() {
+        let mut queue = Queue::new(QueueLimits::default());
+        queue.push(waiting(1, "a", 5, 1));
+        queue.push(waiting(2, "a", 5, 2));
+        queue.push(waiting(3, "b", 0, 3));
+        let mut take = |blocked: &[u32]| {
+            let popped = queue.pop(0, |work| !blocked.contains(work));
+            popped.next.map(|waiting| waiting.work)
+        };
+        assert_eq!(take(&[1]), Some(2));
+        assert_eq!(take(&[1]), Some(3), "a lower priority, but ready");
+        assert_eq!(take(&[1]), None);
+        assert_eq!(take(&[]), Some(1));
+        assert_eq!(queue.load(), Load::default());
+        assert!(queue.by_tenant.is_empty() && queue.levels.is_empty());
+        queue.push(waiting(4, "a", 0, 1));
+        let late = queue.pop(1_000, |_| false);
+        assert_eq!(late.expired.len(), 1, "whether ready or not");
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_is_first_of_its_tenant() {
+        let mut queue = Queue::new(QueueLimits::default());
+        queue.push(waiting(1, "a", 0, 1));
+        queue.push(waiting(2, "a", 0, 1));
+        queue.push(waiting(3, "b", 0, 2));
+        let first = queue.pop(0, |_| true).next;
+        assert_eq!(first.as_ref().map(|w| w.work), Some(1));
+        first.into_iter().for_each(|rest| queue.push_rest(rest));
+        assert_eq!(drain(&mut queue), [3, 1, 2], "but not before another's");
     }
 }

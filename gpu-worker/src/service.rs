@@ -10,7 +10,7 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use hubflight_protocol::envelope::unix_ms;
 use hubflight_protocol::wire::read_schema;
 use hubflight_protocol::{
@@ -78,12 +78,16 @@ impl Service {
 
     /// Reads the opening of a stream and begins to work on it.
     async fn exchange(&self, mut batches: Streaming<FlightData>) -> Result<Answers, Status> {
-        let first = next(&mut batches).await?;
+        let limit = Duration::from_millis(FIRST_MESSAGE_MS_MAX);
+        let first = next(&mut batches, limit).await?;
         let descriptor = first.flight_descriptor.as_ref();
         let sealed = descriptor.ok_or_else(|| {
             Status::unauthenticated("the first message must carry a sealed envelope as its command")
         })?;
-        let envelope = self.open(&sealed.cmd)?;
+        let sealed = std::str::from_utf8(&sealed.cmd)
+            .map_err(|_| Status::unauthenticated("the sealed envelope must be text"))?;
+        let envelope = self.open(sealed.as_bytes())?;
+        let proof = self.key.prove(sealed);
         if self.is_draining() || self.engine.metrics.streams.get() >= STREAMS_MAX {
             return Err(Status::unavailable("the worker takes no more streams now"));
         }
@@ -98,23 +102,27 @@ impl Service {
             "a stream opens"
         );
         let opening = match first.data_header.is_empty() {
-            true => next(&mut batches).await?,
+            true => next(&mut batches, limit).await?,
             false => first,
         };
         let schema =
             read_schema(&opening).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let request = open::Request::new(spec, envelope, schema)?;
-        Ok(Answers::start(Arc::clone(&self.engine), request, batches))
+        let engine = Arc::clone(&self.engine);
+        Ok(Answers::start(engine, request, batches, proof))
     }
 }
 
-async fn next(batches: &mut Streaming<FlightData>) -> Result<FlightData, Status> {
-    let limit = Duration::from_millis(FIRST_MESSAGE_MS_MAX);
-    match tokio::time::timeout(limit, batches.message()).await {
-        Ok(Ok(Some(message))) => Ok(message),
-        Ok(Ok(None)) => Err(Status::invalid_argument("the stream has no schema")),
-        Ok(Err(status)) => Err(status),
-        Err(_) => Err(Status::deadline_exceeded("the stream sent nothing")),
+/// The next message of an opening. That none comes says nothing of the statement's deadline:
+/// the client may try again.
+async fn next(
+    messages: &mut (impl Stream<Item = Result<FlightData, Status>> + Unpin),
+    limit: Duration,
+) -> Result<FlightData, Status> {
+    match tokio::time::timeout(limit, messages.next()).await {
+        Ok(Some(message)) => message,
+        Ok(None) => Err(Status::invalid_argument("the stream has no schema")),
+        Err(_) => Err(Status::unavailable("the stream sent nothing")),
     }
 }
 
@@ -236,5 +244,22 @@ impl FlightService for Service {
         _request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
         not_here()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_sends_nothing_may_come_again() {
+        let limit = Duration::from_millis(1);
+        let nothing = next(&mut stream::pending(), limit).await;
+        assert_eq!(nothing.map_err(|s| s.code()), Err(tonic::Code::Unavailable));
+        let ended = next(&mut stream::empty(), limit).await;
+        let code = ended.map_err(|status| status.code());
+        assert_eq!(code, Err(tonic::Code::InvalidArgument));
+        let message = next(&mut stream::iter([Ok(FlightData::default())]), limit).await;
+        assert!(message.is_ok());
     }
 }

@@ -6,26 +6,28 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, NullArray, RecordBatch};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow_flight::FlightData;
 use futures::Stream;
 use hubflight_protocol::envelope::unix_ms;
 use hubflight_protocol::wire::{BatchWriter, is_batch, read_batch};
-use hubflight_protocol::{
-    ANSWER_BYTES_MAX, BATCH_ROWS_MAX, BatchTag, Envelope, FunctionSpec, answer_schema,
-};
+use hubflight_protocol::{BATCH_ROWS_MAX, BatchTag, Envelope, FunctionSpec, answer_schema};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tonic::{Status, Streaming};
 
-use crate::answer::messages;
+use crate::answer::message;
 use crate::engine::{Engine, Job, Outcome};
 use crate::queue::Waiting;
 
 /// Batches of one stream that the worker holds at once, answers that wait to be written
 /// included. A stream that sends more is read no further.
 const STREAM_BATCHES_MAX: usize = 16;
+
+/// Parts of answers of one stream that are being made or wait to be written. A stream that is
+/// not read is worked for no further.
+const STREAM_PARTS_MAX: usize = 16;
 
 /// What a stream asks for, checked.
 pub(crate) struct Request {
@@ -85,14 +87,19 @@ impl Request {
         })
     }
 
-    /// The arguments of a batch, in the types in which they are executed.
+    /// The arguments of a batch, in the types in which they are executed. A value that does not
+    /// fit is an error: as a NULL it would be taken for an argument that was omitted.
     fn arguments(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, Status> {
+        let strict = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
         let rows = batch.num_rows();
         let mut arguments = Vec::with_capacity(self.types.len());
         for (index, wanted) in self.types.iter().enumerate() {
             arguments.push(match batch.columns().get(index) {
                 Some(column) if column.data_type() == wanted => Arc::clone(column),
-                Some(column) if !wanted.is_null() => cast(column, wanted)
+                Some(column) if !wanted.is_null() => cast_with_options(column, wanted, &strict)
                     .map_err(|error| Status::invalid_argument(error.to_string()))?,
                 _ => Arc::new(NullArray::new(rows)),
             });
@@ -110,24 +117,28 @@ pub(crate) struct Answers {
     reader: JoinHandle<()>,
     writer: BatchWriter,
     schema: SchemaRef,
-    /// Messages that are ready, the next one last.
-    ready: Vec<FlightData>,
+    /// The message that opens the answers.
+    first: Option<FlightData>,
     ended: bool,
 }
 
 impl Answers {
-    /// Starts to read `batches`.
+    /// Starts to read `batches`. The answers begin with `proof` at once, before any batch: the
+    /// client sends none until it has seen it.
     pub(crate) fn start(
         engine: Arc<Engine>,
         request: Request,
         batches: Streaming<FlightData>,
+        proof: Vec<u8>,
     ) -> Self {
-        // One more place, for how the stream itself ends.
-        let (reply, outcomes) = mpsc::channel(STREAM_BATCHES_MAX + 1);
+        let (reply, outcomes) = mpsc::channel(STREAM_PARTS_MAX);
         let stream = engine.next_stream();
         let writer = BatchWriter::default();
         let schema = answer_schema(request.value.clone());
-        let first = writer.schema(&schema, None);
+        let first = FlightData {
+            app_metadata: proof.into(),
+            ..writer.schema(&schema, None)
+        };
         engine.metrics.streams.inc();
         let reader = tokio::spawn(read(Arc::clone(&engine), stream, request, batches, reply));
         Self {
@@ -137,7 +148,7 @@ impl Answers {
             reader,
             writer,
             schema,
-            ready: vec![first],
+            first: Some(first),
             ended: false,
         }
     }
@@ -157,35 +168,25 @@ impl Stream for Answers {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        loop {
-            if let Some(message) = this.ready.pop() {
-                return Poll::Ready(Some(Ok(message)));
-            }
-            if this.ended {
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let answer = match ready!(this.outcomes.poll_recv(cx)) {
+            None => {
+                this.ended = true;
                 return Poll::Ready(None);
             }
-            let failure = match ready!(this.outcomes.poll_recv(cx)) {
-                None => {
-                    this.ended = true;
-                    continue;
-                }
-                Some(Outcome::Done(done)) => {
-                    match messages(&mut this.writer, &this.schema, *done, ANSWER_BYTES_MAX) {
-                        Ok(messages) => {
-                            this.ready = messages;
-                            continue;
-                        }
-                        Err(error) => {
-                            Status::internal(format!("an answer cannot be written: {error}"))
-                        }
-                    }
-                }
-                Some(Outcome::Expired) => deadline_passed(),
-                Some(Outcome::Refused(status)) => status,
-            };
-            this.ended = true;
-            return Poll::Ready(Some(Err(failure)));
-        }
+            Some(Outcome::Done(done)) => message(&mut this.writer, &this.schema, &done)
+                .map_err(|error| Status::internal(format!("an answer cannot be written: {error}"))),
+            Some(Outcome::Expired) => Err(deadline_passed()),
+            Some(Outcome::Refused(status)) => Err(status),
+        };
+        this.engine.answer_was_read();
+        this.ended = answer.is_err();
+        Poll::Ready(Some(answer))
     }
 }
 
@@ -208,7 +209,7 @@ async fn read(
         Ok(Err(status)) => status,
         Err(_) => deadline_passed(),
     };
-    // Whoever no longer reads answers needs no reason either.
+    // Waits for a slot, as answers do; whoever no longer reads them needs no reason either.
     let _ = reply.send(Outcome::Refused(end)).await;
 }
 
@@ -250,14 +251,14 @@ async fn read_batches(
             )));
         }
         let job = Job {
-            seq: tag.seq,
             spec: request.spec,
             args: request.arguments(&batch)?,
             rows,
             value: request.value.clone(),
             arrived,
             reply: reply.clone(),
-            place,
+            place: Arc::new(place),
+            usage: Job::usage(tag.seq, request.spec),
         };
         let waiting = Waiting {
             stream,

@@ -12,6 +12,7 @@ from pathlib import Path
 import adbc_driver_flightsql.dbapi as flightsql
 import pytest
 from adbc_driver_flightsql import DatabaseOptions
+from pyarrow import flight
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds until a started server must answer; making the data counts.
@@ -58,6 +59,16 @@ class Hub:
             cursor.execute(sql, parameters)
             return cursor.fetch_arrow_table()
 
+    def stream(self, account: str, sql: str) -> flight.FlightStreamReader:
+        """The open stream of a query, read by pyarrow.flight: batches as they arrive."""
+        client = flight.FlightClient(f"grpc+tcp://{self.flight}")
+        options = flight.FlightCallOptions(
+            headers=[client.authenticate_basic_token(account, f"{account}-demo")])
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(statement_query(sql)), options)
+        reader = client.do_get(info.endpoints[0].ticket, options)
+        assert reader.schema.equals(info.schema, check_metadata=False)
+        return reader
+
     def error(self, account: str, sql: str, catalog: str | None = None) -> tuple[str, str]:
         """(status, text) of a query that must fail."""
         with pytest.raises(Exception) as caught:
@@ -86,6 +97,24 @@ class Hub:
         self.process.wait()
 
 
+def field(number: int, value: bytes) -> bytes:
+    """A protobuf field of bytes: pyarrow.flight does not speak Flight SQL."""
+    length, digits = len(value), []
+    while length > 127:
+        digits.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *digits, length]) + value
+
+
+def any_message(name: str, value: bytes) -> bytes:
+    """A message of Flight SQL inside a protobuf Any."""
+    return field(1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}".encode()) + field(2, value)
+
+
+def statement_query(sql: str) -> bytes:
+    return any_message("CommandStatementQuery", field(1, sql.encode()))
+
+
 def start(arguments: list[str], dir: Path, log: Path) -> Hub:
     """Starts a server on free ports and waits until it says where it listens."""
     with open(log, "ab") as output:
@@ -94,6 +123,8 @@ def start(arguments: list[str], dir: Path, log: Path) -> Hub:
             [binary("flight-server"), *arguments],
             stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env={**os.environ, "HUBFLIGHT_LOG": "warn"},
+            # SIGXFSZ stays ignored, as Python has it: a test takes the disk away.
+            restore_signals=False,
         )
     deadline = time.monotonic() + START_SECONDS_MAX
     pattern = re.compile(r"Flight SQL on (\S+), pages on http://([^/\s]+)/")

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import socket
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +14,7 @@ import pydicom.data
 import pytest
 
 from conftest import ROOT, Hub, binary, start
+from test_docs import blocks
 
 SCALE = os.environ.get("HUBFLIGHT_TPCH_SCALE", "0.1")
 TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
@@ -104,3 +107,37 @@ def test_real_scanner_images_are_read(served):
             assert row["image"]["error"]
     print(f"{read} of {len(rows)} files gave an image")
     assert read >= 20
+
+
+def test_the_admin_commands_of_the_readme_run(served):
+    (commands,) = [block for block in blocks("sh") if "flight-server admin" in block]
+    for line in commands.strip().splitlines():
+        words = shlex.split(line.replace("hub.toml", str(served.dir / "hub.toml")))
+        assert words[0] == "flight-server"
+        ended = subprocess.run([binary("flight-server"), *words[1:]], capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 0, (line, ended.stderr)
+
+
+def test_workers_of_ones_own_serve_the_demo(tmp_path):
+    """`gpu-worker serve` and `demo --workers` on one machine need no key to be named."""
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % free.getsockname()[1]
+    worker = subprocess.Popen([binary("gpu-worker"), "serve", "--listen", address], env=environment)
+    try:
+        ended = subprocess.run(
+            [binary("flight-server"), "demo", "--once", "--dir", str(tmp_path / "hub"), "--scale", "0.01",
+             "--flight-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--workers", address],
+            env=environment, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        # A server of somebody else's does not hold the key.
+        stranger = subprocess.run(
+            [binary("flight-server"), "demo", "--once", "--dir", str(tmp_path / "hub"), "--scale", "0.01",
+             "--flight-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--workers", address],
+            env={**environment, "XDG_DATA_HOME": str(tmp_path / "other")},
+            capture_output=True, text=True, timeout=120)
+        assert stranger.returncode != 0
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)

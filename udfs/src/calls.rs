@@ -150,6 +150,9 @@ fn assign(
     arguments: Vec<FunctionArg>,
 ) -> Result<(Vec<Option<Expr>>, OnError), CallProblem> {
     let count = spec.parameters.len();
+    if arguments.len() > count + 1 {
+        return Err(CallProblem::TooMany(count));
+    }
     let mut values: Vec<Option<Expr>> = vec![None; count];
     let mut on_error = None;
     let mut named = false;

@@ -20,14 +20,9 @@ pub enum WorkError {
     DeadlineExceeded,
     /// A row failed under `on_error => 'fail'`.
     #[error(
-        "`{function}` failed on row {row}: {reason}; use on_error => 'null' to go on without such rows, or on_error => 'report' to see why each failed"
+        "`{function}` failed on a row: {reason}; use on_error => 'null' to go on without such rows, or on_error => 'report' to see why each failed"
     )]
-    RowFailed {
-        function: String,
-        /// Position, from 0, in the rows that reached the function on its partition.
-        row: u64,
-        reason: String,
-    },
+    RowFailed { function: String, reason: String },
     /// The call is wrong, whatever the rows.
     #[error("{0}")]
     InvalidArgument(String),

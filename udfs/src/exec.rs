@@ -1,6 +1,6 @@
 //! The physical operator: arguments evaluated here, calls executed by workers, in order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::{CastExpr, Literal};
 use datafusion::physical_expr::projection::ProjectionMapping;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions, apply_expression_roots,
@@ -32,7 +33,9 @@ use hubflight_protocol::FunctionSpec;
 
 use crate::caller::Caller;
 use crate::function::OnError;
-use crate::stream::{DispatchStream, PartitionCall};
+use crate::partition::PartitionCall;
+use crate::slice::content_bytes;
+use crate::stream::DispatchStream;
 use crate::{StatementWork, WorkError};
 
 /// One call, ready to be evaluated on batches of the input.
@@ -46,6 +49,8 @@ pub(crate) struct ExecCall {
     schema: SchemaRef,
     /// Type of the worker's result.
     pub(crate) value: DataType,
+    /// Columns of the input that the arguments are made of.
+    inputs: Vec<usize>,
     /// Name of the output column.
     column: String,
 }
@@ -81,7 +86,10 @@ impl ExecCall {
             fields.push(Field::new(parameter.name, wire, true));
             kept.push(argument);
         }
+        let inputs = kept.iter().flatten().flat_map(collect_columns);
+        let inputs: BTreeSet<usize> = inputs.map(|column| column.index()).collect();
         Ok(Self {
+            inputs: inputs.into_iter().collect(),
             spec,
             arguments: kept,
             on_error,
@@ -94,6 +102,12 @@ impl ExecCall {
     fn field(&self) -> Field {
         let data_type = self.on_error.returns(self.value.clone());
         Field::new(&self.column, data_type, true)
+    }
+
+    /// Bytes of text and binary in the columns of `batch` that the arguments are made of.
+    pub(crate) fn input_bytes(&self, batch: &RecordBatch) -> usize {
+        let columns = self.inputs.iter().filter_map(|at| batch.columns().get(*at));
+        columns.map(|column| content_bytes(column.as_ref())).sum()
     }
 
     /// The arguments for every row of `batch`.

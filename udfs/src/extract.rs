@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
@@ -18,12 +18,9 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use crate::Dispatch;
+use crate::extraction::{Extraction, Sides, is_restoring};
 use crate::function::WorkerFunction;
-use crate::guard::{guard_branches, has_call, is_call};
-use crate::node::Call;
-
-/// Prefix of the columns that hold results of calls.
-const COLUMN_PREFIX: &str = "__work";
+use crate::guard::{has_call, is_call, replace_calls};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -101,149 +98,6 @@ fn refuse<T>(plan: &LogicalPlan) -> Result<T> {
     )
 }
 
-/// A plan under construction: the input with every call so far as a column.
-struct Extraction<'a> {
-    plan: LogicalPlan,
-    /// Calls whose results `plan` already has.
-    known: Vec<(Expr, Column)>,
-    names: &'a AliasGenerator,
-}
-
-impl<'a> Extraction<'a> {
-    /// Starts above `input`, or beneath its restoring projection, where results of calls that
-    /// were extracted before are still to be had.
-    fn over(input: Arc<LogicalPlan>, names: &'a AliasGenerator) -> Self {
-        let plan = match Arc::unwrap_or_clone(input) {
-            LogicalPlan::Projection(projection) if is_restoring(&projection) => {
-                Arc::unwrap_or_clone(projection.input)
-            }
-            other => other,
-        };
-        let mut known = Vec::new();
-        collect_known(&plan, &mut known);
-        Self { plan, known, names }
-    }
-
-    /// `exprs` with each call replaced by a column of `plan`, which gets the columns. Calls
-    /// within calls' arguments come first, each level in a node of its own.
-    fn extract(&mut self, exprs: Vec<Expr>) -> Result<Vec<Expr>> {
-        let mut exprs = exprs
-            .into_iter()
-            .map(guard_branches)
-            .collect::<Result<Vec<_>>>()?;
-        loop {
-            for expr in &mut exprs {
-                *expr = self.replace_known(std::mem::take(expr))?;
-            }
-            let fresh = self.innermost(&exprs)?;
-            if fresh.is_empty() {
-                return Ok(exprs);
-            }
-            for call in &fresh {
-                self.known.push((call.expr(), call.column()));
-            }
-            let input = std::mem::take(&mut self.plan);
-            self.plan = Dispatch::try_new(input, fresh)?.into_plan();
-        }
-    }
-
-    fn extract_one(&mut self, expr: Expr) -> Result<Expr> {
-        Ok(self.extract(vec![expr])?.pop().unwrap_or_default())
-    }
-
-    fn replace_known(&self, expr: Expr) -> Result<Expr> {
-        let replaced = expr.transform_up(|part| {
-            let known = is_call(&part).then(|| self.known.iter().find(|(call, _)| *call == part));
-            Ok(match known.flatten() {
-                Some((_, column)) => Transformed::yes(Expr::Column(column.clone())),
-                None => Transformed::no(part),
-            })
-        })?;
-        Ok(replaced.data)
-    }
-
-    /// The distinct calls of `exprs` whose arguments call no worker.
-    fn innermost(&self, exprs: &[Expr]) -> Result<Vec<Call>> {
-        let mut calls: Vec<Call> = Vec::new();
-        for expr in exprs {
-            expr.apply(|part| {
-                let Expr::ScalarFunction(function) = part else {
-                    return Ok(TreeNodeRecursion::Continue);
-                };
-                if !is_call(part) || function.args.iter().any(has_call) {
-                    return Ok(TreeNodeRecursion::Continue);
-                }
-                if calls.iter().all(|call| call.function != *function) {
-                    self.check_columns(part, function.func.name())?;
-                    calls.push(Call {
-                        column: self.names.next(COLUMN_PREFIX),
-                        function: function.clone(),
-                    });
-                }
-                Ok(TreeNodeRecursion::Jump)
-            })?;
-        }
-        Ok(calls)
-    }
-
-    /// Arguments must come from the rows of `plan`: not from a lambda, nor from an outer query
-    /// that the optimiser could not turn into a join.
-    fn check_columns(&self, call: &Expr, name: &str) -> Result<()> {
-        let schema = self.plan.schema();
-        let inside = call
-            .column_refs()
-            .iter()
-            .all(|column| schema.has_column(column));
-        if inside && !call.contains_outer() {
-            return Ok(());
-        }
-        plan_err!(
-            "`{name}` can only be called on columns of its own query's rows: join the tables first, or unnest the list"
-        )
-    }
-}
-
-/// True for a projection of ours that only hides results of calls.
-fn is_restoring(projection: &Projection) -> bool {
-    let plain = projection
-        .expr
-        .iter()
-        .all(|expr| matches!(expr, Expr::Column(_)));
-    plain
-        && projection
-            .input
-            .schema()
-            .fields()
-            .iter()
-            .any(|field| field.name().starts_with(COLUMN_PREFIX))
-        && projection
-            .schema
-            .columns()
-            .into_iter()
-            .zip(&projection.expr)
-            .all(|(column, expr)| *expr == Expr::Column(column))
-}
-
-/// The calls whose results are columns of `plan`, through nodes that keep all columns.
-fn collect_known(plan: &LogicalPlan, known: &mut Vec<(Expr, Column)>) {
-    match plan {
-        LogicalPlan::Filter(filter) => collect_known(&filter.input, known),
-        LogicalPlan::Sort(sort) => collect_known(&sort.input, known),
-        LogicalPlan::Limit(limit) => collect_known(&limit.input, known),
-        other => {
-            if let Some(dispatch) = Dispatch::of(other) {
-                known.extend(
-                    dispatch
-                        .calls
-                        .iter()
-                        .map(|call| (call.expr(), call.column())),
-                );
-                collect_known(&dispatch.input, known);
-            }
-        }
-    }
-}
-
 fn rewrite_projection(projection: Projection, names: &AliasGenerator) -> Result<LogicalPlan> {
     let (exprs, plan) = named(projection.expr, projection.input, names)?;
     Projection::try_new(exprs, plan).map(LogicalPlan::Projection)
@@ -278,14 +132,6 @@ fn rewrite_filter(filter: Filter, names: &AliasGenerator) -> Result<LogicalPlan>
         extraction.filter(conjunct)?;
     }
     Ok(extraction.plan)
-}
-
-impl Extraction<'_> {
-    fn filter(&mut self, predicate: Expr) -> Result<()> {
-        let input = Arc::new(std::mem::take(&mut self.plan));
-        self.plan = LogicalPlan::Filter(Filter::try_new(predicate, input)?);
-        Ok(())
-    }
 }
 
 fn rewrite_sort(sort: Sort, names: &AliasGenerator) -> Result<LogicalPlan> {
@@ -351,14 +197,20 @@ fn rewrite_join(join: Join, names: &AliasGenerator) -> Result<LogicalPlan> {
             })
         })?;
         if calls.iter().all(|call| of_left(call) || of_right(call)) {
-            let conjunct = guard_branches(conjunct)?;
-            condition.push(extract_sides(conjunct, &mut left, &mut right, &of_left)?);
+            condition.push(conjunct);
         } else if join.join_type == JoinType::Inner {
             above.push(conjunct);
         } else {
             return refuse(&whole);
         }
     }
+    let mut sides = Sides {
+        left: &mut left,
+        right: &mut right,
+    };
+    let condition = replace_calls(condition, &mut sides)?;
+    left.dispatch()?;
+    right.dispatch()?;
     let joined = LogicalPlan::Join(Join::try_new(
         Arc::new(left.plan),
         Arc::new(right.plan),
@@ -373,28 +225,6 @@ fn rewrite_join(join: Join, names: &AliasGenerator) -> Result<LogicalPlan> {
         Some(predicate) => rewrite_filter(Filter::try_new(predicate, Arc::new(joined))?, names),
         None => Ok(joined),
     }
-}
-
-/// Replaces each outermost call of `expr` by a column of the side that it belongs to.
-fn extract_sides<'a>(
-    expr: Expr,
-    left: &mut Extraction<'a>,
-    right: &mut Extraction<'a>,
-    of_left: &dyn Fn(&Expr) -> bool,
-) -> Result<Expr> {
-    let replaced = expr.transform_down(|part| {
-        if !is_call(&part) {
-            return Ok(Transformed::no(part));
-        }
-        let side = if of_left(&part) {
-            &mut *left
-        } else {
-            &mut *right
-        };
-        let column = side.extract_one(part)?;
-        Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
-    })?;
-    Ok(replaced.data)
 }
 
 /// Moves a projection that only restores a schema above a filter, sort or limit, so that the

@@ -6,12 +6,12 @@
 //!    and `on_error` become plain positional arguments.
 //! 2. [`functions`] (`function.rs`) declare names, types and units to the planner, from the
 //!    table of `hubflight-protocol`.
-//! 3. The optimiser rule (`extract.rs`) moves every call out of its expression into a
-//!    [`Dispatch`] node (`node.rs`) beneath, after plain predicates and limits have been
-//!    applied.
-//! 4. [`DispatchExec`] (`exec.rs`) evaluates the arguments, cuts them into bounded slices
-//!    (`slice.rs`), keeps several in flight (`stream.rs`, `caller.rs`, `exchange.rs`) to the workers of
-//!    a [`WorkerPool`] (`pool.rs`), in order.
+//! 3. The optimiser rule (`extract.rs`, `extraction.rs`) moves every call out of its expression
+//!    into a [`Dispatch`] node (`node.rs`) beneath, after plain predicates and limits have been
+//!    applied; a call that only some rows reach works on those (`guard.rs`).
+//! 4. [`DispatchExec`] (`exec.rs`, `physical.rs`) cuts its input into bounded slices
+//!    (`slice.rs`), keeps several in flight (`stream.rs`, `partition.rs`) to the workers
+//!    (`caller.rs`, `exchange.rs`) of a [`WorkerPool`] (`pool.rs`), in order.
 //!
 //! This crate knows nothing of users, rights or prices. For whom the work is done, until when
 //! and who counts it come with the session: [`StatementWork`], an extension of its
@@ -23,9 +23,12 @@ mod error;
 mod exchange;
 mod exec;
 mod extract;
+mod extraction;
 mod function;
 mod guard;
 mod node;
+mod partition;
+mod physical;
 mod planner;
 mod pool;
 mod slice;

@@ -16,10 +16,14 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use crate::exec::ExecCall;
 use crate::extract::ExtractCalls;
 use crate::function::WorkerFunction;
+use crate::physical::HandOnAnswers;
 use crate::{Dispatch, DispatchExec, Options, functions};
 
-/// Adds the functions, the optimiser rule (last, so that filters and limits come first) and,
-/// unless the builder already has a query planner, one that knows [`Dispatch`].
+/// DataFusion's rule that spreads rows over partitions.
+const ADDS_REPARTITIONS: &str = "EnsureRequirements";
+
+/// Adds the functions, the optimiser rules (the logical one last, so that filters and limits
+/// come first) and, unless the builder already has a query planner, one that knows [`Dispatch`].
 ///
 /// A server with a query planner of its own adds [`extension_planner`] to it.
 pub fn register(mut builder: SessionStateBuilder, options: &Options) -> SessionStateBuilder {
@@ -28,7 +32,22 @@ pub fn register(mut builder: SessionStateBuilder, options: &Options) -> SessionS
     if builder.query_planner().is_none() {
         builder = builder.with_query_planner(Arc::new(Planner));
     }
-    builder.with_optimizer_rule(optimizer_rule())
+    let mut rules = builder
+        .physical_optimizers()
+        .take()
+        .unwrap_or_default()
+        .rules;
+    // Behind the rule that adds repartitionings, before those that rely on what is left.
+    let added = rules
+        .iter()
+        .position(|rule| rule.name() == ADDS_REPARTITIONS);
+    rules.insert(
+        added.map_or(rules.len(), |added| added + 1),
+        Arc::new(HandOnAnswers),
+    );
+    builder
+        .with_physical_optimizer_rules(rules)
+        .with_optimizer_rule(optimizer_rule())
 }
 
 /// The rule that moves calls into [`Dispatch`] nodes; it belongs after DataFusion's own rules.

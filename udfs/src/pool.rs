@@ -10,7 +10,7 @@ use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use hubflight_protocol::envelope::unix_ms;
 use hubflight_protocol::{
-    ACTION_HEALTH, ACTION_METRICS, CONNECTION_WINDOW_BYTES, Envelope, FRAME_BYTES_MAX, Health, Key,
+    ACTION_HEALTH, CONNECTION_WINDOW_BYTES, Envelope, FRAME_BYTES_MAX, Health, Key,
     MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::WorkError;
 
 /// Longest wait for a connection to a worker.
 const CONNECT_MS_MAX: u64 = 2_000;
-/// Longest wait for a worker's answer to `health` or `metrics`.
+/// Longest wait for a worker's answer to `health`.
 const ACTION_MS_MAX: u64 = 5_000;
 /// A worker that failed is not asked again before this wait, doubled with each failure …
 const BACKOFF_MS_MIN: u64 = 25;
@@ -129,17 +129,6 @@ impl WorkerPool {
         self.status()
     }
 
-    /// The counters of every reachable worker in the Prometheus text format, by address.
-    pub async fn metrics(&self) -> Vec<(String, String)> {
-        let texts = self.workers.iter().map(|worker| async {
-            let body = self.action(worker, ACTION_METRICS).await.ok()?;
-            let text = String::from_utf8(body.to_vec()).ok()?;
-            Some((worker.address.clone(), text))
-        });
-        let texts = futures::future::join_all(texts).await;
-        texts.into_iter().flatten().collect()
-    }
-
     /// Waits until a worker is ready, at most for `limit`.
     pub async fn wait_ready(&self, limit: Duration) -> Result<(), WorkError> {
         let end = Instant::now() + limit;
@@ -174,7 +163,7 @@ impl WorkerPool {
     }
 
     async fn check(&self, worker: &Worker) {
-        let answer = self.action(worker, ACTION_HEALTH).await;
+        let answer = self.ask_health(worker).await;
         let health = answer.and_then(|body| {
             serde_json::from_slice::<Health>(&body)
                 .map_err(|error| format!("its health is not understood: {error}"))
@@ -185,12 +174,12 @@ impl WorkerPool {
         }
     }
 
-    /// Sends an action without arguments; its failure in words.
-    async fn action(&self, worker: &Worker, name: &str) -> Result<bytes::Bytes, String> {
+    /// What a worker says of itself, as JSON; its failure in words.
+    async fn ask_health(&self, worker: &Worker) -> Result<bytes::Bytes, String> {
         let deadline = unix_ms() + ACTION_MS_MAX;
-        let sealed = Envelope::new(name, "hub", "hub", deadline).seal(&self.key);
+        let sealed = Envelope::new(ACTION_HEALTH, "hub", "hub", deadline).seal(&self.key);
         let action = Action {
-            r#type: name.to_owned(),
+            r#type: ACTION_HEALTH.to_owned(),
             body: sealed.map_err(|error| error.to_string())?.into(),
         };
         let mut client = worker.client();
@@ -275,9 +264,13 @@ impl Worker {
         state.checked_at = unix_ms();
     }
 
-    /// The worker failed: it rests a little, longer each time.
+    /// The worker failed: it rests a little, longer each time. What fails while it rests, such
+    /// as the other streams of a connection that broke, is the same failure.
     pub(crate) fn failed(&self, reason: &str) {
         let mut state = self.state.lock();
+        if state.rest_until.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
         if state.failures == 0 {
             tracing::info!(worker = %self.address, reason, "a worker failed");
         }
@@ -335,10 +328,12 @@ fn is_loopback(uri: &Uri) -> bool {
     }
 }
 
-/// A status in words for `hub.workers` and for errors.
+/// A status in words for `hub.workers` and for errors: the worker's own where it sent any. A
+/// status that the transport made up has a source.
 pub(crate) fn reason(status: &tonic::Status) -> String {
+    let made_up = status.message().is_empty() || std::error::Error::source(status).is_some();
     match status.code() {
-        tonic::Code::Unavailable => "the worker cannot be reached".into(),
+        tonic::Code::Unavailable if made_up => "the worker cannot be reached".into(),
         _ => status.message().to_owned(),
     }
 }

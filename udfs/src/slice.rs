@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::{filter, is_not_null, take};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use hubflight_protocol::wire::array_bytes;
 use hubflight_protocol::{BATCH_ROWS_MAX, ROW_BYTES_MAX};
@@ -15,34 +16,48 @@ const _: () = assert!(SLICE_ROWS_MAX <= BATCH_ROWS_MAX);
 /// Bytes of arguments beyond which a message takes no further row.
 pub(crate) const SLICE_BYTES_TARGET: usize = 4 << 20;
 
-/// Bytes that rows `start .. start + length` of `arrays` take in a message.
-pub(crate) fn bytes(arrays: &[ArrayRef], start: usize, length: usize) -> usize {
-    let slices = arrays.iter().map(|array| array.slice(start, length));
-    slices.map(|slice| array_bytes(slice.as_ref())).sum()
+/// Bytes that `arrays` take in a message.
+pub(crate) fn bytes(arrays: &[ArrayRef]) -> usize {
+    arrays.iter().map(|array| array_bytes(array.as_ref())).sum()
 }
 
-/// How many rows from `start` on go into one message: at most `rows_max`, at least one, and
-/// otherwise no more than [`SLICE_BYTES_TARGET`] of any call's arguments.
-pub(crate) fn rows_that_fit(
-    calls: &[Vec<ArrayRef>],
-    start: usize,
-    rows: usize,
-    rows_max: usize,
-) -> usize {
-    let mut length = rows.saturating_sub(start).min(rows_max);
-    let fits = |length: usize| {
-        let mut calls = calls.iter();
-        calls.all(|arguments| bytes(arguments, start, length) <= SLICE_BYTES_TARGET)
-    };
-    while length > 1 && !fits(length) {
-        length /= 2;
+/// How many of `rows` go into one message: at least one, and otherwise no more than take
+/// [`SLICE_BYTES_TARGET`], where the first `n` rows take `size(n)` bytes.
+pub(crate) fn rows_that_fit(rows: usize, size: impl Fn(usize) -> usize) -> usize {
+    let mut fitting = rows;
+    while fitting > 1 && size(fitting) > SLICE_BYTES_TARGET {
+        fitting /= 2;
     }
-    length
+    fitting
+}
+
+/// Bytes of text or binary values, whatever their layout: what a copy of them would take.
+/// Nothing for other types, whose size shows once they are copied.
+pub(crate) fn content_bytes(array: &dyn Array) -> usize {
+    match array.data_type() {
+        DataType::Utf8 | DataType::Binary => array_bytes(array),
+        DataType::LargeUtf8 => extent(array.as_string::<i64>().value_offsets()),
+        DataType::LargeBinary => extent(array.as_binary::<i64>().value_offsets()),
+        DataType::Utf8View => view_bytes(array.as_string_view().views()),
+        DataType::BinaryView => view_bytes(array.as_binary_view().views()),
+        _ => 0,
+    }
+}
+
+fn extent(offsets: &[i64]) -> usize {
+    let (first, last) = (offsets.first(), offsets.last());
+    let bytes = last.zip(first).map_or(0, |(last, first)| last - first);
+    usize::try_from(bytes).unwrap_or(0)
+}
+
+/// The lengths are the views' lowest 32 bits.
+fn view_bytes(views: &[u128]) -> usize {
+    views.iter().map(|view| *view as u32 as usize).sum()
 }
 
 /// True where the single row of `arguments` cannot travel.
 pub(crate) fn is_too_large(arguments: &[ArrayRef]) -> bool {
-    bytes(arguments, 0, 1) > ROW_BYTES_MAX
+    bytes(arguments) > ROW_BYTES_MAX
 }
 
 /// The rows of a slice that a worker has to see: those whose main argument is not NULL.

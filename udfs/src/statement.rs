@@ -7,9 +7,10 @@ use hubflight_protocol::{BatchUsage, Envelope, WorkUnit};
 
 use crate::WorkerPool;
 
-/// Counts the work of one execution. Called once for each batch that a worker answered.
+/// Counts the work of one execution. Called once for each batch that a worker answered, when
+/// its rows are handed on: what was computed ahead of a `LIMIT` costs nothing.
 pub trait WorkMeter: Send + Sync {
-    /// A batch of `function` was executed and its answer arrived.
+    /// A batch of `function` was executed and its rows are handed on.
     fn work(&self, function: &str, unit: WorkUnit, usage: &BatchUsage);
 
     /// A row failed; `reason` names what was wrong without the row's values.

@@ -1,8 +1,10 @@
 //! The workloads by name.
 
 mod echo;
+mod memory;
 mod point;
 mod policy;
+mod start;
 mod tpch;
 mod transport;
 
@@ -28,7 +30,7 @@ impl Workload {
     }
 }
 
-pub const ALL: [Workload; 5] = [
+pub const ALL: [Workload; 7] = [
     Workload {
         name: "tpch",
         about: "22 queries: our server with a Flight SQL client against DataFusion alone",
@@ -54,10 +56,20 @@ pub const ALL: [Workload; 5] = [
         about: "filters, masks and pseudonyms against a physically filtered copy",
         run: |options| Box::pin(policy::run(options)),
     },
+    Workload {
+        name: "memory",
+        about: "results of 2 GB from a server whose queries may hold 256 MB",
+        run: |options| Box::pin(memory::run(options)),
+    },
+    Workload {
+        name: "start",
+        about: "the demo from nothing: its data, until it answers, its memory when idle",
+        run: |options| Box::pin(start::run(options)),
+    },
 ];
 
 pub fn find(name: &str) -> Result<&'static Workload> {
-    static WORKLOADS: [Workload; 5] = ALL;
+    static WORKLOADS: [Workload; 7] = ALL;
     WORKLOADS
         .iter()
         .find(|workload| workload.name == name)

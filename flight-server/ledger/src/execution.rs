@@ -136,8 +136,12 @@ impl Execution {
     }
 
     /// Writes an immutable interval record, which is charged if the process dies. Durable when
-    /// it returns. On an error nothing is lost yet: the next interim or the settlement counts
-    /// everything.
+    /// it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError::AlreadySettled`] when another server took this one for dead and settled
+    /// the execution: what it serves from now on is not charged, so it must stop. On any other
+    /// error nothing is lost yet: the next interim or the settlement counts everything.
     pub async fn interim(&self) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
         {

@@ -9,6 +9,7 @@ use sqlx::Row;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::owner::Owner;
+use crate::write::Begin;
 use crate::writer::{Queued, Reply, Request, Writer};
 use crate::{
     AuditEvent, Execution, ExecutionStarted, LedgerError, Refusal, StatementOpened, Tariff,
@@ -57,7 +58,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// Takes the ledger over, settles what dead processes left open (outcome `interrupted`),
-    /// and starts the writer on the current runtime.
+    /// and starts the writer on the current runtime. On PostgreSQL, where other servers may
+    /// live, that is settled at the first sweep.
     ///
     /// # Errors
     /// [`LedgerError::Owned`] when a living process writes the same SQLite ledger,
@@ -124,7 +126,21 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::UnknownStatement`], [`LedgerError::Unwritable`], [`LedgerError::Busy`].
     pub async fn begin(&self, started: ExecutionStarted) -> Result<Execution, LedgerError> {
-        match self.ask(Request::Begin(started)).await? {
+        self.begin_scanning(started, 0).await
+    }
+
+    /// As [`Ledger::begin`], with the visible bytes that it reads: they are in its first
+    /// interim record, made durable with its start, so that they are charged even if the
+    /// process dies at once. The execution's quantities hold them already.
+    ///
+    /// # Errors
+    /// As [`Ledger::begin`].
+    pub async fn begin_scanning(
+        &self,
+        started: ExecutionStarted,
+        scanned: u64,
+    ) -> Result<Execution, LedgerError> {
+        match self.ask(Request::Begin(Begin { started, scanned })).await? {
             Reply::Begun(execution) => Ok(*execution),
             _ => Err(LedgerError::Corrupt { what: "answer" }),
         }

@@ -5,7 +5,7 @@
 //! ┌───────────┐       ┌─────────┐  interim() ┌─────────────────────┐
 //! │ statement │──────▶│ running │───────────▶│ ok, error, cancelled│
 //! └───────────┘       └─────────┘            └─────────────────────┘
-//!    │      │              │ the process dies
+//!    │      │              │ the process dies, or another server believes so
 //!    │      │ refuse()     └────────────────▶ interrupted, with its last interim
 //!    │      └───────────▶ refused
 //!    └ ticket expires ──▶ unredeemed

@@ -6,6 +6,7 @@
 //! and each can tell which others live. There is no clock and no lease to wait for. (A proxy
 //! that shares sessions between clients, as PgBouncer in transaction mode, breaks this.)
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 
 use hubflight_store::Store;
@@ -19,6 +20,8 @@ use crate::LedgerError;
 pub(crate) struct Owner {
     id: i64,
     life: Life,
+    /// Owners that looked dead at the last sweep.
+    suspects: HashSet<i64>,
 }
 
 #[derive(Debug)]
@@ -51,7 +54,11 @@ impl Owner {
                 }
             }
         };
-        Ok(Owner { id, life })
+        Ok(Owner {
+            id,
+            life,
+            suspects: HashSet::new(),
+        })
     }
 
     /// Marks the executions that this process begins.
@@ -61,14 +68,22 @@ impl Owner {
 
     /// Makes sure that the proof of life still stands, and replaces a lost session. Another
     /// server may have taken this one for dead by then, and settled its executions: that is
-    /// found when they settle here.
+    /// found at their next interim, or when they settle here.
+    ///
+    /// The identifier stays, since the executions that run bear it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Owned`] while the database has not yet noticed that the old session is
+    /// gone: it still proves this life, and the next sweep tries again.
     pub async fn renew(&mut self, store: &Store) -> Result<(), LedgerError> {
         if let Life::Session { connection } = &mut self.life
             && connection.ping().await.is_err()
         {
             let mut replacement = session(store).await?;
-            while !try_lock(&mut replacement, self.id).await? {
-                self.id = new_id();
+            if !try_lock(&mut replacement, self.id).await? {
+                return Err(LedgerError::Owned {
+                    store: format!("owner {}", self.id),
+                });
             }
             **connection = replacement;
             tracing::warn!("the ledger's session was lost and replaced");
@@ -76,19 +91,27 @@ impl Owner {
         Ok(())
     }
 
-    /// Owners other than this one that have open executions and are dead.
+    /// Owners other than this one that have open executions and are dead. A server that lost
+    /// its session (the database failed over) looks dead until its own sweep has renewed it,
+    /// so one is only believed to be dead that was so at the last call too.
     pub async fn dead_owners(&mut self, store: &Store) -> Result<Vec<i64>, LedgerError> {
         let rows = sqlx::query("SELECT DISTINCT owner FROM executions WHERE settled = 0")
             .fetch_all(store.pool())
             .await?;
-        let mut dead = Vec::new();
+        let mut dead = HashSet::new();
         for row in rows {
             let id: i64 = row.try_get("owner")?;
             if id != self.id && self.is_dead(id).await? {
-                dead.push(id);
+                dead.insert(id);
             }
         }
-        Ok(dead)
+        let certain = match &self.life {
+            // The file is ours alone: there is nobody else to be mistaken about.
+            Life::File { .. } => dead.iter().copied().collect(),
+            Life::Session { .. } => dead.intersection(&self.suspects).copied().collect(),
+        };
+        self.suspects = dead;
+        Ok(certain)
     }
 
     /// Whether nobody holds that owner's lock. Asking takes it and gives it back; an owner

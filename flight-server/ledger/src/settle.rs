@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use hubflight_store::micros;
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use crate::bulk::Bulk;
 use crate::execution::Settlement;
-use crate::write::{EMPTY_LIST, json, uuid_of};
+use crate::write::{EMPTY_LIST, executions_of, json};
 use crate::{AuditEvent, LedgerError};
 
 /// Writes usage, lines and audit of the executions that are still open; answers which. The
@@ -30,13 +30,7 @@ pub(crate) async fn write_settlements(
                 .add(i64::from(settlement.begun.attempt));
         })
         .await?;
-    let mut settled = HashSet::with_capacity(rows.len());
-    for row in &rows {
-        let attempt: i64 = row.try_get("attempt")?;
-        let attempt =
-            u32::try_from(attempt).map_err(|_| LedgerError::Corrupt { what: "attempt" })?;
-        settled.insert((uuid_of(row, "statement_id")?, attempt));
-    }
+    let settled = executions_of(&rows)?;
     let mut written = HashSet::with_capacity(settled.len());
     let won: Vec<&Settlement> = settlements
         .iter()

@@ -17,6 +17,14 @@ use crate::{
     AuditEvent, ExecutionStarted, LedgerError, Measured, Refusal, StatementOpened, Tariff,
 };
 
+/// An execution that is to begin, with what it is charged from its first moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Begin {
+    pub started: ExecutionStarted,
+    /// Visible bytes of the stored data that it reads.
+    pub scanned: u64,
+}
+
 pub(crate) const EMPTY_LIST: &str = "[]";
 
 /// What every execution is written with.
@@ -32,7 +40,7 @@ pub(crate) struct Stamp<'a> {
 #[derive(Default)]
 pub(crate) struct Batch<'a> {
     pub statements: Vec<&'a StatementOpened>,
-    pub begins: Vec<&'a ExecutionStarted>,
+    pub begins: Vec<&'a Begin>,
     pub interims: Vec<&'a Interim>,
     pub settlements: Vec<&'a Settlement>,
     pub refusals: Vec<&'a Refusal>,
@@ -55,6 +63,8 @@ impl Batch<'_> {
 pub(crate) struct Wrote {
     /// By begin, in order; none where the statement is unknown.
     pub begun: Vec<Option<Begun>>,
+    /// Executions of the interims that were written: those that were open.
+    pub measured: HashSet<(Uuid, u32)>,
     /// Executions that were open and now are settled.
     pub settled: HashSet<(Uuid, u32)>,
     /// By refusal, in order: whether the statement is known.
@@ -69,7 +79,7 @@ pub(crate) async fn write_batch(
     // A begin may be in the same batch as its statement, an interim with its settlement.
     write_statements(connection, &batch.statements).await?;
     let begun = write_begins(connection, stamp, &batch.begins).await?;
-    write_interims(connection, &batch.interims).await?;
+    let measured = write_interims(connection, &batch.interims).await?;
     let settled = write_settlements(connection, &batch.settlements).await?;
     let mut refused = Vec::with_capacity(batch.refusals.len());
     for refusal in &batch.refusals {
@@ -84,6 +94,7 @@ pub(crate) async fn write_batch(
     write_events(connection, &batch.events).await?;
     Ok(Wrote {
         begun,
+        measured,
         settled,
         refused,
     })
@@ -128,7 +139,7 @@ async fn write_statements(
 async fn write_begins(
     connection: &mut AnyConnection,
     stamp: Stamp<'_>,
-    begins: &[&ExecutionStarted],
+    begins: &[&Begin],
 ) -> Result<Vec<Option<Begun>>, LedgerError> {
     const NUMBER: Bulk = Bulk {
         head: "UPDATE statements SET attempts = attempts + 1, touched = 1 WHERE statement_id IN (",
@@ -148,9 +159,10 @@ async fn write_begins(
     while !waiting.is_empty() {
         let mut round: HashMap<Uuid, usize> = HashMap::new();
         waiting.retain(|index| {
-            begins.get(*index).is_some_and(|started| {
-                let taken = round.contains_key(&started.statement_id);
-                round.entry(started.statement_id).or_insert(*index);
+            begins.get(*index).is_some_and(|begin| {
+                let id = begin.started.statement_id;
+                let taken = round.contains_key(&id);
+                round.entry(id).or_insert(*index);
                 taken
             })
         });
@@ -167,8 +179,8 @@ async fn write_begins(
             let Some(&index) = round.get(&id) else {
                 continue;
             };
-            if let (Some(slot), Some(started)) = (begun.get_mut(index), begins.get(index)) {
-                *slot = Some(begun_of(row, id, started)?);
+            if let (Some(slot), Some(begin)) = (begun.get_mut(index), begins.get(index)) {
+                *slot = Some(begun_of(row, id, &begin.started)?);
             }
         }
     }
@@ -185,7 +197,27 @@ async fn write_begins(
                 .add(micros(begun.started_at));
         })
         .await?;
+    let first: Vec<Interim> = begun
+        .iter()
+        .zip(begins)
+        .filter_map(|(begun, begin)| first_interim(begun.as_ref()?, begin.scanned))
+        .collect();
+    write_interims(connection, &first.iter().collect::<Vec<_>>()).await?;
     Ok(begun)
+}
+
+/// What an execution is charged if its process dies before it measures anything else.
+fn first_interim(begun: &Begun, scanned: u64) -> Option<Interim> {
+    (scanned > 0).then(|| Interim {
+        statement_id: begun.statement_id,
+        attempt: begun.attempt,
+        seq: 0,
+        at: begun.started_at,
+        measured: Measured {
+            bytes_scanned: scanned,
+            ..Measured::default()
+        },
+    })
 }
 
 fn begun_of(row: &AnyRow, id: Uuid, started: &ExecutionStarted) -> Result<Begun, LedgerError> {
@@ -206,21 +238,27 @@ fn begun_of(row: &AnyRow, id: Uuid, started: &ExecutionStarted) -> Result<Begun,
     })
 }
 
+/// Writes the interims of executions that are open, and answers which those are. One that
+/// another server took for dead is settled: what it used further would not be charged, so it
+/// must learn of that and stop.
 async fn write_interims(
     connection: &mut AnyConnection,
     interims: &[&Interim],
-) -> Result<(), LedgerError> {
+) -> Result<HashSet<(Uuid, u32)>, LedgerError> {
     const INSERT: Bulk = Bulk {
-        head: "INSERT INTO interims (statement_id, attempt, seq, at, quantities) VALUES ",
+        head: "INSERT INTO interims (statement_id, attempt, seq, at, quantities) \
+               SELECT v.column1, v.column2, v.column3, v.column4, v.column5 FROM (VALUES ",
         row: "(?, ?, ?, ?, ?)",
-        tail: "",
+        tail: ") AS v JOIN executions e \
+               ON e.statement_id = v.column1 AND e.attempt = v.column2 \
+               WHERE e.settled = 0 RETURNING statement_id, attempt",
     };
     let quantities: Vec<String> = interims
         .iter()
         .map(|interim| json(&interim.measured))
         .collect::<Result<_, _>>()?;
     let rows: Vec<_> = interims.iter().zip(quantities).collect();
-    INSERT
+    let written = INSERT
         .run(connection, &rows, |(interim, quantities), row| {
             row.add(interim.statement_id.to_string())
                 .add(i64::from(interim.attempt))
@@ -229,7 +267,7 @@ async fn write_interims(
                 .add(quantities.clone());
         })
         .await?;
-    Ok(())
+    executions_of(&written)
 }
 
 /// How a statement ends that does not run.
@@ -348,6 +386,18 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, LedgerError>
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The executions that rows name.
+pub(crate) fn executions_of(rows: &[AnyRow]) -> Result<HashSet<(Uuid, u32)>, LedgerError> {
+    rows.iter()
+        .map(|row| {
+            let attempt: i64 = row.try_get("attempt")?;
+            let attempt =
+                u32::try_from(attempt).map_err(|_| LedgerError::Corrupt { what: "attempt" })?;
+            Ok((uuid_of(row, "statement_id")?, attempt))
+        })
+        .collect()
 }
 
 pub(crate) fn uuid_of(row: &AnyRow, column: &str) -> Result<Uuid, LedgerError> {

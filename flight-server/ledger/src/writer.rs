@@ -4,21 +4,20 @@
 //! waits is refused at once and settlements are kept for later; when one request is at fault,
 //! the group is written again one by one, so that only that one is refused.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use hubflight_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use uuid::Uuid;
 
-use crate::execution::{Interim, Settlement};
+use crate::execution::{Begun, Interim, Settlement};
 use crate::owner::Owner;
-use crate::write::{Batch, Stamp, Wrote, expire_statements, write_batch};
-use crate::{
-    AuditEvent, Execution, ExecutionStarted, LedgerError, LedgerLimits, Refusal, StatementOpened,
-    Tariff,
-};
+use crate::write::{Batch, Begin, Stamp, Wrote, expire_statements, write_batch};
+use crate::{AuditEvent, Execution, LedgerError, LedgerLimits, Refusal, StatementOpened, Tariff};
 
 /// Tries of a transaction that another server's transaction made fail.
 const TRANSIENT_TRIES_MAX: u32 = 5;
@@ -26,7 +25,7 @@ const TRANSIENT_TRIES_MAX: u32 = 5;
 #[derive(Debug)]
 pub(crate) enum Request {
     Statement(StatementOpened),
-    Begin(ExecutionStarted),
+    Begin(Begin),
     Interim(Interim),
     Settle(Box<Settlement>),
     Refuse(Refusal),
@@ -102,7 +101,9 @@ impl Writer {
     }
 
     pub async fn run(mut self) {
-        let mut sweep = interval(Duration::from_millis(self.limits.sweep_ms.max(1)));
+        // The ledger was looked after when it was opened, so the next look is one interval on.
+        let every = Duration::from_millis(self.limits.sweep_ms.max(1));
+        let mut sweep = interval_at(Instant::now() + every, every);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut retry = interval(Duration::from_millis(self.limits.retry_ms.max(1)));
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,7 +196,7 @@ impl Writer {
         for queued in queued {
             match &queued.request {
                 Request::Statement(statement) => batch.statements.push(statement),
-                Request::Begin(started) => batch.begins.push(started),
+                Request::Begin(begin) => batch.begins.push(begin),
                 Request::Interim(interim) => batch.interims.push(interim),
                 Request::Settle(settlement) => batch.settlements.push(settlement),
                 Request::Refuse(refusal) => batch.refusals.push(refusal),
@@ -227,25 +228,20 @@ impl Writer {
         let mut refused = std::mem::take(&mut wrote.refused).into_iter();
         for queued in batch {
             let result = match &queued.request {
-                Request::Begin(started) => match begun.next().flatten() {
-                    Some(begun) => self.execution(begun),
-                    None => Err(LedgerError::UnknownStatement(started.statement_id)),
+                Request::Begin(begin) => match begun.next().flatten() {
+                    Some(begun) => self.execution(begun, begin.scanned),
+                    None => Err(LedgerError::UnknownStatement(begin.started.statement_id)),
                 },
                 Request::Refuse(refusal) => match refused.next() {
                     Some(true) => Ok(Reply::Done),
                     _ => Err(LedgerError::UnknownStatement(refusal.statement_id)),
                 },
+                Request::Interim(interim) => {
+                    done_if_open(&wrote.measured, (interim.statement_id, interim.attempt))
+                }
                 Request::Settle(settlement) => {
-                    let key = (settlement.begun.statement_id, settlement.begun.attempt);
-                    if wrote.settled.contains(&key) {
-                        Ok(Reply::Done)
-                    } else {
-                        let (statement_id, attempt) = key;
-                        Err(LedgerError::AlreadySettled {
-                            statement_id,
-                            attempt,
-                        })
-                    }
+                    let begun = &settlement.begun;
+                    done_if_open(&wrote.settled, (begun.statement_id, begun.attempt))
                 }
                 _ => Ok(Reply::Done),
             };
@@ -260,11 +256,12 @@ impl Writer {
         }
     }
 
-    fn execution(&self, begun: crate::execution::Begun) -> Result<Reply, LedgerError> {
+    fn execution(&self, begun: Begun, scanned: u64) -> Result<Reply, LedgerError> {
         // Without a sender, every handle is gone, and whoever asked with it: the open record
         // is settled by the next process.
         let sender = self.sender.upgrade().ok_or(LedgerError::Closed)?;
         let execution = Execution::new(Arc::new(begun), self.tariff.clone(), sender);
+        execution.quantities().add_scanned(scanned);
         Ok(Reply::Begun(Box::new(execution)))
     }
 
@@ -302,9 +299,9 @@ impl Writer {
     /// that died.
     async fn sweep(&mut self) {
         let result = async {
+            self.expire().await?;
             self.owner.renew(&self.store).await?;
-            self.recover().await?;
-            self.expire().await
+            self.recover().await.map(drop)
         };
         if let Err(error) = result.await {
             tracing::warn!(%error, "the ledger could not be swept; it is tried again");
@@ -355,5 +352,20 @@ impl Writer {
         if let Some(reply) = self.closing {
             drop(reply.send(result));
         }
+    }
+}
+
+/// Done if the execution is among those that were open, else somebody else settled it.
+fn done_if_open(
+    open: &HashSet<(Uuid, u32)>,
+    (statement_id, attempt): (Uuid, u32),
+) -> Result<Reply, LedgerError> {
+    if open.contains(&(statement_id, attempt)) {
+        Ok(Reply::Done)
+    } else {
+        Err(LedgerError::AlreadySettled {
+            statement_id,
+            attempt,
+        })
     }
 }

@@ -142,6 +142,13 @@ fn who_pays() {
         (None, StatementKind::Query, "cancelled", WORK_COST),
         (Some(Outcome::Ok), StatementKind::Metadata, "ok", "0"),
         (
+            Some(Outcome::Cancelled),
+            StatementKind::Metadata,
+            "cancelled",
+            "0",
+        ),
+        (Some(Outcome::Ok), StatementKind::Ddl, "ok", WORK_COST),
+        (
             Some(Outcome::Error {
                 kind: "invalid_argument",
                 fault: Fault::User,
@@ -167,7 +174,11 @@ fn who_pays() {
             let id = statement(&ledger, kind).await;
             let execution = work(&ledger, id).await;
             match outcome {
-                Some(outcome) => drop(execution.settle(outcome).await.unwrap()),
+                Some(outcome) => {
+                    let record = execution.settle(outcome).await.unwrap();
+                    // What is free is so in every unit: it has no line at all.
+                    assert_eq!(record.lines.is_empty(), record.cost.is_zero());
+                }
                 None => drop(execution),
             }
         }
@@ -176,6 +187,7 @@ fn who_pays() {
         assert_eq!(records.len(), cases.len());
         for (record, (outcome, kind, label, cost)) in records.iter().zip(cases) {
             assert_eq!(record.outcome, label);
+            assert_eq!(record.kind, kind.as_str());
             assert_eq!(record.cost, money(cost), "{outcome:?} {kind:?}");
             // What was done is recorded, whoever pays.
             assert_eq!(record.bytes_scanned, 2_000_000_000);
@@ -187,7 +199,7 @@ fn who_pays() {
         }
         let total = ledger.totals(time(-1)).await.unwrap();
         assert_eq!(total.len(), 1);
-        assert_eq!((total[0].records, total[0].cost), (6, money("1.56")));
+        assert_eq!((total[0].records, total[0].cost), (8, money("1.95")));
         let scope = BillScope::Project {
             project: "p",
             since: time(-1),
@@ -195,7 +207,7 @@ fn who_pays() {
         let bill = ledger.bill(scope).await.unwrap();
         assert_eq!(
             bill.iter().map(|line| line.amount).sum::<Decimal>(),
-            money("1.56")
+            money("1.95")
         );
         assert_eq!(
             ledger

@@ -4,6 +4,8 @@
 //! configuration. A table without a declared path to the person is refused, because row
 //! filters, exclusions and thresholds follow that path.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 /// One immutable version of a producer's tables; a schema in SQL.
@@ -107,6 +109,31 @@ impl Dataset {
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name == name)
     }
+
+    /// Domain of the identifier that a column of one of these tables holds, if it holds one: as
+    /// its own table says ([`Table::identifier`]), else that of the column that it leads to, on
+    /// the path to the person or by a foreign key. A key says nothing new in the child, so it is re-keyed there as in the
+    /// parent, whether or not anybody remembered to declare it twice.
+    pub fn identifier<'a>(&'a self, table: &'a Table, column: &str) -> Option<&'a str> {
+        self.inherited(table, column, &mut HashSet::new())
+    }
+
+    fn inherited<'a>(
+        &'a self,
+        table: &'a Table,
+        column: &str,
+        visited: &mut HashSet<(&'a str, String)>,
+    ) -> Option<&'a str> {
+        if let Some(domain) = table.identifier(column) {
+            return Some(domain);
+        }
+        // A path in a circle is refused elsewhere; here it must only end.
+        if !visited.insert((table.name.as_str(), column.to_owned())) {
+            return None;
+        }
+        let mut leads = table.leads(column);
+        leads.find_map(|(parent, theirs)| self.inherited(self.table(parent)?, theirs, visited))
+    }
 }
 
 /// Domain of the persons' identifiers.
@@ -117,8 +144,27 @@ impl Table {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Domain of the identifier that a column holds, if it holds one: as declared, and the
-    /// column that identifies the person always does.
+    /// The tables and columns that a column leads to.
+    fn leads<'a>(&'a self, column: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let path = match &self.person {
+            PersonPath::Parent { table, on } => Some((table, on)),
+            _ => None,
+        };
+        let path = path
+            .into_iter()
+            .flat_map(|(table, on)| on.iter().map(move |(own, theirs)| (own, table, theirs)));
+        let keys = self.foreign_keys.iter().flat_map(|key| {
+            let pairs = key.columns.iter().zip(&key.parent_columns);
+            pairs.map(move |(own, theirs)| (own, &key.parent, theirs))
+        });
+        path.chain(keys)
+            .filter(move |(own, ..)| *own == column)
+            .map(|(_, table, theirs)| (table.as_str(), theirs.as_str()))
+    }
+
+    /// Domain of the identifier that a column holds as this table alone tells: as declared, and
+    /// the column that identifies the person always does. What a column shows follows
+    /// [`Dataset::identifier`], which knows the parents too.
     pub fn identifier(&self, column: &str) -> Option<&str> {
         let declared = self
             .column(column)

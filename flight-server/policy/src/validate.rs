@@ -130,6 +130,7 @@ impl Dataset {
                         let problem = "leads to the person but is not declared";
                         self.known(table, table, std::slice::from_ref(own), problem)?;
                         self.known(table, parent, std::slice::from_ref(parents), problem)?;
+                        self.same_domain(table, own, parent, parents)?;
                     }
                     if path.contains(&name.as_str()) {
                         let problem = format!(
@@ -143,6 +144,34 @@ impl Dataset {
                 }
             }
         }
+    }
+
+    /// A key that leads to the person is one identifier in both tables. Two domains, or one on
+    /// one side only, would show the same value under two pseudonyms, or as stored.
+    fn same_domain(
+        &self,
+        table: &Table,
+        own: &str,
+        parent: &Table,
+        parents: &str,
+    ) -> Result<(), PolicyError> {
+        let Some(domain) = table.identifier(own) else {
+            return Ok(());
+        };
+        let problem = match self.identifier(parent, parents) {
+            Some(other) if other == domain => return Ok(()),
+            Some(other) => format!(
+                "is an identifier of domain `{domain}` but leads to `{}.{parents}` of domain \
+                 `{other}`; declare one domain",
+                parent.name
+            ),
+            None => format!(
+                "is an identifier of domain `{domain}` but leads to `{}.{parents}`, which is \
+                 none; declare it there too",
+                parent.name
+            ),
+        };
+        Err(self.error(Some(table), Some(own), problem))
     }
 
     /// Every name is a column of `holder`, as far as its columns are declared.
@@ -238,7 +267,7 @@ impl Habilitation {
                 "is masked but does not exist"
             } else if !masked.insert(column) {
                 "has two masks; keep one"
-            } else if table.identifier(column).is_some() {
+            } else if dataset.identifier(table, column).is_some() {
                 "is an identifier, which is re-keyed; remove its mask or the column"
             } else if !is_opened(&grant.columns, column) {
                 "is masked but not granted; grant it or remove the mask"

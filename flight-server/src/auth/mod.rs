@@ -18,8 +18,8 @@ use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
 use passwords::Passwords;
-use session::{SessionOptions, Sessions};
-use token::{SessionToken, Tokens};
+use session::{SessionId, SessionOptions, Sessions};
+use token::{Origin, SessionToken, Tokens};
 
 /// The catalog of administrators, which is no project of the store.
 pub const ADMIN_CATALOG: &str = "admin";
@@ -30,8 +30,8 @@ pub struct Principal {
     pub person: Person,
     /// Projects that are open now, by id.
     pub projects: Vec<Project>,
-    /// Identifies the session for its options and prepared statements.
-    pub session: String,
+    /// Identifies the session for its options.
+    pub session: SessionId,
     pub options: SessionOptions,
     /// What the client says of itself, for the audit.
     pub client: String,
@@ -120,9 +120,22 @@ enum Credential {
 /// What remains of a credential once it is believed.
 struct Proof {
     person: Person,
-    session: String,
-    /// The only project that the credential is good for.
-    bound_to: Option<String>,
+    session: SessionId,
+    origin: Origin,
+}
+
+impl Proof {
+    fn new(person: Person, session: String, origin: Origin) -> Self {
+        let session = SessionId {
+            person: person.id.clone(),
+            name: session,
+        };
+        Self {
+            person,
+            session,
+            origin,
+        }
+    }
 }
 
 impl Authenticator {
@@ -144,13 +157,14 @@ impl Authenticator {
             project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
         });
         let mut person = proof.person;
-        if let Some(bound) = &proof.bound_to {
+        if let Some(bound) = &proof.origin.bound_to {
             projects.retain(|project| project.id == *bound);
             // An administrator's token for a project is good for that project only.
             person.is_admin &= bound == ADMIN_CATALOG;
         }
         let header = text(metadata, "catalog").filter(|value| !value.is_empty());
-        let wanted = options.catalog.clone().or(header).or(proof.bound_to);
+        let bound_to = proof.origin.bound_to;
+        let wanted = options.catalog.clone().or(header).or(bound_to);
         Ok(Principal {
             person,
             projects,
@@ -161,7 +175,8 @@ impl Authenticator {
         })
     }
 
-    /// Exchanges the credential of a handshake for a bearer token.
+    /// Exchanges the credential of a handshake for a bearer token, which lives no longer than
+    /// what it was exchanged for.
     pub async fn handshake(
         &self,
         metadata: &MetadataMap,
@@ -172,7 +187,7 @@ impl Authenticator {
             Credential::Basic { user, secret } => self.basic(user, secret, connection, now).await?,
             Credential::Bearer(text) => self.bearer(&text, connection, now).await?,
         };
-        self.tokens.issue(&proof.person, proof.bound_to, now)
+        self.tokens.issue(&proof.person, proof.origin, now)
     }
 
     async fn basic(
@@ -190,11 +205,7 @@ impl Authenticator {
             return Err(refused());
         }
         let person = self.passwords.verify(&self.store, &user, secret).await?;
-        Ok(Proof {
-            session: format!("{connection}/{}", person.id),
-            person,
-            bound_to: None,
-        })
+        Ok(Proof::new(person, connection.to_owned(), Origin::default()))
     }
 
     async fn bearer(&self, text: &str, connection: &str, now: DateTime<Utc>) -> Result<Proof> {
@@ -206,7 +217,8 @@ impl Authenticator {
             epoch,
             session,
             bound_to,
-            ..
+            access_token,
+            expires,
         } = self.tokens.open(text, now).ok_or_else(refused)?;
         let person = self
             .store
@@ -214,11 +226,20 @@ impl Authenticator {
             .await?
             .filter(|person| person.active && person.token_epoch == epoch)
             .ok_or_else(refused)?;
-        Ok(Proof {
-            person,
-            session,
+        if let Some(id) = &access_token {
+            // Read anew, as all rights: a session ends with the token that began it.
+            self.store
+                .token_holder(id, now)
+                .await?
+                .filter(|holder| holder.person == person.id)
+                .ok_or_else(refused)?;
+        }
+        let origin = Origin {
             bound_to,
-        })
+            access_token,
+            expires_max: Some(expires),
+        };
+        Ok(Proof::new(person, session, origin))
     }
 
     async fn access_token(
@@ -238,11 +259,13 @@ impl Authenticator {
             .await?
             .filter(|person| person.active)
             .ok_or_else(refused)?;
-        Ok(Proof {
-            session: format!("{connection}/{}", token.token),
-            person,
+        let session = format!("{connection}/{}", token.token);
+        let origin = Origin {
             bound_to: Some(token.project),
-        })
+            access_token: Some(token.token),
+            expires_max: Some(token.expires_at),
+        };
+        Ok(Proof::new(person, session, origin))
     }
 }
 
@@ -289,4 +312,163 @@ fn client(metadata: &MetadataMap) -> String {
         .filter(|c| c.is_ascii_graphic() || *c == ' ')
         .take(CLIENT_CHARACTERS_MAX)
         .collect()
+}
+
+#[cfg(test)]
+impl Principal {
+    /// Somebody in no project, for tests that only ask whose something is.
+    pub(crate) fn stranger(person: &str) -> Self {
+        Self {
+            person: Person {
+                id: person.into(),
+                name: person.into(),
+                active: true,
+                is_admin: false,
+                has_password: false,
+                token_epoch: 0,
+                created_at: Utc::now(),
+            },
+            projects: Vec::new(),
+            session: SessionId {
+                person: person.into(),
+                name: "test".into(),
+            },
+            options: SessionOptions::default(),
+            client: String::new(),
+            wanted: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::TimeDelta;
+    use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile};
+
+    use super::*;
+
+    /// A hub of one person in one project; a bearer of a handshake lives for an hour.
+    async fn opened(folder: &tempfile::TempDir) -> Authenticator {
+        let url = format!("sqlite://{}", folder.path().join("hub.sqlite").display());
+        let store = Store::open(&url).await.expect("store");
+        let organisation = Organisation {
+            id: "chu".into(),
+            name: "CHU".into(),
+        };
+        store.put_organisation(&organisation).await.expect("puts");
+        let person = PersonProfile {
+            id: "ada".into(),
+            name: "Ada".into(),
+            active: true,
+            is_admin: false,
+        };
+        store.put_person(&person).await.expect("puts");
+        let project = Project {
+            id: "p".into(),
+            title: String::new(),
+            purpose: String::new(),
+            organisation: "chu".into(),
+            valid_from: Utc::now() - TimeDelta::days(1),
+            valid_to: Utc::now() + TimeDelta::days(1),
+            space_quota_bytes: 0,
+            budget: None,
+        };
+        store.put_project(&project).await.expect("puts");
+        let member = Member {
+            project: "p".into(),
+            person: "ada".into(),
+            role: "member".into(),
+        };
+        store.put_member(&member).await.expect("puts");
+        store
+            .set_password("ada", "correct horse")
+            .await
+            .expect("sets");
+        Authenticator {
+            store,
+            tokens: Tokens::new(&[1; 32], 3600),
+            passwords: Passwords::new(true).expect("passwords"),
+            sessions: Sessions::new(10, Duration::from_secs(60)),
+        }
+    }
+
+    async fn issue(auth: &Authenticator, life: TimeDelta) -> IssuedToken {
+        let new = NewToken {
+            person: "ada".into(),
+            project: "p".into(),
+            name: "laptop".into(),
+            expires_at: Utc::now() + life,
+        };
+        auth.store.issue_token(&new).await.expect("issues")
+    }
+
+    fn header(value: &str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", value.parse().expect("a header"));
+        metadata
+    }
+
+    fn bearer(token: &str) -> MetadataMap {
+        header(&format!("Bearer {token}"))
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_with_the_access_token_that_began_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let auth = opened(&folder).await;
+        let now = Utc::now();
+        let life = TimeDelta::minutes(10);
+        for way in ["revoked", "expired", "left"] {
+            let token = issue(&auth, life).await;
+            let begun = auth.handshake(&bearer(&token.text), "c", now).await;
+            let session = begun.expect("a token begins a session");
+            let renewed = auth.handshake(&bearer(&session), "c", now).await;
+            let renewed = renewed.expect("a session begins another");
+            let mut later = now;
+            for text in [&session, &renewed] {
+                let caller = auth.authenticate(&bearer(text), "c", now).await;
+                assert_eq!(caller.expect("in force").project().expect("bound"), "p");
+            }
+            match way {
+                "revoked" => {
+                    let revoked = auth.store.revoke_token(&token.id, "ada").await;
+                    revoked.expect("revokes");
+                }
+                "expired" => later = Utc::now() + life,
+                _ => auth.store.remove_member("p", "ada").await.expect("removes"),
+            }
+            for text in [&session, &renewed] {
+                let error = auth.authenticate(&bearer(text), "c", later).await;
+                let error = error.expect_err(way);
+                assert_eq!(error.kind, crate::error::ErrorKind::Unauthenticated);
+                let error = auth.handshake(&bearer(text), "c", later).await;
+                assert!(error.is_err(), "{way}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_with_a_session_does_not_prolong_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let auth = opened(&folder).await;
+        let now = Utc::now();
+        // `ada:correct horse`
+        let basic = header("Basic YWRhOmNvcnJlY3QgaG9yc2U=");
+        let mut session = auth.handshake(&basic, "c", now).await.expect("logs in");
+        for minutes in [20, 40, 59] {
+            let later = now + TimeDelta::minutes(minutes);
+            session = auth
+                .handshake(&bearer(&session), "c", later)
+                .await
+                .expect("within the first hour");
+        }
+        let late = now + TimeDelta::minutes(60);
+        assert!(
+            auth.authenticate(&bearer(&session), "c", late)
+                .await
+                .is_err()
+        );
+    }
 }

@@ -147,10 +147,21 @@ fn compression(value: &str) -> Result<Compression> {
     }
 }
 
+/// Sessions with options that one person may have at once: a person who opens sessions without
+/// end spends their own share only.
+pub const SESSIONS_PER_PERSON_MAX: usize = 200;
+
+/// Which session, and whose: what it takes up counts against its person.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    pub person: String,
+    pub name: String,
+}
+
 /// The sessions that set options. A session that set none takes no room here.
 #[derive(Debug)]
 pub struct Sessions {
-    entries: Mutex<HashMap<String, Entry>>,
+    entries: Mutex<HashMap<SessionId, Entry>>,
     sessions_max: usize,
     idle_max: Duration,
 }
@@ -170,7 +181,7 @@ impl Sessions {
         }
     }
 
-    pub fn options(&self, session: &str) -> SessionOptions {
+    pub fn options(&self, session: &SessionId) -> SessionOptions {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(session) else {
             return SessionOptions::default();
@@ -183,23 +194,42 @@ impl Sessions {
         entry.options.clone()
     }
 
-    /// Replaces a session's options; refused when too many sessions are alive.
-    pub fn put(&self, session: &str, options: SessionOptions) -> Result<()> {
+    /// Replaces a session's options; refused when too many sessions are alive, of this person
+    /// or of all.
+    pub fn put(&self, session: &SessionId, options: SessionOptions) -> Result<()> {
         let mut entries = self.entries.lock();
-        if entries.len() >= self.sessions_max && !entries.contains_key(session) {
-            entries.retain(|_, entry| entry.used.elapsed() <= self.idle_max);
-            if entries.len() >= self.sessions_max {
-                return Err(Error::exhausted(
-                    "too many sessions are open; close one and try again",
-                ));
-            }
+        if !entries.contains_key(session) {
+            self.make_room(&mut entries, &session.person)?;
         }
         let used = Instant::now();
-        entries.insert(session.to_owned(), Entry { options, used });
+        entries.insert(session.clone(), Entry { options, used });
         Ok(())
     }
 
-    pub fn close(&self, session: &str) -> bool {
+    fn make_room(&self, entries: &mut HashMap<SessionId, Entry>, person: &str) -> Result<()> {
+        let own = |entries: &HashMap<SessionId, Entry>| {
+            entries.keys().filter(|id| id.person == person).count()
+        };
+        let full = |entries: &HashMap<SessionId, Entry>| {
+            entries.len() >= self.sessions_max || own(entries) >= SESSIONS_PER_PERSON_MAX
+        };
+        if full(entries) {
+            entries.retain(|_, entry| entry.used.elapsed() <= self.idle_max);
+        }
+        if own(entries) >= SESSIONS_PER_PERSON_MAX {
+            return Err(Error::exhausted(format!(
+                "{SESSIONS_PER_PERSON_MAX} of your sessions are open; close some and try again"
+            )));
+        }
+        if entries.len() >= self.sessions_max {
+            return Err(Error::exhausted(
+                "too many sessions are open on this hub; try again later",
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn close(&self, session: &SessionId) -> bool {
         self.entries.lock().remove(session).is_some()
     }
 
@@ -226,19 +256,47 @@ mod tests {
         assert_eq!(options.catalog, None);
     }
 
+    fn id(person: &str, name: &str) -> SessionId {
+        SessionId {
+            person: person.into(),
+            name: name.into(),
+        }
+    }
+
     #[test]
     fn sessions_are_bounded_and_expire() {
+        let (a, b) = (id("ada", "a"), id("ada", "b"));
         let sessions = Sessions::new(1, Duration::from_secs(60));
-        sessions.put("a", SessionOptions::default()).expect("room");
-        assert!(sessions.put("b", SessionOptions::default()).is_err());
-        assert!(sessions.close("a"));
-        sessions.put("b", SessionOptions::default()).expect("room");
+        sessions.put(&a, SessionOptions::default()).expect("room");
+        assert!(sessions.put(&b, SessionOptions::default()).is_err());
+        assert!(sessions.close(&a));
+        sessions.put(&b, SessionOptions::default()).expect("room");
 
         let expiring = Sessions::new(1, Duration::ZERO);
         let mut options = SessionOptions::default();
         options.set("schema", "snds").expect("known");
-        expiring.put("a", options).expect("room");
+        expiring.put(&a, options).expect("room");
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(expiring.options("a"), SessionOptions::default());
+        assert_eq!(expiring.options(&a), SessionOptions::default());
+    }
+
+    #[test]
+    fn a_person_fills_their_own_share_only() {
+        let sessions = Sessions::new(10_000, Duration::from_secs(60));
+        let options = SessionOptions::default;
+        for session in 0..SESSIONS_PER_PERSON_MAX {
+            let session = id("mallory", &session.to_string());
+            sessions.put(&session, options()).expect("their share");
+        }
+        let error = sessions
+            .put(&id("mallory", "more"), options())
+            .expect_err("is full");
+        assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
+        sessions
+            .put(&id("mallory", "0"), options())
+            .expect("replaces their own");
+        sessions
+            .put(&id("ada", "a"), options())
+            .expect("others are not hindered");
     }
 }

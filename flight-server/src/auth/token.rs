@@ -17,8 +17,20 @@ pub struct SessionToken {
     /// The person's epoch when the token was made: raising it ends all their tokens.
     pub epoch: i64,
     pub session: String,
+    /// The only project that the session is good for.
     pub bound_to: Option<String>,
+    /// Id of the personal access token that began the session, which ends with it.
+    pub access_token: Option<String>,
     pub expires: DateTime<Utc>,
+}
+
+/// What a session begins from, and what it therefore cannot outlive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub bound_to: Option<String>,
+    pub access_token: Option<String>,
+    /// When what was shown at the handshake ends: a session is not prolonged by another.
+    pub expires_max: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -31,23 +43,22 @@ impl Tokens {
     pub fn new(key: &[u8; 32], seconds_max: u64) -> Self {
         let seconds = i64::try_from(seconds_max).unwrap_or(i64::MAX / 1000);
         Self {
-            sealer: Sealer::new(key, b"hubflight session token 1"),
+            sealer: Sealer::new(key, b"hubflight session token 2"),
             life: TimeDelta::seconds(seconds),
         }
     }
 
-    pub fn issue(
-        &self,
-        person: &Person,
-        bound_to: Option<String>,
-        now: DateTime<Utc>,
-    ) -> Result<String> {
+    pub fn issue(&self, person: &Person, origin: Origin, now: DateTime<Utc>) -> Result<String> {
+        let expires = now + self.life;
         let token = SessionToken {
             person: person.id.clone(),
             epoch: person.token_epoch,
             session: Uuid::now_v7().to_string(),
-            bound_to,
-            expires: now + self.life,
+            bound_to: origin.bound_to,
+            access_token: origin.access_token,
+            expires: origin
+                .expires_max
+                .map_or(expires, |latest| latest.min(expires)),
         };
         let plain = serde_json::to_vec(&token)
             .map_err(|error| Error::internal("a token cannot be written", &error))?;
@@ -78,10 +89,19 @@ mod tests {
             created_at: Utc::now(),
         };
         let now = Utc::now();
-        let text = tokens.issue(&person, None, now).expect("issues");
+        let origin = Origin::default();
+        let text = tokens.issue(&person, origin, now).expect("issues");
         assert_eq!(tokens.open(&text, now).expect("opens").epoch, 4);
         assert!(tokens.open(&text, now + TimeDelta::seconds(61)).is_none());
         assert!(tokens.open(&text[1..], now).is_none());
         assert!(tokens.open("", now).is_none());
+
+        let origin = Origin {
+            expires_max: Some(now + TimeDelta::seconds(5)),
+            ..Origin::default()
+        };
+        let text = tokens.issue(&person, origin, now).expect("issues");
+        assert!(tokens.open(&text, now + TimeDelta::seconds(4)).is_some());
+        assert!(tokens.open(&text, now + TimeDelta::seconds(5)).is_none());
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::arrow::ArrowFormat;
@@ -213,12 +214,23 @@ async fn open_table(
     };
     let url = ListingTableUrl::parse(&location)?;
     let options = ListingOptions::new(format).with_file_extension(extension(table.format));
-    let schema = options.infer_schema(state, &url).await?;
+    let written = options.infer_schema(state, &url).await?;
+    // Notes of whoever wrote the files (of pandas, of ids) are no part of the columns: a view
+    // does not show them, and a scan that did would differ from its plan.
     let config = ListingTableConfig::new(url)
         .with_listing_options(options)
-        .with_schema(schema);
+        .with_schema(without_metadata(&written));
     let cache = state.runtime_env().cache_manager.get_file_statistic_cache();
     Ok(Arc::new(ListingTable::try_new(config)?.with_cache(cache)))
+}
+
+/// The schema without its own metadata and that of its columns, as views are. What nested
+/// fields have stays: it is part of the columns' types, with which the values come.
+pub(super) fn without_metadata(schema: &Schema) -> SchemaRef {
+    let plain =
+        |field: &FieldRef| Field::new(field.name(), field.data_type().clone(), field.is_nullable());
+    let fields: Vec<Field> = schema.fields().iter().map(plain).collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// A table's location under its base; a folder ends in `/`, as listing needs.

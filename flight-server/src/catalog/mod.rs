@@ -5,4 +5,6 @@ pub mod dicom_folder;
 pub mod hub_schema;
 pub mod project;
 pub mod space;
+#[cfg(test)]
+mod tests;
 pub mod visible;

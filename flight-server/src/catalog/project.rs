@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, Session, TableProvider};
+use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, TableScan, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{LinkageKeys, Sources};
+use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
 
-use super::datasets::Datasets;
+use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
 use super::space::{Space, SpaceSchema};
 use crate::auth::ADMIN_CATALOG;
@@ -97,12 +101,14 @@ impl ProjectView {
         self.space.as_ref().map_or(0, |space| space.snapshot)
     }
 
-    /// A table that exists and is visible, else `None`.
+    /// A table that exists and is visible, else `None`; why not, where it is listed but closed.
     pub async fn table(&self, schema: &str, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        match self.schema(schema) {
-            Some(schema) => Ok(schema.table(table).await?),
-            None => Ok(None),
-        }
+        let Some(schema) = self.schema(schema) else {
+            return Ok(None);
+        };
+        let table = schema.table(table).await?;
+        table.as_ref().map_or(Ok(()), check_open)?;
+        Ok(table)
     }
 
     /// The declared description of a dataset's table, for metadata.
@@ -166,17 +172,78 @@ impl SchemaProvider for DatasetSchema {
         &self,
         name: &str,
     ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let opened = hubflight_policy::open_table(
-            self.sources.as_ref(),
-            &self.habilitation,
-            name,
-            &self.keys,
-        )
-        .map_err(Error::from)?;
-        Ok(opened.map(|table| table as Arc<dyn TableProvider>))
+        let sources = self.sources.as_ref();
+        let opened = open_table(sources, &self.habilitation, name, &self.keys);
+        Ok(match opened {
+            Ok(table) => table.map(|table| table as Arc<dyn TableProvider>),
+            Err(error) => Some(Arc::new(self.closed(name, error))),
+        })
+    }
+
+    async fn table_type(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<TableType>, DataFusionError> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.table_names().iter().any(|table| table == name)
+    }
+}
+
+impl DatasetSchema {
+    /// The table with the columns that the habilitation would show, or with none where even
+    /// these cannot be told.
+    fn closed(&self, name: &str, error: PolicyError) -> ClosedTable {
+        let described = describe_table(self.sources.as_ref(), &self.habilitation, name);
+        let schema = match described {
+            // Plans must agree on a schema exactly, so that it has no metadata, as a view's.
+            Ok(Some(schema)) => without_metadata(&schema),
+            Ok(None) | Err(_) => Arc::new(Schema::empty()),
+        };
+        tracing::debug!(%error, table = name, "a table is listed but closed");
+        ClosedTable { schema, error }
+    }
+}
+
+/// A table that may be listed but not read. Were opening it an error, one such table would take
+/// every listing of its project with it.
+#[derive(Debug)]
+struct ClosedTable {
+    schema: SchemaRef,
+    error: PolicyError,
+}
+
+/// Refuses a plan's scan of a table that is listed but cannot be read.
+pub fn check_scan(scan: &TableScan) -> Result<()> {
+    check_open(&source_as_provider(&scan.source)?)
+}
+
+fn check_open(provider: &Arc<dyn TableProvider>) -> Result<()> {
+    match (provider.as_ref() as &dyn std::any::Any).downcast_ref::<ClosedTable>() {
+        Some(table) => Err(table.error.clone().into()),
+        None => Ok(()),
+    }
+}
+
+#[async_trait]
+impl TableProvider for ClosedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Err(Error::from(self.error.clone()).into())
     }
 }

@@ -1,9 +1,10 @@
 //! The logical size of what a project may see: what a scan is charged by.
 //!
 //! It is a constant of a dataset version and a habilitation: it does not depend on the plan,
-//! on pruning, or on a hidden row. Each column is measured once, through the barrier, and
-//! kept in the store.
+//! on pruning, or on a hidden row. Each column is measured once, through the barrier, however
+//! many queries ask for it first, and kept in the store.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -11,21 +12,26 @@ use arrow::datatypes::DataType;
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
 use datafusion::physical_plan::execute_stream;
-use futures::StreamExt;
+use futures::future::{BoxFuture, WeakShared};
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use hubflight_store::VisibleSize;
+use parking_lot::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::project::ProjectView;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::Optimised;
 use crate::plan::authorise::TableAccess;
 
-/// Logical bytes of the columns that the queries read, each table of each query once.
+/// Logical bytes of the columns that the queries read, each table of each query once, those of
+/// the space included.
 pub async fn bytes(hub: &Arc<Hub>, view: &ProjectView, queries: &[Optimised]) -> Result<u64> {
-    let mut total = 0_u64;
+    let mut total = queries.iter().map(|query| query.space_bytes).sum::<u64>();
     for access in queries.iter().flat_map(|query| &query.tables) {
         for column in &access.columns {
             total = total.saturating_add(column_bytes(hub, view, access, column).await?);
@@ -40,6 +46,24 @@ async fn column_bytes(
     access: &TableAccess,
     column: &str,
 ) -> Result<u64> {
+    let key = (access.digest, column.to_owned());
+    if let Some(bytes) = hub.visible_sizes.lock().get(&key).copied() {
+        return Ok(bytes);
+    }
+    let (owned, view, access) = (Arc::clone(hub), view.clone(), access.clone());
+    let name = column.to_owned();
+    let begin = move || async move { stored_or_measured(&owned, &view, &access, &name).await };
+    let bytes = hub.engine.measuring().once(key.clone(), begin).await?;
+    hub.visible_sizes.lock().insert(key, bytes);
+    Ok(bytes)
+}
+
+async fn stored_or_measured(
+    hub: &Arc<Hub>,
+    view: &ProjectView,
+    access: &TableAccess,
+    column: &str,
+) -> Result<u64> {
     let digest = HEXLOWER.encode(&access.digest);
     let size = VisibleSize {
         dataset: &access.dataset,
@@ -48,22 +72,16 @@ async fn column_bytes(
         table: &access.table,
         column,
     };
-    let key = (access.digest, column.to_owned());
-    if let Some(bytes) = hub.visible_sizes.lock().get(&key).copied() {
+    if let Some(bytes) = hub.store.visible_size(size.clone()).await? {
         return Ok(bytes);
     }
-    let bytes = match hub.store.visible_size(size.clone()).await? {
-        Some(bytes) => bytes,
-        None => {
-            let bytes = measure(hub, view, access, column).await?;
-            hub.store.put_visible_sizes(&[(size, bytes)]).await?;
-            bytes
-        }
-    };
-    hub.visible_sizes.lock().insert(key, bytes);
+    let bytes = measure(hub, view, access, column).await?;
+    hub.store.put_visible_sizes(&[(size, bytes)]).await?;
     Ok(bytes)
 }
 
+/// Reads the column once, in a memory pool of its own as a query does. The task ends with this
+/// future: nobody pays for a measurement that nobody waits for.
 async fn measure(
     hub: &Arc<Hub>,
     view: &ProjectView,
@@ -79,7 +97,10 @@ async fn measure(
     let (_, field) = schema.column_with_name(column).ok_or_else(missing)?;
     let width = field.data_type().primitive_width();
     let plan = measuring_plan(table, column, width.is_some())?;
-    let state = hub.engine.template().clone();
+    let (environment, _pool) = hub.engine.query_environment();
+    let state = SessionStateBuilder::new_from_existing(hub.engine.template().clone())
+        .with_runtime_env(environment)
+        .build();
     let measured = hub.engine.cpu().spawn(async move {
         let physical = state.create_physical_plan(&plan).await?;
         let mut batches = execute_stream(physical, state.task_ctx())?;
@@ -94,9 +115,44 @@ async fn measure(
         }
         Ok::<u64, Error>(total)
     });
-    measured
+    AbortOnDropHandle::new(measured)
         .await
         .map_err(|error| Error::internal("measuring a column failed", &error))?
+}
+
+/// The digest of a view, and a column of it.
+type Key = ([u8; 32], String);
+/// A measurement that several callers wait for: an error goes to each of them.
+type Measurement = BoxFuture<'static, Result<u64, (ErrorKind, String)>>;
+
+/// The measurements that run now. Only those who wait hold one, so that it ends with the last
+/// of them.
+#[derive(Default)]
+pub struct Measuring(Mutex<HashMap<Key, WeakShared<Measurement>>>);
+
+impl Measuring {
+    /// Begins a measurement, or waits for the one of this key that runs already.
+    async fn once<F>(&self, key: Key, begin: impl FnOnce() -> F) -> Result<u64>
+    where
+        F: Future<Output = Result<u64>> + Send + 'static,
+    {
+        let measurement = {
+            let mut running = self.0.lock();
+            running.retain(|_, measurement| measurement.upgrade().is_some());
+            let found = running.get(&key).and_then(WeakShared::upgrade);
+            found.unwrap_or_else(|| {
+                let begun = begin().map_err(|error| (error.kind, error.to_string()));
+                let begun = begun.boxed().shared();
+                if let Some(weak) = begun.downgrade() {
+                    running.insert(key, weak);
+                }
+                begun
+            })
+        };
+        measurement
+            .await
+            .map_err(|(kind, text)| Error::new(kind, text))
+    }
 }
 
 /// The number of rows where that is enough, else the column itself.
@@ -166,6 +222,56 @@ mod tests {
     use super::*;
     use arrow::array::{Int32Array, ListArray, StringArray, StringViewArray};
     use arrow::datatypes::Int32Type;
+
+    #[tokio::test]
+    async fn a_column_is_measured_once_for_all_who_wait() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let measuring = Measuring::default();
+        let begun = AtomicU32::new(0);
+        let key = || ([1; 32], "column".to_owned());
+        let once = |result: fn() -> Result<u64>| {
+            let begun = &begun;
+            measuring.once(key(), move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    tokio::task::yield_now().await;
+                    result()
+                }
+            })
+        };
+        let (a, b) = tokio::join!(once(|| Ok(7)), once(|| Ok(8)));
+        assert_eq!((a.expect("measured"), b.expect("the same")), (7, 7));
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
+        let fails = || Err(Error::exhausted("no memory"));
+        let (a, b) = tokio::join!(once(fails), once(fails));
+        for error in [a.expect_err("fails"), b.expect_err("fails")] {
+            assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_measurement_ends_with_the_last_who_waits() {
+        let measuring = Measuring::default();
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<()>(1);
+        let endless = || {
+            let sender = sender.clone();
+            async move {
+                let _held = sender;
+                std::future::pending::<Result<u64>>().await
+            }
+        };
+        let key = || ([1; 32], "column".to_owned());
+        let wait = std::time::Duration::from_millis(5);
+        let (a, b) = tokio::join!(
+            tokio::time::timeout(wait, measuring.once(key(), endless)),
+            tokio::time::timeout(wait * 2, measuring.once(key(), endless)),
+        );
+        assert!(a.is_err() && b.is_err());
+        drop(sender);
+        // Nothing is sent and nobody holds the sender any more.
+        assert_eq!(receiver.recv().await, None);
+    }
 
     #[test]
     fn sizes_are_those_of_the_values() {

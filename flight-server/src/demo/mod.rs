@@ -39,15 +39,11 @@ pub struct DemoArguments {
     /// Address of the worker that the demo starts.
     #[arg(long, default_value = "127.0.0.1:31338", value_name = "ADDRESS")]
     pub worker_addr: SocketAddr,
-    /// Running workers instead of one of the demo's own; their key is in `--worker-key-file`.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "ADDRESS,…",
-        requires = "worker_key_file"
-    )]
+    /// Running workers on this machine instead of one of the demo's own.
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS,…")]
     pub workers: Vec<String>,
-    #[arg(long, value_name = "FILE")]
+    /// Their key, unless it is the one that `gpu-worker` keeps in the user's data folder.
+    #[arg(long, value_name = "FILE", requires = "workers")]
     pub worker_key_file: Option<PathBuf>,
     /// TLS with an authority of the demo's own, in DIR/tls/ca.pem.
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! The one writer of DoGet's frames: batches cast to the declared schema, cut and encoded.
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
@@ -63,29 +63,31 @@ impl FrameWriter {
         }
     }
 
-    /// The frames of one batch, in order.
-    pub fn frames(&mut self, batch: &RecordBatch) -> Result<Vec<Frame>> {
-        let batch = conform(batch, &self.schema)?;
-        let mut frames = Vec::new();
-        for slice in slices(&batch, self.frame_bytes_max)? {
-            let (dictionaries, body) = self.generator.encode(
-                &slice,
-                &mut self.tracker,
-                &self.options,
-                &mut self.compression,
-            )?;
-            if !dictionaries.is_empty() {
-                return Err(Error::internal(
-                    "a dictionary was left in a result",
-                    &"frames",
-                ));
-            }
-            frames.push(Frame {
-                rows: slice.num_rows() as u64,
-                data: FlightData::from(body),
-            });
+    /// The batch in slices of whole rows, each for one frame. They share its memory.
+    pub fn slices(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
+        slices(batch, self.frame_bytes_max)
+    }
+
+    /// The frame of a slice, which is converted now: the conversion of a whole batch of images
+    /// would not fit its types.
+    pub fn frame(&mut self, slice: &RecordBatch) -> Result<Frame> {
+        let plain = conform(slice, &self.schema)?;
+        let (dictionaries, body) = self.generator.encode(
+            &plain,
+            &mut self.tracker,
+            &self.options,
+            &mut self.compression,
+        )?;
+        if !dictionaries.is_empty() {
+            return Err(Error::internal(
+                "a dictionary was left in a result",
+                &"frames",
+            ));
         }
-        Ok(frames)
+        Ok(Frame {
+            rows: slice.num_rows() as u64,
+            data: FlightData::from(body),
+        })
     }
 }
 
@@ -93,7 +95,7 @@ impl FrameWriter {
 fn slices(batch: &RecordBatch, frame_bytes_max: usize) -> Result<Vec<RecordBatch>> {
     let mut bytes = 0;
     for column in batch.columns() {
-        bytes += column.to_data().get_slice_memory_size()?;
+        bytes += size(column)?;
     }
     let rows = batch.num_rows();
     let parts = bytes.div_ceil(frame_bytes_max.max(1)).clamp(1, rows.max(1));
@@ -108,13 +110,28 @@ fn slices(batch: &RecordBatch, frame_bytes_max: usize) -> Result<Vec<RecordBatch
     Ok(slices)
 }
 
+/// Bytes of a column's own values; a view's buffers may hold those of other rows too.
+fn size(column: &ArrayRef) -> Result<usize> {
+    let values = match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+        _ => 0,
+    };
+    Ok(values + column.to_data().get_slice_memory_size()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use arrow::array::{BinaryArray, Int64Array, RecordBatchOptions};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{
+        BinaryArray, BooleanArray, Int64Array, RecordBatchOptions, StringViewArray,
+    };
+    use arrow::compute::filter_record_batch;
+    use arrow::datatypes::{Field, Schema};
+
+    use crate::plan::wire::plain_schema;
 
     #[test]
     fn slices_cover_all_rows_once() {
@@ -142,5 +159,25 @@ mod tests {
         let large = BinaryArray::from_vec(vec![&[0; 5000], &[1; 5000]]);
         let batch = RecordBatch::try_new(schema, vec![Arc::new(large)]).expect("valid");
         assert_eq!(slices(&batch, 100).expect("slices").len(), 2);
+    }
+
+    /// What a filter removed is still in the buffers that views point into.
+    #[test]
+    fn no_value_of_a_removed_row_leaves_with_views() {
+        let hidden = "a hidden text, longer than a view holds itself";
+        let shown = "a shown text, longer than a view holds itself!";
+        let texts: ArrayRef = Arc::new(StringViewArray::from(vec![shown, hidden, shown]));
+        let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8View, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![texts]).expect("valid");
+        let kept = filter_record_batch(&batch, &BooleanArray::from(vec![true, false, true]))
+            .expect("filtered");
+        for views in [false, true] {
+            let schema = plain_schema(&schema, views);
+            let mut writer =
+                FrameWriter::new(schema, Compression::None, 1 << 20).expect("a writer");
+            let frame = writer.frame(&kept).expect("a frame");
+            let body = String::from_utf8_lossy(&frame.data.data_body).into_owned();
+            assert!(body.contains(shown) && !body.contains(hidden));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{
@@ -14,6 +15,8 @@ pub struct QueryPool {
     own: FairSpillPool,
     limit: usize,
     server: Arc<dyn MemoryPool>,
+    /// The server's pool refused what the query's own limit allowed.
+    crowded_out: AtomicBool,
 }
 
 impl QueryPool {
@@ -22,7 +25,13 @@ impl QueryPool {
             own: FairSpillPool::new(limit),
             limit,
             server,
+            crowded_out: AtomicBool::new(false),
         }
+    }
+
+    /// True once other queries held memory that this one may have.
+    pub fn was_crowded_out(&self) -> bool {
+        self.crowded_out.load(Ordering::Relaxed)
     }
 }
 
@@ -61,7 +70,10 @@ impl MemoryPool for QueryPool {
         self.own.try_grow(reservation, additional)?;
         self.server
             .try_grow(reservation, additional)
-            .inspect_err(|_| self.own.shrink(reservation, additional))
+            .inspect_err(|_| {
+                self.own.shrink(reservation, additional);
+                self.crowded_out.store(true, Ordering::Relaxed);
+            })
     }
 
     fn reserved(&self) -> usize {
@@ -81,13 +93,15 @@ mod tests {
     #[test]
     fn a_query_is_bounded_by_itself_and_by_the_server() {
         let server: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
-        let one: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(80, Arc::clone(&server)));
-        let two: Arc<dyn MemoryPool> = Arc::new(QueryPool::new(80, Arc::clone(&server)));
+        let pools = [80, 80].map(|limit| Arc::new(QueryPool::new(limit, Arc::clone(&server))));
+        let [one, two] = pools.clone().map(|pool| pool as Arc<dyn MemoryPool>);
         let first = MemoryConsumer::new("a").register(&one);
         let second = MemoryConsumer::new("b").register(&two);
         assert!(first.try_grow(81).is_err());
         first.try_grow(80).expect("within its own limit");
+        assert!(!pools[0].was_crowded_out(), "its own limit");
         assert!(second.try_grow(21).is_err());
+        assert!(pools[1].was_crowded_out());
         assert_eq!(two.reserved(), 0, "what the server refused is given back");
         second.try_grow(20).expect("what is left");
         drop(first);

@@ -1,11 +1,16 @@
 //! Running authorised queries: a CPU runtime apart from IO, bounded permits and memory.
 
+mod bounded;
 pub mod frames;
+pub mod functions;
 pub mod memory;
 pub mod meter;
 pub mod registry;
 pub mod run;
+mod spill;
+mod stream;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +20,15 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use memory::QueryPool;
+use spill::SpillFolder;
 
 /// Where queries run, and what they may use.
 pub struct Engine {
@@ -29,8 +38,15 @@ pub struct Engine {
     cpu: CpuRuntime,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    persons: Persons,
+    measuring: Measuring,
+    workers_asked: WorkersAsked,
+    _spill: SpillFolder,
     limits: Limits,
 }
+
+/// When the workers were last asked how they are; who asks holds it.
+pub type WorkersAsked = tokio::sync::Mutex<Option<std::time::Instant>>;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,20 +65,19 @@ impl Engine {
         let memory: Arc<dyn MemoryPool> =
             Arc::new(GreedyMemoryPool::new(limits.memory_mb_max << 20));
         let spill = config.server.state.join("spill");
-        std::fs::create_dir_all(&spill).map_err(|error| {
-            Error::invalid(format!("cannot make `{}`: {error}", spill.display()))
+        let folder = SpillFolder::open(&spill).map_err(|error| {
+            Error::invalid(format!("cannot spill to `{}`: {error}", spill.display()))
         })?;
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&memory))
             .with_disk_manager_builder(
                 DiskManagerBuilder::default()
-                    .with_mode(DiskManagerMode::Directories(vec![spill]))
+                    .with_mode(DiskManagerMode::Directories(vec![folder.path().to_owned()]))
                     .with_max_temp_directory_size(limits.spill_mb_max << 20),
             )
             .with_metadata_cache_limit(METADATA_CACHE_BYTES_MAX)
             .build_arc()?;
-        let builder = SessionStateBuilder::new()
-            .with_default_features()
+        let builder = functions::with_permitted_functions(SessionStateBuilder::new())
             .with_config(session_config())
             .with_runtime_env(Arc::clone(&environment));
         let options = hubflight_udfs::Options {
@@ -77,6 +92,10 @@ impl Engine {
             cpu: CpuRuntime::new()?,
             running: Arc::new(Semaphore::new(limits.queries_running_max)),
             admitted: Arc::new(Semaphore::new(waiting)),
+            persons: Persons::default(),
+            measuring: Measuring::default(),
+            workers_asked: WorkersAsked::default(),
+            _spill: folder,
             limits,
         })
     }
@@ -88,6 +107,15 @@ impl Engine {
 
     pub fn cpu(&self) -> &tokio::runtime::Handle {
         &self.cpu.handle
+    }
+
+    /// The columns whose size is measured now.
+    pub fn measuring(&self) -> &Measuring {
+        &self.measuring
+    }
+
+    pub fn workers_asked(&self) -> &WorkersAsked {
+        &self.workers_asked
     }
 
     pub fn memory_reserved(&self) -> usize {
@@ -106,32 +134,42 @@ impl Engine {
     }
 
     /// The shared files, caches and spill folder, with a memory pool for one query.
-    pub fn query_environment(&self) -> Arc<RuntimeEnv> {
-        let pool = QueryPool::new(
-            self.limits.query_memory_mb_max << 20,
-            Arc::clone(&self.memory),
-        );
-        Arc::new(RuntimeEnv {
-            memory_pool: Arc::new(pool),
+    pub fn query_environment(&self) -> (Arc<RuntimeEnv>, Arc<QueryPool>) {
+        let limit = self.limits.query_memory_mb_max << 20;
+        let pool = Arc::new(QueryPool::new(limit, Arc::clone(&self.memory)));
+        let environment = RuntimeEnv {
+            memory_pool: Arc::clone(&pool) as _,
             disk_manager: Arc::clone(&self.environment.disk_manager),
             cache_manager: Arc::clone(&self.environment.cache_manager),
             object_store_registry: Arc::clone(&self.environment.object_store_registry),
-        })
+        };
+        (Arc::new(environment), pool)
     }
 
-    /// Waits for a place to run, a bounded time in a bounded queue.
-    pub async fn admit(&self) -> Result<Permit> {
+    /// Waits for a place to run, a bounded time in a bounded queue: first among the person's own
+    /// statements, so that nobody takes all places.
+    pub async fn admit(&self, person: &str) -> Result<Permit> {
+        let wait = Duration::from_millis(self.limits.queue_wait_ms_max);
+        let own = self
+            .persons
+            .places(person, self.limits.queries_per_person_max);
+        let Ok(Ok(own)) = tokio::time::timeout(wait, own.acquire_owned()).await else {
+            return Err(Error::exhausted(format!(
+                "{} of your queries run already; fetch their results or cancel them",
+                self.limits.queries_per_person_max
+            )));
+        };
         let Ok(place) = Arc::clone(&self.admitted).try_acquire_owned() else {
             return Err(Error::exhausted(format!(
                 "{} queries wait already; try again in a moment",
                 self.limits.queries_waiting_max
             )));
         };
-        let wait = Duration::from_millis(self.limits.queue_wait_ms_max);
         match tokio::time::timeout(wait, Arc::clone(&self.running).acquire_owned()).await {
             Ok(Ok(running)) => Ok(Permit {
                 _running: running,
                 _place: place,
+                _own: own,
             }),
             _ => Err(Error::exhausted(format!(
                 "the hub is busy: no place to run came free within {} ms; try again later",
@@ -141,11 +179,44 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Runs `work` on the CPU runtime until `deadline`: planning is computing too.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        deadline: tokio::time::Instant,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let task = AbortOnDropHandle::new(self.cpu.handle.spawn(work));
+        match tokio::time::timeout_at(deadline, task).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(lost)) => Err(Error::internal("planning was lost", &lost)),
+            Err(_) => Err(run::too_late()),
+        }
+    }
+}
+
 /// A place among the running queries; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     _running: OwnedSemaphorePermit,
     _place: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
+}
+
+/// Places of each person whose statements run or wait.
+#[derive(Default)]
+struct Persons(Mutex<HashMap<String, Arc<Semaphore>>>);
+
+impl Persons {
+    fn places(&self, person: &str, most: usize) -> Arc<Semaphore> {
+        let mut persons = self.0.lock();
+        // Whoever holds or waits for a place has the semaphore too.
+        persons.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = persons
+            .entry(person.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(most)));
+        Arc::clone(places)
+    }
 }
 
 fn session_config() -> SessionConfig {
@@ -168,6 +239,7 @@ impl CpuRuntime {
     fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("hubflight-cpu")
+            .thread_stack_size(crate::THREAD_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|error| Error::internal("the CPU runtime cannot start", &error))?;

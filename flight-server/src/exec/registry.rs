@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Running executions by statement.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    running: Arc<Mutex<HashMap<Uuid, HashMap<u64, AbortHandle>>>>,
+    running: Arc<Mutex<HashMap<Uuid, HashMap<u64, CancellationToken>>>>,
 }
 
 /// An execution's place in the registry; it leaves when dropped.
@@ -22,11 +22,11 @@ pub struct Registered {
 }
 
 impl Registry {
-    pub fn enter(&self, statement_id: Uuid, task: AbortHandle) -> Registered {
+    pub fn enter(&self, statement_id: Uuid, stop: CancellationToken) -> Registered {
         let mut running = self.running.lock();
         let executions = running.entry(statement_id).or_default();
         let key = (0..).find(|key| !executions.contains_key(key)).unwrap_or(0);
-        executions.insert(key, task);
+        executions.insert(key, stop);
         Registered {
             registry: self.clone(),
             statement_id,
@@ -41,9 +41,20 @@ impl Registry {
         executions
             .into_iter()
             .flat_map(HashMap::values)
-            .map(AbortHandle::abort)
+            .map(CancellationToken::cancel)
             .count()
             > 0
+    }
+
+    /// Stops every execution.
+    pub fn cancel_all(&self) {
+        for executions in self.running.lock().values() {
+            executions.values().for_each(CancellationToken::cancel);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.running.lock().is_empty()
     }
 }
 

@@ -49,7 +49,9 @@ async fn answer(
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
     let mut frames = vec![writer.schema()];
-    frames.extend(writer.frames(&batch)?);
+    for slice in writer.slices(&batch)? {
+        frames.push(writer.frame(&slice)?);
+    }
     let frames = frames.into_iter().map(|frame| Ok(frame.data));
     Ok(futures::stream::iter(frames).boxed())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::ipc::root_as_message;
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
@@ -90,18 +91,23 @@ async fn bound_rows(
         .chain(stream)
         .map_err(|status: Status| FlightError::Tonic(Box::new(status)))
         // Some clients send the descriptor in a message of its own, without Arrow data.
-        .try_filter(|message| std::future::ready(!message.data_header.is_empty()));
+        .try_filter(|message| std::future::ready(!message.data_header.is_empty()))
+        .and_then(|message| std::future::ready(plain(message)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut kept = Vec::new();
-    let (mut rows, mut bytes) = (0, 0);
+    let (mut rows, mut values, mut bytes) = (0, 0, 0);
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(unreadable)?;
         rows += batch.num_rows();
+        values += batch.num_rows() * batch.num_columns();
         bytes += batch.get_array_memory_size();
-        if rows > limits.parameter_rows_max || bytes > limits.message_bytes_max {
+        if rows > limits.parameter_rows_max
+            || values > limits.parameter_values_max
+            || bytes > limits.message_bytes_max
+        {
             return Err(Error::exhausted(format!(
-                "at most {} rows and {} bytes of parameters can be bound at once",
-                limits.parameter_rows_max, limits.message_bytes_max
+                "at most {} rows, {} values and {} bytes of parameters can be bound at once",
+                limits.parameter_rows_max, limits.parameter_values_max, limits.message_bytes_max
             )));
         }
         kept.push(batch);
@@ -110,6 +116,29 @@ async fn bound_rows(
         Some(batch) => parameters::encode(&batch.schema(), &kept),
         None => Ok(Vec::new()),
     }
+}
+
+/// Refuses compressed buffers: the decoder believes the length that the client writes before
+/// each, and allocates it.
+fn plain(message: FlightData) -> std::result::Result<FlightData, FlightError> {
+    let refused = |why: &str| FlightError::Tonic(Box::new(Status::invalid_argument(why)));
+    let header = root_as_message(&message.data_header)
+        .map_err(|_| refused("a message of the bound parameters cannot be read"))?;
+    let dictionary = header.header_as_dictionary_batch();
+    let batches = [
+        header.header_as_record_batch(),
+        dictionary.and_then(|dictionary| dictionary.data()),
+    ];
+    if batches
+        .iter()
+        .flatten()
+        .any(|batch| batch.compression().is_some())
+    {
+        return Err(refused(
+            "the bound parameters are compressed; send them uncompressed",
+        ));
+    }
+    Ok(message)
 }
 
 fn unreadable(error: FlightError) -> Error {

@@ -10,27 +10,32 @@
 pub mod authorise;
 pub mod parameters;
 pub mod parse;
+mod shape;
 pub mod wire;
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, TableProvider,
 };
 use datafusion::common::TableReference;
-use datafusion::execution::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use hubflight_udfs::StatementWork;
 
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
+use crate::catalog::space;
 use crate::error::{Error, Result};
+use crate::exec::Engine;
 use crate::hub::Hub;
-use authorise::{TableAccess, check_plan, tables_read};
+use authorise::{TableAccess, check_plan, space_bytes_read, tables_read};
 use parse::{Kind, Parsed};
 
 /// What a statement is planned with.
@@ -46,18 +51,24 @@ pub struct Planning<'a> {
 #[derive(Clone, Debug)]
 pub struct Authorised {
     plan: LogicalPlan,
-    state: SessionState,
+    /// Shared by the rows of parameters that are bound to it.
+    state: Arc<SessionState>,
     /// What the client is told, and what its batches are cast to.
     pub schema: SchemaRef,
+    /// The client reads views.
+    views: bool,
 }
 
 /// An authorised query, optimised: what it reads is known, and it can run.
 #[derive(Debug)]
 pub struct Optimised {
     plan: LogicalPlan,
-    state: SessionState,
+    state: Arc<SessionState>,
     pub schema: SchemaRef,
+    /// Of datasets.
     pub tables: Vec<TableAccess>,
+    /// Logical bytes of what it reads of the project's space.
+    pub space_bytes: u64,
 }
 
 impl Planning<'_> {
@@ -72,6 +83,7 @@ impl Planning<'_> {
         self.resolve(&state, &parsed).await?;
         let plan = state.statement_to_plan(parsed.statement).await?;
         if explain {
+            shape::check_plan_size(&plan)?;
             check_plan(&plan)?;
             return self.authorise(explained(&plan)?, state);
         }
@@ -81,12 +93,15 @@ impl Planning<'_> {
     /// Authorises a plan that was made from a statement in [`Self::state`]: the rows that a
     /// change of the space reads.
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
+        shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
-        let schema = wire::schema_of(&plan, &state, self.options.wire_views)?;
+        let views = self.options.wire_views;
+        let schema = wire::schema_of(&plan, &state, views)?;
         Ok(Authorised {
             plan,
-            state,
+            state: Arc::new(state),
             schema,
+            views,
         })
     }
 
@@ -159,13 +174,16 @@ impl Planning<'_> {
 }
 
 impl Authorised {
-    /// Binds one row of parameters.
+    /// Binds one row of parameters. Types that depended on them are known now.
     pub fn bind(self, values: Vec<datafusion::common::ScalarValue>) -> Result<Self> {
         if values.is_empty() {
             return Ok(self);
         }
+        let plan = self.plan.with_param_values(values)?;
+        let schema = wire::schema_of(&plan, &self.state, self.views)?;
         Ok(Self {
-            plan: self.plan.with_param_values(values)?,
+            plan,
+            schema,
             ..self
         })
     }
@@ -173,6 +191,18 @@ impl Authorised {
     /// The plan, for a view to be read inside another query.
     pub fn plan(&self) -> &LogicalPlan {
         &self.plan
+    }
+
+    /// True where it reads schema `hub` or `information_schema` and nothing else.
+    pub fn reads_metadata_only(&self) -> Result<bool> {
+        let tables = authorise::providers(&self.plan)?;
+        // Tables of datasets and of the space, and table functions, are of other types.
+        let of_the_hub = |table: &Arc<dyn TableProvider>| {
+            (table.as_ref() as &dyn std::any::Any).is::<StreamingTable>()
+        };
+        Ok(!tables.is_empty()
+            && tables.iter().all(of_the_hub)
+            && !space::plan_calls_worker(&self.plan)?)
     }
 
     /// The placeholders of the query with the types that the planner found, in order.
@@ -188,11 +218,13 @@ impl Authorised {
         }
         let plan = self.state.optimize(&self.plan)?;
         let tables = tables_read(&plan)?;
+        let space_bytes = space_bytes_read(&plan)?;
         Ok(Optimised {
             plan,
             state: self.state,
             schema: self.schema,
             tables,
+            space_bytes,
         })
     }
 }
@@ -206,17 +238,24 @@ impl Optimised {
     /// The physical plan and the context that it runs in, on whose account.
     pub async fn physical(
         self,
-        engine: &crate::exec::Engine,
+        engine: &Engine,
         work: Arc<StatementWork>,
-    ) -> Result<(
-        Arc<dyn ExecutionPlan>,
-        Arc<datafusion::execution::TaskContext>,
-    )> {
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        let (environment, _) = engine.query_environment();
+        self.physical_in(environment, work).await
+    }
+
+    /// The same, in an environment that several plans share.
+    pub async fn physical_in(
+        self,
+        environment: Arc<RuntimeEnv>,
+        work: Arc<StatementWork>,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         let config = self.state.config().clone().with_extension(work);
         let props = self.state.execution_props().clone();
-        let mut state = SessionStateBuilder::new_from_existing(self.state)
+        let mut state = SessionStateBuilder::new_from_existing((*self.state).clone())
             .with_config(config)
-            .with_runtime_env(engine.query_environment())
+            .with_runtime_env(environment)
             .build();
         *state.execution_props_mut() = props;
         let physical = state

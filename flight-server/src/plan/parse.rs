@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
+use super::shape;
 use crate::error::{Error, Result};
 
 /// Depth of nesting that the parser accepts.
@@ -37,6 +38,16 @@ impl Parsed {
             if matches!(inner.as_ref(), Sql::ShowTables { .. } | Sql::ShowColumns { .. }))
     }
 
+    pub fn is_explain(&self) -> bool {
+        matches!(self.kind, Kind::Query { explain: true })
+    }
+
+    /// True for a change of what tables and views there are.
+    pub fn is_ddl(&self) -> bool {
+        matches!(&self.statement, Statement::Statement(inner)
+            if matches!(inner.as_ref(), Sql::CreateTable(_) | Sql::CreateView(_) | Sql::Drop { .. }))
+    }
+
     pub fn is_query(&self) -> bool {
         matches!(self.kind, Kind::Query { .. })
     }
@@ -50,6 +61,7 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
             sql.len()
         )));
     }
+    shape::check_text(sql, &GenericDialect {})?;
     let mut statements = DFParserBuilder::new(sql)
         .with_dialect(&GenericDialect {})
         .with_recursion_limit(NESTING_MAX)
@@ -62,6 +74,7 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
     let kind = classify(&statement, explain)?;
     let mut placeholders = 0;
     if let Statement::Statement(inner) = &mut statement {
+        shape::check_relations(inner)?;
         hubflight_udfs::normalise_calls(inner)
             .map_err(|error| Error::invalid(error.to_string()))?;
         placeholders = number_placeholders(inner)?;
@@ -128,9 +141,20 @@ fn refused(verb: &str) -> Error {
     ))
 }
 
-/// Turns each `?` into `$1`, `$2`, … in order, and counts placeholders.
+/// Turns each `?` into `$1`, `$2`, … in the order of the text, and counts placeholders.
 fn number_placeholders(statement: &mut Sql) -> Result<usize> {
-    let mut questions = 0_usize;
+    // The tree has its own order: LIMIT comes before OFFSET, however they are written.
+    let mut places = Vec::new();
+    let _: ControlFlow<()> = visit_expressions_mut(statement, |expr: &mut Expr| {
+        if let Expr::Value(value) = expr
+            && matches!(&value.value, Value::Placeholder(name) if name == "?")
+        {
+            places.push(value.span.start);
+        }
+        ControlFlow::Continue(())
+    });
+    places.sort();
+    let questions = places.len();
     let mut highest = 0_usize;
     let mut wrong = None;
     let _: ControlFlow<()> = visit_expressions_mut(statement, |expr: &mut Expr| {
@@ -138,8 +162,8 @@ fn number_placeholders(statement: &mut Sql) -> Result<usize> {
             && let Value::Placeholder(name) = &mut value.value
         {
             if name == "?" {
-                questions += 1;
-                *name = format!("${questions}");
+                let before = places.partition_point(|place| *place < value.span.start);
+                *name = format!("${}", before + 1);
             } else {
                 match name
                     .strip_prefix('$')
@@ -249,6 +273,12 @@ mod tests {
         let text = parsed.statement.to_string();
         assert!(
             text.contains("$1 + $2") && text.contains("$3 AND $4") && text.contains("LIMIT $5"),
+            "{text}"
+        );
+        let parsed = parse("SELECT a FROM t\nOFFSET ?\nLIMIT ?", 1000).expect("parses");
+        let text = parsed.statement.to_string();
+        assert!(
+            text.contains("OFFSET $1") && text.contains("LIMIT $2"),
             "{text}"
         );
         assert_eq!(parse("SELECT $2", 1000).expect("parses").placeholders, 2);

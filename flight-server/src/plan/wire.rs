@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::execution::SessionState;
@@ -56,21 +56,24 @@ fn plain_type(data_type: &DataType, views: bool) -> DataType {
         DataType::BinaryView if !views => DataType::Binary,
         DataType::Dictionary(_, values) => plain_type(values, views),
         DataType::RunEndEncoded(_, values) => plain_type(values.data_type(), views),
+        // Views inside other values stay plain: they could not be compacted one by one.
         DataType::List(field) | DataType::ListView(field) => {
-            DataType::List(plain_field(field, views))
+            DataType::List(plain_field(field, false))
         }
         DataType::LargeList(field) | DataType::LargeListView(field) => {
-            DataType::LargeList(plain_field(field, views))
+            DataType::LargeList(plain_field(field, false))
         }
         DataType::FixedSizeList(field, size) => {
-            DataType::FixedSizeList(plain_field(field, views), *size)
+            DataType::FixedSizeList(plain_field(field, false), *size)
         }
-        DataType::Struct(fields) => DataType::Struct(plain_fields(fields, views)),
+        DataType::Struct(fields) => DataType::Struct(plain_fields(fields, false)),
         other => other.clone(),
     }
 }
 
-/// `batch` with exactly the types of `schema`; columns that fit already are not copied.
+/// `batch` with exactly the types of `schema`; columns that fit already are not copied, but
+/// views are: their buffers may hold values of rows that were filtered out, and all of a buffer
+/// is sent.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     // A value that does not fit its declared type is an error, never a silent NULL.
     let exact = CastOptions {
@@ -82,13 +85,18 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .iter()
         .zip(schema.fields())
         .map(|(column, field)| {
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
+            let column = if column.data_type() == field.data_type() {
+                Arc::clone(column)
             } else {
-                cast_with_options(column, field.data_type(), &exact)
-            }
+                cast_with_options(column, field.data_type(), &exact)?
+            };
+            Ok(match column.data_type() {
+                DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+                DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
+                _ => column,
+            })
         })
-        .collect::<std::result::Result<Vec<ArrayRef>, _>>()?;
+        .collect::<Result<Vec<ArrayRef>>>()?;
     // A batch without columns still has rows to count.
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(

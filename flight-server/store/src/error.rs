@@ -50,6 +50,11 @@ pub enum StoreError {
     QuotaExceeded { used: i64, quota: i64 },
 
     #[error(
+        "the space would hold {held} bytes with the files that were replaced lately, and it may hold {max}; wait until those are removed or ask for a larger quota"
+    )]
+    HeldExceeded { held: i64, max: i64 },
+
+    #[error(
         "the master secret does not belong to this store; put back the secret file that was made with it"
     )]
     WrongSecret,
@@ -78,6 +83,19 @@ impl StoreError {
     /// True when the store itself is unfit (full, locked, read-only, gone), whatever was asked.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, StoreError::Unavailable(_))
+    }
+
+    /// True when a commit of a space was refused, so that it certainly changed nothing.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Conflict { .. }
+                | StoreError::QuotaExceeded { .. }
+                | StoreError::HeldExceeded { .. }
+                | StoreError::Exists { .. }
+                | StoreError::NotFound { .. }
+                | StoreError::Invalid { .. }
+        )
     }
 
     /// True when a row with the same key exists already.

@@ -27,6 +27,6 @@ pub use open::{Backend, Store, StoreLimits, WriteTransaction};
 pub use people::{Member, Organisation, Person, PersonProfile, Project, Put};
 pub use secrets::Secrets;
 pub use sizes::VisibleSize;
-pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceView};
+pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceRoom, SpaceView};
 pub use space_commit::{NewObject, SpaceChange, SpaceCommit};
 pub use tokens::{IssuedToken, NewToken, Token, TokenHolder};

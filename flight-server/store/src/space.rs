@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::columns::{get, micros};
@@ -41,6 +42,51 @@ pub struct SpaceFile {
     pub file: String,
     pub rows: i64,
     pub bytes: i64,
+    /// JSON text: logical bytes by column; opaque to the store.
+    pub column_bytes: String,
+}
+
+/// Bytes of a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceRoom {
+    /// Of the live files.
+    pub used: i64,
+    /// Of all files that are on disk for it: those too that were removed from their tables and
+    /// stay as long as a ticket may read them.
+    pub held: i64,
+    pub quota: i64,
+}
+
+impl SpaceRoom {
+    /// How many quotas the files on disk may fill: statements that rewrite a table again and
+    /// again would else fill the disk before anything is removed.
+    const HELD_QUOTAS_MAX: i64 = 2;
+
+    /// Most bytes that may be on disk.
+    pub fn held_max(&self) -> i64 {
+        self.quota.saturating_mul(Self::HELD_QUOTAS_MAX)
+    }
+
+    /// Bytes that a statement may add, if it removes `replaced` of the live ones.
+    pub fn left(&self, replaced: u64) -> u64 {
+        let left = |max: i64, now: i64| u64::try_from(max.saturating_sub(now)).unwrap_or(0);
+        left(self.quota, self.used)
+            .saturating_add(replaced)
+            .min(left(self.held_max(), self.held))
+    }
+
+    /// Whether it holds no more than it may.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let (used, quota) = (self.used, self.quota);
+        if used > quota {
+            return Err(StoreError::QuotaExceeded { used, quota });
+        }
+        let (held, max) = (self.held, self.held_max());
+        if held > max {
+            return Err(StoreError::HeldExceeded { held, max });
+        }
+        Ok(())
+    }
 }
 
 /// A table or view of the space.
@@ -115,18 +161,10 @@ impl Store {
         Ok(SpaceView { snapshot, objects })
     }
 
-    /// Bytes of the live files, and the quota.
-    pub async fn space_usage(&self, project: &str) -> Result<(i64, i64), StoreError> {
-        let row = sqlx::query(
-            "SELECT p.space_quota_bytes, CAST(COALESCE((SELECT SUM(f.bytes) FROM space_files f \
-             WHERE f.project = p.id AND f.removed_snapshot IS NULL), 0) AS BIGINT) AS used \
-             FROM projects p WHERE p.id = $1",
-        )
-        .bind(project)
-        .fetch_optional(self.pool())
-        .await?
-        .ok_or_else(|| not_a_project(project))?;
-        Ok((get(&row, "used")?, get(&row, "space_quota_bytes")?))
+    /// Bytes that the space holds and may hold.
+    pub async fn space_room(&self, project: &str) -> Result<SpaceRoom, StoreError> {
+        let mut connection = self.pool().acquire().await?;
+        room_of(&mut connection, project).await
     }
 
     /// Every file that any snapshot of the space names. A file on disk that is not among
@@ -180,7 +218,7 @@ impl Store {
         snapshot: i64,
     ) -> Result<HashMap<String, Vec<SpaceFile>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT object, file, rows, bytes FROM space_files \
+            "SELECT object, file, rows, bytes, column_bytes FROM space_files \
              WHERE project = $1 AND added_snapshot <= $2 \
              AND (removed_snapshot IS NULL OR removed_snapshot > $2) ORDER BY file",
         )
@@ -197,6 +235,27 @@ impl Store {
     }
 }
 
+pub(crate) async fn room_of(
+    connection: &mut AnyConnection,
+    project: &str,
+) -> Result<SpaceRoom, StoreError> {
+    let row = sqlx::query(
+        "SELECT p.space_quota_bytes, CAST(COALESCE(SUM(f.bytes), 0) AS BIGINT) AS held, \
+         CAST(COALESCE(SUM(CASE WHEN f.removed_snapshot IS NULL THEN f.bytes ELSE 0 END), 0) \
+         AS BIGINT) AS used FROM projects p LEFT JOIN space_files f ON f.project = p.id \
+         WHERE p.id = $1 GROUP BY p.id, p.space_quota_bytes",
+    )
+    .bind(project)
+    .fetch_optional(connection)
+    .await?
+    .ok_or_else(|| not_a_project(project))?;
+    Ok(SpaceRoom {
+        used: get(&row, "used")?,
+        held: get(&row, "held")?,
+        quota: get(&row, "space_quota_bytes")?,
+    })
+}
+
 pub(crate) fn not_a_project(project: &str) -> StoreError {
     StoreError::NotFound {
         what: "project",
@@ -211,6 +270,7 @@ fn file_of(row: &AnyRow) -> Result<(String, SpaceFile), StoreError> {
             file: get(row, "file")?,
             rows: get(row, "rows")?,
             bytes: get(row, "bytes")?,
+            column_bytes: get(row, "column_bytes")?,
         },
     ))
 }

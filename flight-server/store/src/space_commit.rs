@@ -2,7 +2,8 @@
 //!
 //! Statements prepare their files against a base snapshot and commit optimistically. A
 //! commit conflicts when another one, made since the base, touched the same object; two
-//! statements that only append to the same table do not conflict.
+//! statements that only append to the same table do not conflict, nor does merging files of
+//! a table with appending to it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use sqlx::AnyConnection;
 
 use crate::columns::{get, micros};
 use crate::people::found;
-use crate::space::not_a_project;
+use crate::space::{not_a_project, room_of};
 use crate::{ObjectKind, SpaceFile, Store, StoreError};
 
 /// What one statement does to a space.
@@ -40,6 +41,12 @@ pub enum SpaceChange {
         object: String,
         files: Vec<String>,
     },
+    /// Replaces files by others with the same rows.
+    MergeFiles {
+        object: String,
+        old: Vec<String>,
+        new: Vec<SpaceFile>,
+    },
     SetLabels {
         object: String,
         labels: String,
@@ -65,14 +72,36 @@ impl SpaceChange {
             SpaceChange::Drop { name } => name,
             SpaceChange::AddFiles { object, .. }
             | SpaceChange::RemoveFiles { object, .. }
+            | SpaceChange::MergeFiles { object, .. }
             | SpaceChange::SetLabels { object, .. } => object,
         }
     }
 
-    /// Whether it still holds when other statements appended to the object.
-    fn only_appends(&self) -> bool {
-        matches!(self, SpaceChange::AddFiles { .. })
+    fn depends(&self) -> Depends {
+        match self {
+            SpaceChange::AddFiles { .. } => Depends::OnObject,
+            SpaceChange::MergeFiles { .. } => Depends::OnRemovals,
+            SpaceChange::Create(_)
+            | SpaceChange::Drop { .. }
+            | SpaceChange::RemoveFiles { .. }
+            | SpaceChange::SetLabels { .. } => Depends::OnFiles,
+        }
     }
+
+    fn adds_files(&self) -> bool {
+        matches!(
+            self,
+            SpaceChange::AddFiles { .. } | SpaceChange::MergeFiles { .. }
+        )
+    }
+}
+
+/// What of an object must be as it was at the base, each with what stands before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Depends {
+    OnObject,
+    OnRemovals,
+    OnFiles,
 }
 
 /// The project and the snapshot that a commit makes.
@@ -87,15 +116,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another commit touched the same objects since the base,
-    /// [`StoreError::QuotaExceeded`], [`StoreError::Exists`] and [`StoreError::NotFound`] for
-    /// objects and files; nothing is changed then.
+    /// [`StoreError::QuotaExceeded`], [`StoreError::HeldExceeded`], [`StoreError::Exists`] and
+    /// [`StoreError::NotFound`] for objects and files, [`StoreError::Invalid`]: these are
+    /// refusals, and nothing is changed. After any other error it may be.
     pub async fn commit_space(&self, commit: &SpaceCommit) -> Result<i64, StoreError> {
         let mut write = self.write().await?;
         let connection = write.connection();
         // This also locks the project's row, so that commits of one project queue up.
         let row = sqlx::query(
             "UPDATE projects SET space_snapshot = space_snapshot + 1 WHERE id = $1 \
-             RETURNING space_snapshot, space_quota_bytes",
+             RETURNING space_snapshot",
         )
         .bind(&commit.project)
         .fetch_all(&mut *connection)
@@ -103,7 +133,6 @@ impl Store {
         .pop()
         .ok_or_else(|| not_a_project(&commit.project))?;
         let snapshot: i64 = get(&row, "space_snapshot")?;
-        let quota: i64 = get(&row, "space_quota_bytes")?;
         let target = Target {
             project: &commit.project,
             snapshot,
@@ -112,10 +141,10 @@ impl Store {
         let mut adds = false;
         for change in &commit.changes {
             apply(connection, target, change).await?;
-            adds |= change.only_appends();
+            adds |= change.adds_files();
         }
         if adds {
-            check_quota(connection, &commit.project, quota).await?;
+            room_of(connection, &commit.project).await?.check()?;
         }
         sqlx::query(
             "INSERT INTO space_snapshots (project, snapshot, statement_id, created_at) \
@@ -149,20 +178,26 @@ async fn check_conflicts(
     if base < 0 || base > current {
         return Err(conflict());
     }
-    let mut touched: BTreeMap<&str, bool> = BTreeMap::new();
+    const ANY: &str = "(added_snapshot > $3 OR removed_snapshot > $3)";
+    let mut touched: BTreeMap<&str, Depends> = BTreeMap::new();
     for change in &commit.changes {
-        *touched.entry(change.object()).or_insert(true) &= change.only_appends();
+        let depends = touched.entry(change.object()).or_insert(Depends::OnObject);
+        *depends = change.depends().max(*depends);
     }
-    for (object, only_appends) in touched {
-        let changed = |table: &str, name: &str| {
+    for (object, depends) in touched {
+        let changed = |table: &str, name: &str, how: &str| {
             format!(
                 "SELECT added_snapshot FROM {table} WHERE project = $1 AND {name} = $2 \
-                 AND (added_snapshot > $3 OR removed_snapshot > $3) LIMIT 1"
+                 AND {how} LIMIT 1"
             )
         };
-        let mut statements = vec![changed("space_objects", "name")];
-        if !only_appends {
-            statements.push(changed("space_files", "object"));
+        let mut statements = vec![changed("space_objects", "name", ANY)];
+        match depends {
+            Depends::OnObject => {}
+            Depends::OnRemovals => {
+                statements.push(changed("space_files", "object", "removed_snapshot > $3"));
+            }
+            Depends::OnFiles => statements.push(changed("space_files", "object", ANY)),
         }
         for sql in statements {
             // Only names of our own columns are in this text.
@@ -195,21 +230,11 @@ async fn apply(
             }
         }
         SpaceChange::RemoveFiles { object, files } => {
-            for file in files {
-                let removed = sqlx::query(
-                    "UPDATE space_files SET removed_snapshot = $4 WHERE project = $1 \
-                     AND object = $2 AND file = $3 AND removed_snapshot IS NULL",
-                )
-                .bind(target.project)
-                .bind(object)
-                .bind(file)
-                .bind(target.snapshot)
-                .execute(&mut *connection)
-                .await?
-                .rows_affected();
-                found(removed, "file", file)?;
-            }
-            Ok(())
+            remove_files(connection, target, object, files).await
+        }
+        SpaceChange::MergeFiles { object, old, new } => {
+            remove_files(connection, target, object, old).await?;
+            add_files(connection, target, object, new).await
         }
         SpaceChange::SetLabels { object, labels } => {
             set_labels(connection, target, object, labels).await
@@ -298,8 +323,9 @@ async fn add_files(
             });
         }
         let added = sqlx::query(
-            "INSERT INTO space_files (project, object, file, rows, bytes, added_snapshot) \
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (project, file) DO NOTHING",
+            "INSERT INTO space_files \
+             (project, object, file, rows, bytes, added_snapshot, column_bytes) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (project, file) DO NOTHING",
         )
         .bind(target.project)
         .bind(object)
@@ -307,6 +333,7 @@ async fn add_files(
         .bind(file.rows)
         .bind(file.bytes)
         .bind(target.snapshot)
+        .bind(&file.column_bytes)
         .execute(&mut *connection)
         .await?
         .rows_affected();
@@ -316,6 +343,29 @@ async fn add_files(
                 name: file.file.clone(),
             });
         }
+    }
+    Ok(())
+}
+
+async fn remove_files(
+    connection: &mut AnyConnection,
+    target: Target<'_>,
+    object: &str,
+    files: &[String],
+) -> Result<(), StoreError> {
+    for file in files {
+        let removed = sqlx::query(
+            "UPDATE space_files SET removed_snapshot = $4 WHERE project = $1 \
+             AND object = $2 AND file = $3 AND removed_snapshot IS NULL",
+        )
+        .bind(target.project)
+        .bind(object)
+        .bind(file)
+        .bind(target.snapshot)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        found(removed, "file", file)?;
     }
     Ok(())
 }
@@ -382,23 +432,4 @@ async fn live_object(
     rows.first()
         .map(|row| ObjectKind::parse(&get::<String>(row, "kind")?))
         .transpose()
-}
-
-async fn check_quota(
-    connection: &mut AnyConnection,
-    project: &str,
-    quota: i64,
-) -> Result<(), StoreError> {
-    let row = sqlx::query(
-        "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS used FROM space_files \
-         WHERE project = $1 AND removed_snapshot IS NULL",
-    )
-    .bind(project)
-    .fetch_one(connection)
-    .await?;
-    let used: i64 = get(&row, "used")?;
-    if used > quota {
-        return Err(StoreError::QuotaExceeded { used, quota });
-    }
-    Ok(())
 }

@@ -112,6 +112,28 @@ impl Store {
         let Some((id, secret)) = parse(text) else {
             return Ok(None);
         };
+        let Some((holder, hash)) = self.in_force(id, now).await? else {
+            return Ok(None);
+        };
+        let given = Sha256::digest(&secret[..]);
+        Ok(bool::from(given[..].ct_eq(&hash)).then_some(holder))
+    }
+
+    /// Whom a token that was verified before stands for at `now`, by its id; none under the
+    /// same conditions as [`Store::verify_token`].
+    pub async fn token_holder(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<TokenHolder>, StoreError> {
+        Ok(self.in_force(id, now).await?.map(|(holder, _)| holder))
+    }
+
+    async fn in_force(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(TokenHolder, Vec<u8>)>, StoreError> {
         let row = sqlx::query(
             "SELECT t.person, t.project, t.hash, t.expires_at FROM tokens t \
              JOIN persons p ON p.id = t.person AND p.active = 1 \
@@ -123,17 +145,13 @@ impl Store {
         .fetch_optional(self.pool())
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let hash: Vec<u8> = get(&row, "hash")?;
-        let given = Sha256::digest(&secret[..]);
-        if !bool::from(given[..].ct_eq(&hash)) {
-            return Ok(None);
-        }
-        Ok(Some(TokenHolder {
+        let holder = TokenHolder {
             token: id.to_owned(),
             person: get(&row, "person")?,
             project: get(&row, "project")?,
             expires_at: instant(get(&row, "expires_at")?)?,
-        }))
+        };
+        Ok(Some((holder, get(&row, "hash")?)))
     }
 
     /// Revokes a token at once; a token of another person reads as missing.

@@ -212,6 +212,10 @@ fn tokens() {
             "not a member"
         );
 
+        let again = store.token_holder(&issued.id, now).await.unwrap();
+        assert_eq!(again, Some(holder));
+        assert_eq!(store.token_holder("", now).await.unwrap(), None);
+
         let other = store.issue_token(&new("ada", 5)).await.unwrap();
         let secret = text.rsplit_once('_').unwrap().1;
         for bad in [
@@ -235,6 +239,7 @@ fn tokens() {
             None,
             "expired"
         );
+        assert_eq!(store.token_holder(&issued.id, late).await.unwrap(), None);
 
         assert!(
             store.revoke_token(&issued.id, "bob").await.is_err(),
@@ -246,6 +251,7 @@ fn tokens() {
             None,
             "revoked"
         );
+        assert_eq!(store.token_holder(&issued.id, now).await.unwrap(), None);
         assert!(
             store
                 .verify_token(&other.text, now)
@@ -259,6 +265,7 @@ fn tokens() {
             None,
             "left"
         );
+        assert_eq!(store.token_holder(&other.id, now).await.unwrap(), None);
         assert_eq!(store.tokens(Some("ada")).await.unwrap().len(), 2);
         assert_eq!(store.tokens(None).await.unwrap().len(), 2);
         let stored: Vec<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM tokens")

@@ -28,7 +28,19 @@ fn add(object: &str, file: &str, bytes: i64) -> SpaceChange {
             file: file.to_owned(),
             rows: 10,
             bytes,
+            column_bytes: format!("{{\"a\":{bytes}}}"),
         }],
+    }
+}
+
+fn merge(object: &str, old: &[&str], new: &str, bytes: i64) -> SpaceChange {
+    let SpaceChange::AddFiles { object, files } = add(object, new, bytes) else {
+        unreachable!("that is what `add` makes");
+    };
+    SpaceChange::MergeFiles {
+        object,
+        old: old.iter().map(ToString::to_string).collect(),
+        new: files,
     }
 }
 
@@ -97,6 +109,8 @@ fn snapshots_conflicts_and_errors() {
         let view = store.space_at("p", 4).await.unwrap();
         assert_eq!(shape(&view)["t"], ["f2", "f3", "f4"]);
         assert_eq!(shape(&store.space_at("p", 1).await.unwrap())["t"], ["f1"]);
+        let sizes = |view: SpaceView| view.objects[0].files[0].column_bytes.clone();
+        assert_eq!(sizes(store.space_at("p", 1).await.unwrap()), "{\"a\":100}");
         commit(
             &store,
             4,
@@ -157,9 +171,26 @@ fn quota_and_clean_up() {
             })
         ));
         commit(&store, 1, vec![add("t", "f2", 100)]).await.unwrap();
-        assert_eq!(store.space_usage("p").await.unwrap(), (1000, 1000));
+        let room = store.space_room("p").await.unwrap();
+        assert_eq!((room.used, room.held, room.quota), (1000, 1000, 1000));
+        assert_eq!(
+            (room.left(0), room.left(900), room.left(5000)),
+            (0, 900, 1000)
+        );
         let swap = vec![remove("t", "f1"), add("t", "f3", 900)];
         commit(&store, 2, swap).await.unwrap();
+        // What was replaced is still on disk: rewriting again and again does not go on for ever.
+        let room = store.space_room("p").await.unwrap();
+        assert_eq!((room.used, room.held, room.left(900)), (1000, 1900, 100));
+        let again = commit(&store, 3, vec![remove("t", "f3"), add("t", "f4", 101)]).await;
+        assert!(matches!(
+            again,
+            Err(StoreError::HeldExceeded {
+                held: 2001,
+                max: 2000
+            })
+        ));
+        assert!(again.unwrap_err().is_refusal());
         let hour = TimeDelta::hours(1);
         assert!(
             store
@@ -180,6 +211,13 @@ fn quota_and_clean_up() {
             ["f2", "f3"],
             "a live file stays"
         );
+        // The room is back when they are gone.
+        let swap = vec![remove("t", "f3"), add("t", "f4", 901)];
+        let refused = commit(&store, 3, swap).await;
+        assert!(matches!(refused, Err(StoreError::QuotaExceeded { .. })));
+        let swap = vec![remove("t", "f3"), add("t", "f4", 900)];
+        commit(&store, 3, swap).await.unwrap();
+        assert!(store.space_room("nothing").await.is_err());
     });
 }
 
@@ -211,6 +249,36 @@ fn racing_commits() {
         let base = store.current_snapshot("p").await.unwrap();
         assert_eq!(base, 13);
         assert_eq!(race(&|_| vec![drop_object("t"), table("t")], base).await, 1);
+    });
+}
+
+#[test]
+fn merging_meets_appends_but_no_rewrites() {
+    on_each_store("merges", |store| async move {
+        populate(&store).await;
+        let filled = vec![table("t"), add("t", "f1", 1), add("t", "f2", 1)];
+        commit(&store, 0, filled).await.unwrap();
+        commit(&store, 1, vec![add("t", "f3", 1)]).await.unwrap();
+        let merged = vec![merge("t", &["f1", "f2"], "f4", 2)];
+        commit(&store, 1, merged.clone()).await.unwrap();
+        let view = store.space_at("p", 3).await.unwrap();
+        assert_eq!(shape(&view)["t"], ["f3", "f4"]);
+        // Who read before the merge and changes rows, or merges too, starts anew.
+        for late in [
+            vec![remove("t", "f1"), add("t", "f5", 1)],
+            vec![remove("t", "f3")],
+            merged,
+        ] {
+            let conflict = commit(&store, 2, late).await;
+            assert!(matches!(conflict, Err(StoreError::Conflict { .. })));
+        }
+        // Appends meet it, and a table that is another by now does not.
+        commit(&store, 2, vec![add("t", "f6", 1)]).await.unwrap();
+        commit(&store, 4, vec![drop_object("t"), table("t")])
+            .await
+            .unwrap();
+        let conflict = commit(&store, 4, vec![merge("t", &["f3"], "f7", 1)]).await;
+        assert!(matches!(conflict, Err(StoreError::Conflict { .. })));
     });
 }
 

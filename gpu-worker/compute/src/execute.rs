@@ -5,25 +5,15 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray as _, BinaryArray, BooleanArray, Float32Array, Float64Array,
-    Int32Array, Int32Builder, ListArray, ListBuilder, StringArray, StringBuilder, StructArray,
-    UInt8Builder,
+    Int32Builder, Int64Array, ListArray, ListBuilder, StringArray, StringBuilder,
 };
-use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Fields, Float32Type};
+use arrow::datatypes::{DataType, Float32Type};
 
 use crate::dicom::{self, WindowOptions};
-use crate::{signal, text};
-
-/// Bytes of results of one call; Arrow's lists cannot count further than twice this.
-pub const RESULT_BYTES_MAX: usize = 1 << 30;
-
-const FUNCTIONS: &[&str] = &[
-    "dicom_tags",
-    "dicom_window",
-    "ecg_rpeaks",
-    "text_deidentify",
-];
+use crate::rows::{Images, Limits, Row, each_row};
+use crate::signal::{self, SignalError};
+use crate::text;
 
 /// A call that cannot be executed at all: a mistake of the caller, not of a row.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,10 +55,10 @@ pub struct RowError {
     pub reason: String,
 }
 
-/// What one call over a batch gives.
+/// What one call over a batch gives, for as many of its first rows as [`Limits`] allowed.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// One value a row; NULL where the row failed or its main argument is NULL.
+    /// One value for each row done; NULL where it failed or its main argument is NULL.
     pub values: ArrayRef,
     /// Failed rows, ascending.
     pub errors: Vec<RowError>,
@@ -77,29 +67,30 @@ pub struct Output {
     pub units: u64,
 }
 
-/// Names of the functions that `execute` knows.
-pub fn functions() -> &'static [&'static str] {
-    FUNCTIONS
-}
-
-/// Runs `function` over `rows` rows. All arguments are positional and defaulted: what the user
-/// omitted is NULL, in an array of the declared type or of type Null.
+/// Runs `function` over the first of `rows` rows, as many as `limits` allow; the caller sends
+/// the rest again. All arguments are positional and defaulted: what the user omitted is NULL, in
+/// an array of the declared type or of type Null.
 ///
 /// - `dicom_tags(content Binary, tag Utf8)` → Utf8; unit: calls
-/// - `dicom_window(content Binary, center Float64, width Float64, rows Int32, columns Int32,
-///   frame Int32)` → Struct(pixels List(UInt8), rows Int32, columns Int32, samples Int32);
+/// - `dicom_window(content Binary, center Float64, width Float64, rows Int64, columns Int64,
+///   frame Int64)` → Struct(pixels List(UInt8), rows Int32, columns Int32, samples Int32);
 ///   unit: pixels decoded
-/// - `ecg_rpeaks(signal List(Float32), fs Int32)` → List(Int32); unit: samples
+/// - `ecg_rpeaks(signal List(Float32), fs Int64)` → List(Int32); unit: samples
 /// - `text_deidentify(text Utf8, surrogates Boolean)` → Utf8; unit: tokens
 ///
 /// # Errors
 /// Only for calls that are wrong as a whole; a row that fails is in [`Output::errors`].
-pub fn execute(function: &str, args: &[ArrayRef], rows: usize) -> Result<Output, ComputeError> {
+pub fn execute(
+    function: &str,
+    args: &[ArrayRef],
+    rows: usize,
+    limits: &Limits,
+) -> Result<Output, ComputeError> {
     match function {
-        "dicom_tags" => dicom_tags(&Args::new("dicom_tags", args, 2, rows)?),
-        "dicom_window" => dicom_window(&Args::new("dicom_window", args, 6, rows)?),
-        "ecg_rpeaks" => ecg_rpeaks(&Args::new("ecg_rpeaks", args, 2, rows)?),
-        "text_deidentify" => text_deidentify(&Args::new("text_deidentify", args, 2, rows)?),
+        "dicom_tags" => dicom_tags(&Args::new("dicom_tags", args, 2, rows)?, limits),
+        "dicom_window" => dicom_window(&Args::new("dicom_window", args, 6, rows)?, limits),
+        "ecg_rpeaks" => ecg_rpeaks(&Args::new("ecg_rpeaks", args, 2, rows)?, limits),
+        "text_deidentify" => text_deidentify(&Args::new("text_deidentify", args, 2, rows)?, limits),
         _ => Err(ComputeError::UnknownFunction {
             function: dicom::shown(function),
         }),
@@ -110,7 +101,6 @@ pub fn execute(function: &str, args: &[ArrayRef], rows: usize) -> Result<Output,
 struct Args<'a> {
     function: &'static str,
     arrays: &'a [ArrayRef],
-    rows: usize,
 }
 
 impl<'a> Args<'a> {
@@ -137,11 +127,7 @@ impl<'a> Args<'a> {
                 });
             }
         }
-        Ok(Args {
-            function,
-            arrays,
-            rows,
-        })
+        Ok(Args { function, arrays })
     }
 
     /// Argument `index` as `to`, if its type is of the same family.
@@ -185,8 +171,9 @@ impl<'a> Args<'a> {
         Ok(array.as_binary::<i32>().clone())
     }
 
-    fn integers(&self, index: usize) -> Result<Int32Array, ComputeError> {
-        let array = self.get(index, &DataType::Int32, "an integer")?;
+    /// As wide as they travel: whether a value is of use is a matter of its row, not of the call.
+    fn integers(&self, index: usize) -> Result<Int64Array, ComputeError> {
+        let array = self.get(index, &DataType::Int64, "an integer")?;
         Ok(array.as_primitive().clone())
     }
 
@@ -218,7 +205,7 @@ fn same_family(from: &DataType, to: &DataType) -> bool {
         (Utf8 | LargeUtf8 | Utf8View, Utf8) => true,
         (Binary | LargeBinary | BinaryView | FixedSizeBinary(_), Binary) => true,
         (Boolean, Boolean) => true,
-        (_, DataType::Int32) => from.is_integer(),
+        (_, DataType::Int64) => from.is_integer(),
         (_, DataType::Float64) => from.is_numeric(),
         (List(item) | LargeList(item) | FixedSizeList(item, _), List(_)) => {
             item.data_type().is_numeric() || item.data_type().is_null()
@@ -252,37 +239,9 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     })
 }
 
-/// What is left of `RESULT_BYTES_MAX`.
-#[derive(Default)]
-struct Budget {
-    taken: usize,
-}
-
-impl Budget {
-    /// Takes `bytes`, or says that the results of this batch are too large.
-    fn take(&mut self, bytes: usize) -> Result<(), String> {
-        if bytes > RESULT_BYTES_MAX - self.taken {
-            return Err(format!(
-                "the results of this batch are over the limit of {RESULT_BYTES_MAX} bytes; ask for smaller results"
-            ));
-        }
-        self.taken += bytes;
-        Ok(())
-    }
-}
-
-fn dicom_tags(args: &Args<'_>) -> Result<Output, ComputeError> {
+fn dicom_tags(args: &Args<'_>, limits: &Limits) -> Result<Output, ComputeError> {
     let (contents, tags) = (args.binaries(0)?, args.texts(1)?);
-    let mut values = StringBuilder::new();
-    let mut errors = Vec::new();
-    let mut units = 0;
-    let mut budget = Budget::default();
-    for row in 0..args.rows {
-        if contents.is_null(row) {
-            values.append_null();
-            continue;
-        }
-        units += 1;
+    Ok(each_row::<StringBuilder>(&contents, limits, |row| {
         let content = contents.value(row);
         let tag = tags.is_valid(row).then(|| tags.value(row));
         let value = guarded(|| {
@@ -292,40 +251,17 @@ fn dicom_tags(args: &Args<'_>) -> Result<Output, ComputeError> {
             }
             .map_err(|error| error.to_string())
         });
-        let value = value.and_then(|value| {
-            let bytes = value.as_ref().map_or(0, String::len);
-            budget.take(bytes).map(|()| value)
-        });
-        match value {
-            Ok(value) => values.append_option(value),
-            Err(reason) => {
-                values.append_null();
-                errors.push(RowError { row, reason });
-            }
-        }
-    }
-    Ok(Output {
-        values: Arc::new(values.finish()),
-        errors,
-        units,
-    })
+        Row { value, units: 1 }
+    }))
 }
 
-fn dicom_window(args: &Args<'_>) -> Result<Output, ComputeError> {
+fn dicom_window(args: &Args<'_>, limits: &Limits) -> Result<Output, ComputeError> {
     let contents = args.binaries(0)?;
     let (centers, widths) = (args.floats(1)?, args.floats(2)?);
     let (heights, breadths, frames) = (args.integers(3)?, args.integers(4)?, args.integers(5)?);
-    let mut images = Images::default();
-    let mut budget = Budget::default();
-    let mut errors = Vec::new();
-    let mut units = 0;
-    for row in 0..args.rows {
-        if contents.is_null(row) {
-            images.push(None);
-            continue;
-        }
+    Ok(each_row::<Images>(&contents, limits, |row| {
         let number = |array: &Float64Array| array.is_valid(row).then(|| array.value(row));
-        let integer = |array: &Int32Array| array.is_valid(row).then(|| array.value(row));
+        let integer = |array: &Int64Array| array.is_valid(row).then(|| array.value(row));
         let options = WindowOptions {
             center: number(&centers),
             width: number(&widths),
@@ -335,105 +271,51 @@ fn dicom_window(args: &Args<'_>) -> Result<Output, ComputeError> {
         };
         let content = contents.value(row);
         let image = guarded(|| dicom::window(content, &options).map_err(|error| error.to_string()));
-        let image = image.and_then(|image| {
-            units += image.decoded_pixels;
-            budget.take(image.pixels.len()).map(|()| image)
-        });
-        let image = image.map_err(|reason| errors.push(RowError { row, reason }));
-        images.push(image.ok());
-    }
-    Ok(Output {
-        values: images.finish(),
-        errors,
-        units,
-    })
-}
-
-/// Builds the struct of `image_fields`.
-#[derive(Default)]
-struct Images {
-    pixels: ListBuilder<UInt8Builder>,
-    rows: Int32Builder,
-    columns: Int32Builder,
-    samples: Int32Builder,
-    valid: Vec<bool>,
-}
-
-impl Images {
-    fn push(&mut self, image: Option<dicom::Image>) {
-        let side = |side: usize| i32::try_from(side).unwrap_or(i32::MAX);
-        if let Some(image) = &image {
-            self.pixels.values().append_slice(&image.pixels);
+        Row {
+            units: image.as_ref().map_or(0, |image| image.decoded_pixels),
+            value: image.map(Some),
         }
-        self.valid.push(image.is_some());
-        self.pixels.append(image.is_some());
-        self.rows
-            .append_option(image.as_ref().map(|image| side(image.rows)));
-        self.columns
-            .append_option(image.as_ref().map(|image| side(image.columns)));
-        self.samples
-            .append_option(image.as_ref().map(|image| side(image.samples)));
-    }
-
-    fn finish(mut self) -> ArrayRef {
-        let arrays: Vec<ArrayRef> = vec![
-            Arc::new(self.pixels.finish()),
-            Arc::new(self.rows.finish()),
-            Arc::new(self.columns.finish()),
-            Arc::new(self.samples.finish()),
-        ];
-        let valid = NullBuffer::from(self.valid);
-        Arc::new(StructArray::new(image_fields(), arrays, Some(valid)))
-    }
+    }))
 }
 
-/// Fields of the struct that functions on images return.
-pub fn image_fields() -> Fields {
-    Fields::from(vec![
-        Field::new("pixels", DataType::new_list(DataType::UInt8, true), true),
-        Field::new("rows", DataType::Int32, true),
-        Field::new("columns", DataType::Int32, true),
-        Field::new("samples", DataType::Int32, true),
-    ])
-}
-
-fn ecg_rpeaks(args: &Args<'_>) -> Result<Output, ComputeError> {
+fn ecg_rpeaks(args: &Args<'_>, limits: &Limits) -> Result<Output, ComputeError> {
     let (signals, rates) = (args.signals(0)?, args.integers(1)?);
-    let mut values = ListBuilder::new(Int32Builder::new());
-    let mut errors = Vec::new();
-    let mut units = 0;
-    for row in 0..args.rows {
-        if signals.is_null(row) || rates.is_null(row) {
-            values.append(false);
-            continue;
+    let results = each_row::<ListBuilder<Int32Builder>>(&signals, limits, |row| {
+        if rates.is_null(row) {
+            return Row {
+                value: Ok(None),
+                units: 0,
+            };
         }
         let list = signals.value(row);
         let samples = list.as_primitive::<Float32Type>();
-        let fs = rates.value(row);
-        if (signal::FS_MIN..=signal::FS_MAX).contains(&fs) {
-            units += samples.len() as u64;
-        }
+        let fs = match sampling_rate(rates.value(row)) {
+            Ok(fs) => fs,
+            Err(error) => {
+                return Row {
+                    value: Err(error.to_string()),
+                    units: 0,
+                };
+            }
+        };
         let peaks = guarded(|| {
             let missing_as_nan = with_nan(samples);
             let samples = missing_as_nan.as_deref().unwrap_or(samples.values());
             signal::rpeaks(samples, fs).map_err(|error| error.to_string())
         });
-        match peaks {
-            Ok(peaks) => {
-                values.values().append_slice(&peaks);
-                values.append(true);
-            }
-            Err(reason) => {
-                values.append(false);
-                errors.push(RowError { row, reason });
-            }
+        Row {
+            value: peaks.map(Some),
+            units: samples.len() as u64,
         }
-    }
-    Ok(Output {
-        values: Arc::new(values.finish()),
-        errors,
-        units,
-    })
+    });
+    Ok(results)
+}
+
+fn sampling_rate(fs: i64) -> Result<i32, SignalError> {
+    i32::try_from(fs)
+        .ok()
+        .filter(|fs| (signal::FS_MIN..=signal::FS_MAX).contains(fs))
+        .ok_or(SignalError::SamplingRate { fs })
 }
 
 /// The samples with NaN for each NULL, or `None` when there is no NULL.
@@ -441,46 +323,31 @@ fn with_nan(samples: &Float32Array) -> Option<Vec<f32>> {
     (samples.null_count() > 0).then(|| samples.iter().map(|x| x.unwrap_or(f32::NAN)).collect())
 }
 
-fn text_deidentify(args: &Args<'_>) -> Result<Output, ComputeError> {
+fn text_deidentify(args: &Args<'_>, limits: &Limits) -> Result<Output, ComputeError> {
     let (texts, surrogates) = (args.texts(0)?, args.booleans(1)?);
-    let mut values = StringBuilder::new();
-    let mut errors = Vec::new();
-    let mut units = 0;
-    let mut budget = Budget::default();
-    for row in 0..args.rows {
-        if texts.is_null(row) {
-            values.append_null();
-            continue;
-        }
+    Ok(each_row::<StringBuilder>(&texts, limits, |row| {
         let source = texts.value(row);
-        let value = if source.len() > text::TEXT_BYTES_MAX {
-            Err(format!(
+        if source.len() > text::TEXT_BYTES_MAX {
+            let reason = format!(
                 "the text is over the limit of {} bytes; cut it into parts",
                 text::TEXT_BYTES_MAX
-            ))
-        } else {
-            units += text::tokens(source);
-            let fake = surrogates.is_valid(row) && surrogates.value(row);
-            guarded(|| {
-                Ok(if fake {
-                    text::surrogates(source)
-                } else {
-                    text::deidentify(source)
-                })
-            })
-        };
-        let value = value.and_then(|value| budget.take(value.len()).map(|()| value));
-        match value {
-            Ok(value) => values.append_value(value),
-            Err(reason) => {
-                values.append_null();
-                errors.push(RowError { row, reason });
-            }
+            );
+            return Row {
+                value: Err(reason),
+                units: 0,
+            };
         }
-    }
-    Ok(Output {
-        values: Arc::new(values.finish()),
-        errors,
-        units,
-    })
+        let fake = surrogates.is_valid(row) && surrogates.value(row);
+        let value = guarded(|| {
+            Ok(Some(if fake {
+                text::surrogates(source)
+            } else {
+                text::deidentify(source)
+            }))
+        });
+        Row {
+            value,
+            units: text::tokens(source),
+        }
+    }))
 }

@@ -4,11 +4,11 @@
 //! form in its module, usable without Arrow.
 
 mod execute;
+mod rows;
 
 pub mod dicom;
 pub mod signal;
 pub mod text;
 
-pub use execute::{
-    ComputeError, Output, RESULT_BYTES_MAX, RowError, execute, functions, image_fields,
-};
+pub use execute::{ComputeError, Output, RowError, execute};
+pub use rows::{Limits, image_fields};

@@ -7,25 +7,31 @@
 //! In Python, with its standard library alone:
 //!
 //! ```python
-//! import base64, hashlib, hmac, json, time
+//! import base64, hashlib, hmac, json, os, time
 //! def b64(data): return base64.urlsafe_b64encode(data).rstrip(b"=")
 //! def seal(key: bytes, function: str, tenant: str, seconds: float = 60) -> bytes:
 //!     end = time.time() + seconds
 //!     claims = {"aud": "gpu-worker", "exp": int(end) + 60, "version": 1, "function": function,
-//!               "tenant": tenant, "statement_id": "example", "deadline": int(end * 1000)}
+//!               "tenant": tenant, "statement_id": "example", "deadline": int(end * 1000),
+//!               "nonce": b64(os.urandom(16)).decode()}
 //!     body = b64(b'{"alg":"HS256","typ":"JWT"}') + b"." + b64(json.dumps(claims).encode())
 //!     return body + b"." + b64(hmac.new(key, body, hashlib.sha256).digest())
+//! def proof(key: bytes, sealed: bytes) -> bytes:
+//!     return hmac.new(key, b"hubflight worker proof v1\0" + sealed, hashlib.sha256).digest()
 //! ```
 //!
 //! A seal can be replayed by whoever sees it until it expires: it travels over TLS or loopback.
+//! The worker answers it with a proof that it holds the key too, so that whoever took a stopped
+//! worker's port gets an envelope and no rows: send rows once the proof has been verified.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -37,6 +43,9 @@ pub const AUDIENCE: &str = "gpu-worker";
 /// How long after its deadline an envelope is still read, so that clocks may differ a little.
 pub const EXPIRY_GRACE_SECONDS: u64 = 60;
 
+/// What a worker's proof begins with. No JWS does, so neither can stand for the other.
+const PROOF_CONTEXT: &[u8] = b"hubflight worker proof v1\0";
+
 /// What a stream of batches asks for, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -44,12 +53,6 @@ pub struct Envelope {
     pub version: u16,
     /// Name of the function, as in the table of [`crate::functions`].
     pub function: String,
-    /// Options of the function that are the same for all rows.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-    /// `name@version` of the model, for functions that have one.
-    #[serde(default)]
-    pub model: Option<String>,
     /// Project on whose behalf the work is done; tenants share a worker fairly.
     pub tenant: String,
     pub statement_id: String,
@@ -61,6 +64,10 @@ pub struct Envelope {
     /// Identifier that links the worker's log to the server's.
     #[serde(default)]
     pub trace: Option<String>,
+    /// 16 random bytes in base64url, so that no two seals, and therefore no two proofs, are
+    /// equal. A reader needs none; [`Envelope::seal`] refuses an empty one.
+    #[serde(default)]
+    pub nonce: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,6 +107,8 @@ pub enum SealError {
     Expired,
     #[error("the envelope is of another protocol version than {PROTOCOL_VERSION}")]
     Version,
+    #[error("the envelope has no nonce: the operating system gave no random bytes")]
+    Nonce,
 }
 
 /// The 32-byte key that the server and its workers share.
@@ -146,29 +155,53 @@ impl Key {
             })
     }
 
+    /// What a worker answers to a sealed envelope to show that it holds the key: HMAC-SHA256
+    /// over the context and the envelope.
+    pub fn prove(&self, sealed: &str) -> Vec<u8> {
+        // HMAC takes keys of any length; if it did not, an empty proof would convince nobody.
+        self.proof_mac(sealed)
+            .map(|mac| mac.finalize().into_bytes().to_vec())
+            .unwrap_or_default()
+    }
+
+    /// True where whoever received `sealed` and gave `proof` holds the key; in constant time.
+    pub fn verify_proof(&self, sealed: &str, proof: &[u8]) -> bool {
+        self.proof_mac(sealed)
+            .is_ok_and(|mac| mac.verify_slice(proof).is_ok())
+    }
+
+    fn proof_mac(&self, sealed: &str) -> Result<Hmac<Sha256>, SealError> {
+        let mut mac = self.mac()?;
+        mac.update(PROOF_CONTEXT);
+        mac.update(sealed.as_bytes());
+        Ok(mac)
+    }
+
     fn mac(&self) -> Result<Hmac<Sha256>, SealError> {
         Hmac::<Sha256>::new_from_slice(&self.0).map_err(|_| SealError::Key)
     }
 }
 
 impl Envelope {
-    /// An envelope of this protocol version, without options, model or trace.
+    /// An envelope of this protocol version with a fresh nonce, without a trace.
     pub fn new(function: &str, tenant: &str, statement_id: &str, deadline: u64) -> Self {
         Self {
             version: PROTOCOL_VERSION,
             function: function.to_owned(),
-            options: BTreeMap::new(),
-            model: None,
             tenant: tenant.to_owned(),
             statement_id: statement_id.to_owned(),
             deadline,
             priority: 0,
             trace: None,
+            nonce: nonce().unwrap_or_default(),
         }
     }
 
     /// Signs the envelope.
     pub fn seal(&self, key: &Key) -> Result<String, SealError> {
+        if self.nonce.is_empty() {
+            return Err(SealError::Nonce);
+        }
         let header = Header {
             alg: "HS256".into(),
             typ: Some("JWT".into()),
@@ -234,6 +267,13 @@ impl Envelope {
         }
         Ok(claims.envelope)
     }
+}
+
+/// `None` where the operating system has no random bytes.
+fn nonce() -> Option<String> {
+    let mut bytes = [0; 16];
+    SysRng.try_fill_bytes(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 /// The wall clock in milliseconds since 1970, the unit of deadlines.

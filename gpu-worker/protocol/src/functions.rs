@@ -44,7 +44,9 @@ pub enum ArgumentType {
     Binary,
     Text,
     Boolean,
-    Int32,
+    /// An integer, sent as a 64-bit one: one that is out of range fails its row, where a
+    /// narrower cast would fail the query.
+    Int64,
     Float64,
     /// A list of numbers, sent as a list of 32-bit floats.
     Float32List,
@@ -59,7 +61,7 @@ impl ArgumentType {
             Self::Binary => DataType::Binary,
             Self::Text | Self::TextOrInt64 => DataType::Utf8,
             Self::Boolean => DataType::Boolean,
-            Self::Int32 => DataType::Int32,
+            Self::Int64 => DataType::Int64,
             Self::Float64 => DataType::Float64,
             Self::Float32List => float32_list(),
         }
@@ -77,7 +79,7 @@ impl ArgumentType {
             Self::Binary => given.is_binary(),
             Self::Text => given.is_string(),
             Self::Boolean => given == &DataType::Boolean,
-            Self::Int32 => given.is_integer(),
+            Self::Int64 => given.is_integer(),
             Self::Float64 => given.is_numeric(),
             Self::Float32List => {
                 list_item(given).is_some_and(|item| item.is_numeric() || item.is_null())
@@ -94,7 +96,7 @@ impl ArgumentType {
             Self::Binary => "binary",
             Self::Text => "text",
             Self::Boolean => "true or false",
-            Self::Int32 => "an integer",
+            Self::Int64 => "an integer",
             Self::Float64 => "a number",
             Self::Float32List => "a list of numbers",
             Self::TextOrInt64 => "text or an integer",
@@ -176,7 +178,7 @@ const fn optional(name: &'static str, kind: ArgumentType, default: &'static str)
 }
 
 fn table() -> Vec<FunctionSpec> {
-    use ArgumentType::{Binary, Boolean, Float32List, Float64, Int32, Text, TextOrInt64};
+    use ArgumentType::{Binary, Boolean, Float32List, Float64, Int64, Text, TextOrInt64};
     vec![
         FunctionSpec {
             name: "dicom_tags",
@@ -194,9 +196,9 @@ fn table() -> Vec<FunctionSpec> {
                 required("content", Binary),
                 optional("center", Float64, "from the file"),
                 optional("width", Float64, "from the file"),
-                optional("rows", Int32, "native"),
-                optional("columns", Int32, "native"),
-                optional("frame", Int32, "0"),
+                optional("rows", Int64, "native"),
+                optional("columns", Int64, "native"),
+                optional("frame", Int64, "0"),
             ],
             returns: |_| image(DataType::UInt8),
             unit: WorkUnit::Pixels,
@@ -204,7 +206,7 @@ fn table() -> Vec<FunctionSpec> {
         },
         FunctionSpec {
             name: "ecg_rpeaks",
-            parameters: vec![required("signal", Float32List), required("fs", Int32)],
+            parameters: vec![required("signal", Float32List), required("fs", Int64)],
             returns: |_| list(DataType::Int32),
             unit: WorkUnit::Samples,
             doc: "the R peaks of one ECG lead sampled at fs Hz, as sample indices from 0",

@@ -5,7 +5,9 @@
 //!
 //! 1. `DoExchange`. The `cmd` of the first message's descriptor is a sealed [`Envelope`]
 //!    (a compact JWS, see [`envelope`]); the same message carries the schema of the
-//!    arguments, one column per parameter of the function, in order.
+//!    arguments, one column per parameter of the function, in order. The worker's first
+//!    message is the schema of the answers; it comes before any batch is sent, and its
+//!    `app_metadata` is [`Key::prove`] of the sealed envelope.
 //! 2. Each batch of arguments carries `app_metadata` = [`BatchTag`], `{"seq": 7}`.
 //! 3. The answers have the columns `value` (the function's type) and `error` (text, NULL
 //!    where the row succeeded), as many rows as the batch, and `app_metadata` =
@@ -19,11 +21,13 @@
 
 pub mod envelope;
 mod functions;
+mod key_file;
 mod messages;
 pub mod wire;
 
 pub use envelope::{Envelope, Key, SealError};
 pub use functions::{ArgumentType, FunctionSpec, Parameter, WorkUnit, function, functions};
+pub use key_file::user_key_file;
 pub use messages::{
     ACTION_HEALTH, ACTION_METRICS, BatchTag, BatchUsage, ERROR_COLUMN, Health, VALUE_COLUMN,
     answer_schema,
@@ -35,10 +39,11 @@ pub const PROTOCOL_VERSION: u16 = 1;
 /// Largest sealed envelope that is looked at.
 pub const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
-/// Bytes of a stream, and of a connection, that may be on the way before the reader reads on
-/// (HTTP/2 flow control).
-pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-pub const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// Bytes of a stream that may be on the way before the reader reads on (HTTP/2 flow control).
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for a connection, which all statements share: so far above a stream's that those
+/// whose reader waits cannot use it up and stop the others (HTTP/2 allows 2^31 - 1).
+pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 
 /// Largest HTTP/2 frame.
 pub const FRAME_BYTES_MAX: u32 = 1 << 20;
@@ -46,8 +51,8 @@ pub const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Largest Flight message that either side decodes.
 pub const MESSAGE_BYTES_MAX: usize = 256 << 20;
 
-/// Largest answer that a worker puts in one message; a larger one is sent in parts. It leaves
-/// room in [`MESSAGE_BYTES_MAX`] for the frame, padding and metadata.
+/// Largest answer that a worker puts in one message; a larger one is sent in parts, and a larger
+/// row fails. It leaves room in [`MESSAGE_BYTES_MAX`] for the frame, padding and metadata.
 pub const ANSWER_BYTES_MAX: usize = 192 << 20;
 
 /// Largest argument row that can be sent to a worker; a larger one fails alone.

@@ -19,8 +19,7 @@ fn key() -> Key {
 
 fn envelope() -> Envelope {
     let mut envelope = Envelope::new("dicom_window", "imaging", "s-42", NOW + 5_000);
-    envelope.options.insert("precision".into(), "half".into());
-    envelope.model = Some("lesion@3".into());
+    envelope.nonce = "fixed".into();
     envelope.priority = 7;
     envelope.trace = Some("00-abc".into());
     envelope
@@ -59,8 +58,49 @@ fn what_was_sealed_opens() {
 #[test]
 fn what_python_sealed_opens() {
     let sealed = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiAiZ3B1LXdvcmtlciIsICJleHAiOiAyMDAwMDAwMDYwLCAidmVyc2lvbiI6IDEsICJmdW5jdGlvbiI6ICJlY2dfcnBlYWtzIiwgInRlbmFudCI6ICJlY2dfYWkiLCAic3RhdGVtZW50X2lkIjogInMtMSIsICJkZWFkbGluZSI6IDIwMDAwMDAwMDAwMDB9.GCvBpQgh6tDMdbobREEdrZeKpU7BVTt3m1FuasQMBB0";
-    let expected = Envelope::new("ecg_rpeaks", "ecg_ai", "s-1", 2_000_000_000_000);
+    let expected = Envelope {
+        nonce: String::new(),
+        ..Envelope::new("ecg_rpeaks", "ecg_ai", "s-1", 2_000_000_000_000)
+    };
     assert_eq!(Envelope::open(sealed.as_bytes(), &key(), NOW), Ok(expected));
+}
+
+#[test]
+fn no_two_seals_are_equal() {
+    let seal = || Envelope::new("echo", "t", "s", NOW).seal(&key());
+    assert_ne!(seal(), seal());
+    let without = Envelope {
+        nonce: String::new(),
+        ..envelope()
+    };
+    assert_eq!(without.seal(&key()), Err(SealError::Nonce));
+}
+
+#[test]
+fn a_proof_is_for_one_seal_by_one_key() {
+    let sealed = envelope().seal(&key()).expect("a small envelope");
+    let other = Envelope::new("echo", "t", "s", NOW)
+        .seal(&key())
+        .expect("a small envelope");
+    let proof = key().prove(&sealed);
+    assert_eq!(proof.len(), 32);
+    assert!(key().verify_proof(&sealed, &proof));
+    assert!(!key().verify_proof(&other, &proof));
+    assert!(!Key::new([9; 32]).verify_proof(&sealed, &proof));
+    for wrong in [&proof[..31], &[], &[0; 32]] {
+        assert!(!key().verify_proof(&sealed, wrong));
+    }
+    // The signature in the envelope, which whoever receives it has, is no proof.
+    let signature = sealed.rsplit('.').next().unwrap_or_default();
+    let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+    assert!(!key().verify_proof(&sealed, &signature));
+}
+
+#[test]
+fn a_proof_is_what_the_documentation_says() {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key_bytes()).expect("any length is a key");
+    mac.update(b"hubflight worker proof v1\0a.b.c");
+    assert_eq!(key().prove("a.b.c"), mac.finalize().into_bytes().to_vec());
 }
 
 #[test]

@@ -9,7 +9,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float32Type, Schema};
 use arrow_flight::FlightData;
 use hubflight_protocol::wire::{BatchWriter, array_bytes, read_batch, read_schema};
-use hubflight_protocol::{ArgumentType, BatchTag, function, functions};
+use hubflight_protocol::{
+    ArgumentType, BatchTag, CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, function, functions,
+};
 
 fn batch() -> RecordBatch {
     let signal = ListArray::from_iter_primitive::<Float32Type, _, _>([
@@ -119,8 +121,8 @@ fn parameters_say_what_they_accept() {
         (ArgumentType::Float64, DataType::Decimal128(12, 2), true),
         (ArgumentType::Float64, DataType::Int64, true),
         (ArgumentType::Float64, DataType::Utf8, false),
-        (ArgumentType::Int32, DataType::UInt64, true),
-        (ArgumentType::Int32, DataType::Float64, false),
+        (ArgumentType::Int64, DataType::UInt64, true),
+        (ArgumentType::Int64, DataType::Float64, false),
         (ArgumentType::Text, DataType::Utf8View, true),
         (ArgumentType::Text, DataType::Binary, false),
         (ArgumentType::Binary, DataType::LargeBinary, true),
@@ -144,6 +146,14 @@ fn parameters_say_what_they_accept() {
     }
 }
 
+/// Readers that wait hold their streams' windows; some hundred of them leave the connection
+/// room for the others.
+#[test]
+fn waiting_streams_leave_room_in_their_connection() {
+    const { assert!(CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES >= 1024) };
+    const { assert!(CONNECTION_WINDOW_BYTES < 1 << 31) };
+}
+
 #[test]
 fn the_table_is_the_contract() {
     let signatures: Vec<String> = functions().iter().map(|f| f.signature()).collect();
@@ -159,4 +169,9 @@ fn the_table_is_the_contract() {
     let schema = Schema::new(vec![Field::new("r", (rpeaks.returns)(&[]), true)]);
     assert_eq!(schema.field(0).data_type().to_string(), "List(Int32)");
     assert!(function("ECG_RPEAKS").is_none());
+    // A bigint travels as it is: no cast of it can fail the query.
+    assert_eq!(
+        rpeaks.parameters[1].kind.wire(&DataType::Int64),
+        Some(DataType::Int64)
+    );
 }

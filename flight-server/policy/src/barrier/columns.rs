@@ -100,7 +100,8 @@ fn show(granted: &GrantedTable, field: &Field, index: usize) -> Result<Visible, 
         .flat_map(|grant| &grant.masks)
         .filter(|(column, _)| column == name)
         .map(|(_, mask)| *mask);
-    let (mask, identifier) = (masks.next(), granted.table.identifier(name));
+    let identifier = granted.dataset.identifier(&granted.table, name);
+    let mask = masks.next();
     if masks.next().is_some() {
         return Err(granted.error(Some(name), "has two masks; keep one"));
     }

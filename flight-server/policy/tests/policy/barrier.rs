@@ -385,7 +385,7 @@ async fn expressions_filters_and_sorts_stay_above() {
         ),
         (
             "SELECT stay FROM stays WHERE begun > departed",
-            "FilterExec: begun",
+            "FilterExec: departed",
         ),
         (
             "SELECT CAST(note AS INT) FROM stays",

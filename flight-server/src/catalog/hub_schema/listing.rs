@@ -1,6 +1,7 @@
 //! `datasets`, `tables`, `columns`, `functions`, `habilitations` and `workers`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     ArrayRef, BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
@@ -11,6 +12,7 @@ use futures::StreamExt;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::{Habilitation, Mode};
 use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
+use hubflight_udfs::WorkerStatus;
 
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
 use crate::error::Result;
@@ -131,7 +133,7 @@ pub fn columns(hub: Arc<Hub>, scope: Scope) -> SystemTable {
             let mut rows = Rows::new(&schema);
             for (dataset, habilitation) in open(&hub, &scope).await? {
                 for table in visible(&dataset, habilitation.as_deref()) {
-                    let shown = shown_schema(&hub, &dataset, habilitation.as_deref(), &table)?;
+                    let shown = shown_schema(&hub, &dataset, habilitation.as_deref(), &table);
                     rows.columns(&dataset.name, &table, shown.as_ref());
                 }
             }
@@ -140,19 +142,23 @@ pub fn columns(hub: Arc<Hub>, scope: Scope) -> SystemTable {
     })
 }
 
+/// What a table looks like; nothing where it is wrongly configured, which is told to whoever
+/// queries it and must not hide the columns of all the others.
 fn shown_schema(
     hub: &Hub,
     dataset: &Dataset,
     habilitation: Option<&Habilitation>,
     table: &str,
-) -> Result<Option<SchemaRef>> {
-    match habilitation {
-        Some(habilitation) => Ok(describe_table(hub.datasets.as_ref(), habilitation, table)?),
-        None => Ok(hub
-            .datasets
-            .source(&dataset.name, table)
-            .map(|table| table.schema())),
-    }
+) -> Option<SchemaRef> {
+    let sources = hub.datasets.as_ref();
+    let Some(habilitation) = habilitation else {
+        let source = sources.source(&dataset.name, table)?;
+        return Some(source.schema());
+    };
+    describe_table(sources, habilitation, table)
+        .inspect_err(|error| tracing::info!(%error, table, "a table is listed without columns"))
+        .ok()
+        .flatten()
 }
 
 pub fn functions(hub: Arc<Hub>) -> SystemTable {
@@ -219,32 +225,43 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
     })
 }
 
-pub fn workers(hub: Arc<Hub>) -> SystemTable {
+/// Workers are asked how they are at most this often, however many queries want to know.
+const WORKERS_ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// Where workers listen is for administrators; everybody else tells them apart by number.
+pub fn workers(hub: Arc<Hub>, scope: Scope) -> SystemTable {
     let fields = vec![
+        text("name"),
         text("address"),
         text("state"),
         text("device"),
         text("version"),
     ];
     SystemTable::new(fields, move |schema| {
-        let pool = Arc::clone(&hub.workers);
+        let (hub, shows_address) = (Arc::clone(&hub), scope == Scope::Everything);
         once(async move {
             let mut rows = Rows::new(&schema);
-            for worker in pool.refresh().await {
-                rows.text(0, Some(&worker.address));
-                rows.text(1, Some(worker.state));
-                rows.text(
-                    2,
-                    worker.health.as_ref().map(|health| health.device.as_str()),
-                );
-                rows.text(
-                    3,
-                    worker.health.as_ref().map(|health| health.version.as_str()),
-                );
+            for (index, worker) in asked_workers(&hub).await.iter().enumerate() {
+                rows.text(0, Some(&(index + 1).to_string()));
+                rows.text(1, shows_address.then_some(worker.address.as_str()));
+                rows.text(2, Some(worker.state));
+                let health = worker.health.as_ref();
+                rows.text(3, health.map(|health| health.device.as_str()));
+                rows.text(4, health.map(|health| health.version.as_str()));
             }
             rows.finish(schema)
         })
     })
+}
+
+/// The workers as they said a moment ago. Only one caller asks; the others wait for its answer.
+async fn asked_workers(hub: &Hub) -> Vec<WorkerStatus> {
+    let mut asked = hub.engine.workers_asked().lock().await;
+    if asked.is_none_or(|at| at.elapsed() >= WORKERS_ASKED_EVERY) {
+        hub.workers.refresh().await;
+        *asked = Some(Instant::now());
+    }
+    hub.workers.status()
 }
 
 /// Columns that grow row by row. The kinds are those of the schema; a value of another kind

@@ -12,6 +12,7 @@ use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
@@ -82,7 +83,7 @@ impl HubSchema {
             "queries" => ledger::queries(hub, scope),
             "tables" => listing::tables(hub, scope),
             "usage" => ledger::usage(hub, scope),
-            "workers" => listing::workers(hub),
+            "workers" => listing::workers(hub, scope),
             _ => return None,
         })
     }
@@ -104,6 +105,13 @@ impl SchemaProvider for HubSchema {
         let schema = Arc::clone(&table.schema);
         let table = StreamingTable::try_new(schema, vec![Arc::new(table)])?;
         Ok(Some(Arc::new(table)))
+    }
+
+    async fn table_type(
+        &self,
+        name: &str,
+    ) -> std::result::Result<Option<TableType>, DataFusionError> {
+        Ok(TABLES.contains(&name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {

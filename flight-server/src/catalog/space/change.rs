@@ -7,10 +7,14 @@
 //!                                                         files removed      a few times
 //! ```
 
+use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
@@ -18,6 +22,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as Sql;
 use futures::StreamExt;
+use hubflight_policy::PolicyTable;
 use hubflight_store::{SpaceChange, SpaceCommit, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,7 +39,10 @@ use crate::plan::wire::plain_schema;
 use crate::plan::{Optimised, Planning};
 
 /// How often a statement is run again because another one changed the same object.
-const CONFLICT_RETRIES_MAX: usize = 3;
+const CONFLICT_RETRIES_MAX: u32 = 8;
+/// The pause before it runs again is random up to this, doubled each time, so that statements
+/// that met do not meet again.
+const CONFLICT_PAUSE_MS: u64 = 4;
 
 /// Runs a prepared change for the rows of parameters that were bound to it, each seeing what
 /// the one before it changed; the rows of an INSERT … VALUES are one change.
@@ -45,21 +53,48 @@ pub async fn change_rows(
     work: &Arc<StatementWork>,
     meter: &Arc<Meter>,
 ) -> Result<u64> {
-    let mut view = Arc::clone(planning.view);
+    let statements = batch::statements(parsed, rows);
+    let all = statements.len();
     let mut total = 0_u64;
-    for (index, (parsed, values)) in batch::statements(parsed, rows).into_iter().enumerate() {
-        if index > 0 {
-            let project = &planning.view.project;
-            let newest = ProjectView::load(planning.hub, project, None, planning.now).await?;
-            view = Arc::new(newest);
+    for (index, bound) in statements.into_iter().enumerate() {
+        match change_row(planning, bound, index == 0, work, meter).await {
+            Ok(changed) => total += changed,
+            Err(error) if all > 1 => return Err(partly_applied(&error, index, all)),
+            Err(error) => return Err(error),
         }
-        let planning = Planning {
-            view: &view,
-            ..*planning
-        };
-        total += change(&planning, parsed, values, Arc::clone(work), meter).await?;
     }
     Ok(total)
+}
+
+async fn change_row(
+    planning: &Planning<'_>,
+    (parsed, values): batch::Bound,
+    is_first: bool,
+    work: &Arc<StatementWork>,
+    meter: &Arc<Meter>,
+) -> Result<u64> {
+    let view = if is_first {
+        Arc::clone(planning.view)
+    } else {
+        let project = &planning.view.project;
+        Arc::new(ProjectView::load(planning.hub, project, None, planning.now).await?)
+    };
+    let planning = Planning {
+        view: &view,
+        ..*planning
+    };
+    change(&planning, parsed, values, Arc::clone(work), meter).await
+}
+
+/// Each row of parameters commits on its own: whoever bound them must know how many did.
+fn partly_applied(error: &Error, applied: usize, all: usize) -> Error {
+    Error::new(
+        error.kind,
+        format!(
+            "{error}; {applied} of {all} rows were applied, bind only the others when you try \
+             again"
+        ),
+    )
 }
 
 /// Runs a change and returns the affected rows: 0 for what makes or drops objects.
@@ -78,6 +113,7 @@ pub async fn change(
     let hub = planning.hub;
     let project = planning.view.project.clone();
     let mut view = Arc::clone(planning.view);
+    let charged = AtomicBool::new(false);
     let mut conflicts = 0;
     loop {
         let planning = Planning {
@@ -90,22 +126,35 @@ pub async fn change(
             parameters: &parameters,
             work: &work,
             meter,
+            charged: &charged,
         };
         match change.run(statement.as_ref().clone()).await {
             Ok(rows) => {
                 clean::after_change(hub, &project);
                 return Ok(rows);
             }
-            Err(Failure::Failed(error)) => return Err(error),
+            Err(Failure::Failed(error)) => {
+                // It may have failed for want of room that can be had by now.
+                clean::after_change(hub, &project);
+                return Err(error);
+            }
             Err(Failure::Conflict { error, again }) => {
                 conflicts += 1;
                 if !again || conflicts > CONFLICT_RETRIES_MAX {
                     return Err(error);
                 }
+                tokio::time::sleep(pause(conflicts)).await;
             }
         }
         view = Arc::new(ProjectView::load(hub, &project, None, planning.now).await?);
     }
+}
+
+fn pause(conflicts: u32) -> Duration {
+    let longest = CONFLICT_PAUSE_MS << conflicts;
+    // The low half of such an identifier is random.
+    let (_, random) = uuid::Uuid::now_v7().as_u64_pair();
+    Duration::from_millis(random % longest)
 }
 
 fn space_of(view: &ProjectView) -> Result<&Arc<Space>> {
@@ -141,6 +190,8 @@ pub(super) struct Change<'a> {
     pub(super) parameters: &'a [ScalarValue],
     pub(super) work: &'a Arc<StatementWork>,
     pub(super) meter: &'a Arc<Meter>,
+    /// Whether the statement was charged for what it reads, in this run or one before it.
+    pub(super) charged: &'a AtomicBool,
 }
 
 /// A query whose rows go to files.
@@ -211,28 +262,27 @@ impl Change<'_> {
         self.planning.authorise(plan, state.clone())?.optimise()
     }
 
-    /// Charges what a query reads, before it runs.
+    /// Charges what a statement's query reads, before it runs: once, however often it runs.
     pub async fn charge(&self, query: &Optimised) -> Result<()> {
+        if self.charged.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let queries = std::slice::from_ref(query);
         let bytes = visible::bytes(self.planning.hub, self.planning.view, queries).await?;
         self.meter.scanned(bytes);
+        self.charged.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Where a table's new files go; `replaced` bytes of its old ones count as free.
     pub async fn target(&self, name: &str, schema: &SchemaRef, replaced: u64) -> Result<Target> {
-        let (used, quota) = self
-            .planning
-            .hub
-            .store
-            .space_usage(&self.planning.view.project)
-            .await?;
-        let left = u64::try_from(quota.saturating_sub(used)).unwrap_or(0);
+        let store = &self.planning.hub.store;
+        let room = store.space_room(&self.planning.view.project).await?;
         Ok(Target {
             folder: self.space.folder()?,
             table: name.to_owned(),
             schema: Arc::clone(schema),
-            bytes_max: left.saturating_add(replaced),
+            bytes_max: room.left(replaced),
         })
     }
 
@@ -275,9 +325,10 @@ impl Change<'_> {
         }
     }
 
-    /// Commits, and answers the new snapshot. It does so whether or not the caller waits: a
-    /// commit that is sent may happen, and then its files must stay.
-    pub async fn commit(&self, commit: Commit) -> Result<i64, Failure> {
+    /// Commits, whether or not the caller waits: a commit that is sent may happen, and then
+    /// its files must stay. They go only where the store has refused it; where nobody knows
+    /// what became of it they are orphans at worst.
+    pub async fn commit(&self, commit: Commit) -> Result<(), Failure> {
         let Commit {
             changes,
             mut written,
@@ -291,26 +342,37 @@ impl Change<'_> {
             changes,
         };
         let committed = tokio::spawn(async move {
+            written.keep();
             let result = store.commit_space(&request).await;
-            // A store that went away may have committed; at worst the files are orphans.
-            if result
-                .as_ref()
-                .map_or_else(StoreError::is_unavailable, |_| true)
-            {
-                written.keep();
+            if result.as_ref().is_err_and(StoreError::is_refusal) {
+                written.discard();
             }
             result
         });
         match committed.await {
-            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error @ StoreError::Conflict { .. })) => Err(Failure::Conflict {
                 error: error.into(),
                 again,
             }),
+            Ok(Err(StoreError::HeldExceeded { held, max })) => Err(Error::exhausted(format!(
+                "the project's space would hold {held} bytes with the files that were replaced \
+                 lately, and it may hold {max}; try again in an hour, or ask an administrator \
+                 for a larger quota"
+            ))
+            .into()),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(Error::internal("a commit was lost", &error).into()),
         }
     }
+}
+
+/// Whether a query reads a dataset, which a statement does once only. Tables of the space are
+/// read as often as another statement gets ahead of this one.
+pub(super) fn reads_dataset(query: &Optimised) -> Result<bool> {
+    let is_dataset =
+        |table: &Arc<dyn TableProvider>| (table.as_ref() as &dyn Any).is::<PolicyTable>();
+    Ok(query.providers()?.iter().any(is_dataset))
 }
 
 async fn write(

@@ -1,50 +1,61 @@
 //! Many small files of a table become one, so that row by row INSERTs do not slow its reads.
+//!
+//! It runs beside the statements: one that has committed is answered at once, and what goes
+//! wrong here is not its error.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use hubflight_store::{SpaceChange, SpaceFile};
+use hubflight_store::{SpaceChange, SpaceFile, SpaceRoom};
+use hubflight_udfs::StatementWork;
+use tokio::sync::Semaphore;
 
 use super::change::{Change, Commit, Failure, Job};
 use super::table::SpaceTable;
 use super::{Object, Space};
+use crate::auth::session::SessionOptions;
 use crate::error::Result;
+use crate::exec::meter::Meter;
+use crate::plan::Planning;
 
 /// A file below this size is small.
 const SMALL_FILE_BYTES: i64 = 8 << 20;
 /// With this many small files a table is compacted.
 const SMALL_FILES_MAX: usize = 32;
 
+/// One at a time is enough: a table whose turn it is not has its turn at its next INSERT.
+static COMPACTING: Semaphore = Semaphore::const_new(1);
+
 impl Change<'_> {
-    /// Compacts a table that has many small files at `snapshot`. The rows stay the same, and
-    /// if another statement changes the table meanwhile nothing happens: the next one tries.
-    pub(super) async fn compact(&self, name: &str, snapshot: i64) -> Result<()> {
-        let view = self.planning.view;
+    /// Compacts a table in the background, if this change leaves it with many small files.
+    pub(super) fn compact_later(&self, object: &Object, added: &[SpaceFile]) {
+        if small(&object.files).count() + small(added).count() < SMALL_FILES_MAX {
+            return;
+        }
+        let name = object.name.clone();
+        let (hub, view) = (
+            Arc::clone(self.planning.hub),
+            Arc::clone(self.planning.view),
+        );
+        let (work, meter) = (Arc::clone(self.work), Arc::clone(self.meter));
         let now = self.planning.now;
-        let space = Space::load(self.planning.hub, &view.project, Some(snapshot), now, &[]).await?;
-        let space = Arc::new(space);
-        let Some(object) = space.object(name).map(Arc::clone) else {
-            return Ok(());
-        };
-        let small: Vec<SpaceFile> = object
-            .files
-            .iter()
-            .filter(|file| file.bytes < SMALL_FILE_BYTES)
-            .cloned()
-            .collect();
-        if small.len() < SMALL_FILES_MAX {
-            return Ok(());
-        }
-        let later = Change {
-            space: &space,
-            ..*self
-        };
-        match later.merge(&object, small).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Conflict { .. }) => Ok(()),
-            Err(Failure::Failed(error)) => Err(error),
-        }
+        tokio::spawn(async move {
+            let Ok(_turn) = COMPACTING.try_acquire() else {
+                return;
+            };
+            let planning = Planning {
+                hub: &hub,
+                view: &view,
+                options: &SessionOptions::default(),
+                now,
+            };
+            if let Err(error) = compact(&planning, &name, (&work, &meter)).await {
+                // A table with many files is slow, not wrong.
+                tracing::warn!(%error, "a table of a space could not be compacted");
+            }
+        });
     }
 
     async fn merge(&self, object: &Object, small: Vec<SpaceFile>) -> Result<(), Failure> {
@@ -56,22 +67,15 @@ impl Change<'_> {
             query: self.query(plan, &self.planning.state())?,
             flagged: false,
         };
-        let replaced = small
-            .iter()
-            .map(|file| u64::try_from(file.bytes).unwrap_or(0))
-            .sum();
-        let target = self.target(&object.name, &object.schema, replaced).await?;
+        let target = self
+            .target(&object.name, &object.schema, bytes_of(&small))
+            .await?;
         let (written, _) = self.write(target, vec![job]).await?;
-        let changes = vec![
-            SpaceChange::RemoveFiles {
-                object: object.name.clone(),
-                files: small.into_iter().map(|file| file.file).collect(),
-            },
-            SpaceChange::AddFiles {
-                object: object.name.clone(),
-                files: written.files.clone(),
-            },
-        ];
+        let changes = vec![SpaceChange::MergeFiles {
+            object: object.name.clone(),
+            old: small.into_iter().map(|file| file.file).collect(),
+            new: written.files.clone(),
+        }];
         let commit = Commit {
             changes,
             written,
@@ -79,5 +83,76 @@ impl Change<'_> {
         };
         self.commit(commit).await?;
         Ok(())
+    }
+}
+
+/// Merges the small files of a table as it is now. The rows stay the same, and if another
+/// statement changes them meanwhile nothing happens: the next one tries.
+async fn compact(
+    planning: &Planning<'_>,
+    name: &str,
+    (work, meter): (&Arc<StatementWork>, &Arc<Meter>),
+) -> Result<()> {
+    let project = &planning.view.project;
+    let space = Space::load(planning.hub, project, None, planning.now, &[]).await?;
+    let space = Arc::new(space);
+    let Some(object) = space.object(name) else {
+        return Ok(());
+    };
+    let small: Vec<SpaceFile> = small(&object.files).cloned().collect();
+    let room = planning.hub.store.space_room(project).await?;
+    if small.len() < SMALL_FILES_MAX || !leaves_room(room, bytes_of(&small)) {
+        return Ok(());
+    }
+    let charged = AtomicBool::new(true);
+    let change = Change {
+        planning,
+        space: &space,
+        parameters: &[],
+        work,
+        meter,
+        charged: &charged,
+    };
+    match change.merge(object, small).await {
+        Ok(()) | Err(Failure::Conflict { .. }) => Ok(()),
+        Err(Failure::Failed(error)) => Err(error),
+    }
+}
+
+fn small(files: &[SpaceFile]) -> impl Iterator<Item = &SpaceFile> {
+    files.iter().filter(|file| file.bytes < SMALL_FILE_BYTES)
+}
+
+fn bytes_of(files: &[SpaceFile]) -> u64 {
+    files
+        .iter()
+        .map(|file| u64::try_from(file.bytes).unwrap_or(0))
+        .sum()
+}
+
+/// Files that were merged stay on disk for a while. Of the room for such files at most half is
+/// for what the hub does on its own account: the rest is the statements'.
+fn leaves_room(room: SpaceRoom, merged: u64) -> bool {
+    let reserve = room.held_max().saturating_sub(room.quota) / 2;
+    let held = room
+        .held
+        .saturating_add(i64::try_from(merged).unwrap_or(i64::MAX));
+    held <= room.held_max().saturating_sub(reserve)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_keep_half_of_the_room_for_replaced_files() {
+        let room = |held| SpaceRoom {
+            used: 0,
+            held,
+            quota: 100,
+        };
+        assert!(leaves_room(room(140), 10));
+        assert!(!leaves_room(room(140), 11));
+        assert!(!leaves_room(room(0), u64::MAX));
     }
 }

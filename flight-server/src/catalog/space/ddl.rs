@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use hubflight_store::{NewObject, ObjectKind, SpaceChange};
 
-use super::change::{Change, Commit, Failure, Job, declared_schema};
+use super::change::{Change, Commit, Failure, Job, declared_schema, reads_dataset};
 use super::dml::plan_calls_worker;
 use super::files::{Written, check_storable};
 use super::labels::Labels;
@@ -87,7 +87,7 @@ impl Change<'_> {
         check_storable(&schema)?;
         self.charge(&query).await?;
         let labels = Labels::of(&query.providers()?, self.planning.view)?;
-        let again = query.tables.is_empty() && !worked;
+        let again = !reads_dataset(&query)? && !worked;
         let freed = replaced.map_or(0, |object| {
             let bytes = object
                 .files

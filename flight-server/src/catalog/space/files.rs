@@ -20,7 +20,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use super::measure::ColumnBytes;
+use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::wire::conform;
 
@@ -99,9 +100,14 @@ pub struct Written {
 }
 
 impl Written {
-    /// The manifest names the files now, or may: they stay.
+    /// The manifest may name the files from now on: they stay.
     pub fn keep(&mut self) {
         self.kept = true;
+    }
+
+    /// The manifest does not name them, for certain.
+    pub fn discard(mut self) {
+        self.kept = false;
     }
 }
 
@@ -120,7 +126,7 @@ fn discard(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, path = %path.display(), "an unused file stays until the next start");
+        tracing::warn!(%error, path = %path.display(), "an unused file stays until it is swept");
     }
 }
 
@@ -158,6 +164,7 @@ struct OpenFile {
     path: PathBuf,
     name: String,
     rows: u64,
+    column_bytes: ColumnBytes,
 }
 
 impl Drop for OpenFile {
@@ -219,6 +226,7 @@ impl SpaceWriter {
         let writer = open.writer.as_mut().ok_or_else(closed)?;
         writer.write(&batch).map_err(unwritten)?;
         open.rows += batch.num_rows() as u64;
+        open.column_bytes.add(&batch);
         self.memory.try_resize(writer.memory_size())?;
         let bytes = writer.bytes_written() + writer.in_progress_size();
         self.check_quota(bytes as u64)?;
@@ -233,7 +241,8 @@ impl SpaceWriter {
         if self.bytes + open > self.target.bytes_max {
             return Err(Error::exhausted(format!(
                 "`space.{}` does not fit: the project's quota leaves {} bytes; store fewer rows \
-                 or columns, drop tables, or ask an administrator for a larger quota",
+                 or columns, drop tables, wait until files that were replaced lately are \
+                 removed, or ask an administrator for a larger quota",
                 self.target.table, self.target.bytes_max
             )));
         }
@@ -244,7 +253,7 @@ impl SpaceWriter {
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let file = open.finish(&self.target.folder)?;
+        let file = open.finish(&self.target)?;
         self.bytes += u64::try_from(file.bytes).unwrap_or(0);
         self.written.files.push(file);
         self.memory.free();
@@ -279,6 +288,7 @@ impl OpenFile {
             path,
             name,
             rows: 0,
+            column_bytes: ColumnBytes::default(),
         };
         match ArrowWriter::try_new(BufWriter::new(file), schema, Some(properties)) {
             Ok(writer) => open.writer = Some(writer),
@@ -290,7 +300,9 @@ impl OpenFile {
         Ok(open)
     }
 
-    fn finish(mut self, folder: &Path) -> Result<SpaceFile> {
+    fn finish(mut self, target: &Target) -> Result<SpaceFile> {
+        let column_bytes = self.column_bytes.text(&target.schema)?;
+        let folder = &target.folder;
         let writer = self.writer.take().ok_or_else(closed)?;
         let completed = writer
             .into_inner()
@@ -307,6 +319,7 @@ impl OpenFile {
                 file: self.name.clone(),
                 rows: i64::try_from(self.rows).unwrap_or(i64::MAX),
                 bytes: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
+                column_bytes,
             }),
             Err(error) => {
                 discard(&self.path);
@@ -333,9 +346,12 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
+/// The quota left room, so it is not the user who filled the disk: the statement is free.
 fn disk_full() -> Error {
-    Error::exhausted(
-        "the hub's disk is full and nothing was changed; store less, or tell an administrator",
+    Error::new(
+        ErrorKind::Unavailable,
+        "the hub's disk is full and nothing was changed; try again later, or tell an \
+         administrator",
     )
 }
 
@@ -476,6 +492,15 @@ mod tests {
         assert_eq!(written.files.len(), 1);
         let file = &written.files[0];
         assert_eq!(file.rows, 20_003);
+        let size = |column: &str| {
+            let columns = std::collections::BTreeSet::from([column.to_owned()]);
+            super::super::measure::bytes_of(&file.column_bytes, &columns)
+        };
+        assert_eq!(size("a"), 20_003 * 8);
+        let digits = (0..20_000_i64)
+            .chain(0..3)
+            .map(|i| format!("{:x}", i * 7919).len() as u64);
+        assert_eq!(size("b"), digits.sum::<u64>());
         assert!(is_ours(&file.file) && names(folder.path()) == [file.file.clone()]);
         let opened = File::open(folder.path().join(&file.file)).expect("opens");
         assert_eq!(opened.metadata().expect("size").len(), file.bytes as u64);
@@ -532,6 +557,14 @@ mod tests {
             .await
             .expect_err("no number");
         assert_eq!(error.kind, crate::error::ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hubs_fault() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = unwritten(ParquetError::External(Box::new(full())));
+        assert!(error.kind.is_hubs_fault(), "{error}");
+        assert_eq!(io_error(&full()).kind, ErrorKind::Unavailable);
     }
 
     #[test]

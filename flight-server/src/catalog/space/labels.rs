@@ -208,6 +208,6 @@ mod tests {
         let text = one.text().expect("writes");
         assert_eq!(Labels::parse(&text).expect("reads"), one);
         assert_eq!(Labels::parse("{}").expect("reads"), Labels::default());
-        assert!(Labels::parse("[]").is_err());
+        assert!(Labels::parse("null").is_err());
     }
 }

@@ -13,6 +13,7 @@ mod ddl;
 mod dml;
 mod files;
 mod labels;
+mod measure;
 mod names;
 mod rows;
 mod table;
@@ -41,10 +42,10 @@ use crate::hub::Hub;
 
 pub use change::{change, change_rows};
 pub use clean::clean_up;
-pub use table::check_scan;
+pub use dml::plan_calls_worker;
+pub use table::{SpaceTable, check_scan};
 
 use labels::{Labels, Rights};
-use table::SpaceTable;
 
 /// Views that one reference may go through.
 const VIEW_DEPTH_MAX: usize = 16;
@@ -201,10 +202,6 @@ impl Object {
             labels,
             files: stored.files,
         })
-    }
-
-    fn rows(&self) -> u64 {
-        self.files.iter().map(rows_of).sum()
     }
 }
 

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use hubflight_store::{SpaceChange, SpaceFile};
 
-use super::change::{Change, Commit, Failure, Job, changeable};
+use super::change::{Change, Commit, Failure, Job, changeable, reads_dataset};
 use super::dml::{Rewriting, inserted, plan_calls_worker};
 use super::files::Written;
 use super::labels::Labels;
@@ -46,7 +46,7 @@ impl Change<'_> {
         let query = self.query(plan, &state)?;
         self.charge(&query).await?;
         let labels = self.labels_with(object, &query)?;
-        let again = query.tables.is_empty() && !worked;
+        let again = !reads_dataset(&query)? && !worked;
         let target = self.target(&name, &object.schema, 0).await?;
         let job = Job {
             query,
@@ -55,12 +55,9 @@ impl Change<'_> {
         let (written, counts) = self.write(target, vec![job]).await?;
         let rows = counts.iter().map(|count| count.rows).sum();
         let changes = changes(object, &written, Vec::new(), labels)?;
-        if let Some(snapshot) = self.commit_changes(changes, written, again).await?
-            && let Err(error) = self.compact(&name, snapshot).await
-        {
-            // The rows are stored: a table with many files is slow, not wrong.
-            tracing::warn!(%error, "a table of a space could not be compacted");
-        }
+        let added = written.files.clone();
+        self.commit_changes(changes, written, again).await?;
+        self.compact_later(object, &added);
         Ok(rows)
     }
 
@@ -122,7 +119,7 @@ impl Change<'_> {
         let asked = self.query(input, state)?;
         self.charge(&asked).await?;
         let labels = self.labels_with(object, &asked)?;
-        let again = asked.tables.is_empty() && !worked;
+        let again = !reads_dataset(&asked)? && !worked;
         let affected = self.affected(object, &rewriting, state).await?;
         let before: u64 = affected.iter().map(|part| rows_of(&part.file)).sum();
         if before == 0 {
@@ -219,16 +216,16 @@ impl Change<'_> {
         changes: Vec<SpaceChange>,
         written: Written,
         again: bool,
-    ) -> Result<Option<i64>, Failure> {
+    ) -> Result<(), Failure> {
         if changes.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let commit = Commit {
             changes,
             written,
             again,
         };
-        Ok(Some(self.commit(commit).await?))
+        self.commit(commit).await
     }
 }
 

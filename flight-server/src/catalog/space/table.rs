@@ -1,5 +1,6 @@
 //! A table of the space as a scan reads it: exactly the files of its snapshot.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,14 +20,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use hubflight_store::{ObjectKind, SpaceFile};
 
 use super::labels::Labels;
-use super::{Object, Space};
+use super::{Object, Space, measure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 
 /// A table that may be read, or an object that is there but may not be, and why.
 #[derive(Debug)]
 pub struct SpaceTable {
+    name: String,
     schema: SchemaRef,
+    files: Vec<SpaceFile>,
     labels: Labels,
     table_type: TableType,
     definition: Option<String>,
@@ -57,7 +60,9 @@ impl SpaceTable {
             Arc::new(listing(hub, folder, &schema, files)?)
         };
         Ok(Self {
+            name: object.name.clone(),
             schema,
+            files: files.to_vec(),
             labels: object.labels.clone(),
             table_type: TableType::Base,
             definition: None,
@@ -69,7 +74,9 @@ impl SpaceTable {
     /// An object whose columns may be listed but which cannot be read, because of `error`.
     pub(super) fn closed(object: &Object, error: Error) -> Self {
         Self {
+            name: object.name.clone(),
             schema: Arc::clone(&object.schema),
+            files: Vec::new(),
             labels: object.labels.clone(),
             table_type: match object.kind {
                 ObjectKind::Table => TableType::Base,
@@ -79,6 +86,20 @@ impl SpaceTable {
             source: Arc::new(EmptyTable::new(Arc::clone(&object.schema))),
             closed: Some((error.kind, error.to_string())),
         }
+    }
+
+    /// Its name within schema `space`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Logical bytes of some columns, which were counted when its files were written: what
+    /// reading them is charged by.
+    pub fn logical_bytes(&self, columns: &BTreeSet<String>) -> u64 {
+        let sizes = self.files.iter();
+        sizes
+            .map(|file| measure::bytes_of(&file.column_bytes, columns))
+            .sum()
     }
 
     pub(super) fn labels(&self) -> &Labels {

@@ -220,7 +220,9 @@ impl Shown {
         };
         let pairs = || key.columns.iter().zip(&key.parent_columns);
         // Columns of two domains are re-keyed apart, so that they join no more.
-        let joins = pairs().all(|(own, theirs)| table.identifier(own) == parent.identifier(theirs));
+        let joins = pairs().all(|(own, theirs)| {
+            self.dataset.identifier(table, own) == self.dataset.identifier(parent, theirs)
+        });
         let shows = self.shows(&table.name, &key.columns)
             && self.shows(&parent.name, &key.parent_columns)
             && key.columns.len() == key.parent_columns.len();

@@ -5,11 +5,11 @@ use super::{DicomError, Image};
 /// The image with these rows and columns; one that is `None` keeps the proportions.
 pub(crate) fn resized(
     image: Image,
-    rows: Option<i32>,
-    columns: Option<i32>,
+    rows: Option<i64>,
+    columns: Option<i64>,
 ) -> Result<Image, DicomError> {
-    let scaled = |side: usize, by: i32, of: usize| {
-        (side as f64 * f64::from(by) / of as f64).round().max(1.0) as usize
+    let scaled = |side: usize, by: i64, of: usize| {
+        (side as f64 * by as f64 / of as f64).round().max(1.0) as usize
     };
     let (rows, columns) = match (rows, columns) {
         (None, None) => return Ok(image),

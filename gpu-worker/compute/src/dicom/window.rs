@@ -11,17 +11,17 @@ use super::resize::resized;
 use super::value::{first_number, first_string};
 
 /// Rows and columns of a resized image.
-pub const RESIZED_SIDE_MAX: i32 = 16_384;
+pub const RESIZED_SIDE_MAX: i64 = 16_384;
 
 /// What the caller chooses; what is `None` comes from the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WindowOptions {
     pub center: Option<f64>,
     pub width: Option<f64>,
-    pub rows: Option<i32>,
-    pub columns: Option<i32>,
+    pub rows: Option<i64>,
+    pub columns: Option<i64>,
     /// Counted from 0.
-    pub frame: Option<i32>,
+    pub frame: Option<i64>,
 }
 
 /// An image of 8-bit samples, rows first, samples of a pixel side by side.
@@ -57,7 +57,7 @@ pub fn window(content: &[u8], options: &WindowOptions) -> Result<Image, DicomErr
     let opened = Opened::new(content)?;
     let data = opened.data()?;
     let layout = Layout::new(&data)?;
-    let wanted = i64::from(options.frame.unwrap_or(0));
+    let wanted = options.frame.unwrap_or(0);
     let index = u32::try_from(wanted)
         .ok()
         .filter(|index| *index < layout.frames);

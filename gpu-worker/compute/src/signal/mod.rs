@@ -17,7 +17,7 @@ pub enum SignalError {
     #[error(
         "sampling rate `{fs}` is not allowed; give a rate from {FS_MIN} to {FS_MAX} samples per second"
     )]
-    SamplingRate { fs: i32 },
+    SamplingRate { fs: i64 },
     #[error("more than half of the samples are missing; give a signal with more values than gaps")]
     Missing,
     #[error("the signal has more samples than fit an index; cut it into parts")]

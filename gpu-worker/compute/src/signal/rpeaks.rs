@@ -61,7 +61,7 @@ const USUAL_QUANTILE: f64 = 0.95;
 /// When `fs` is out of range, or more than half of the samples are missing.
 pub fn rpeaks(signal: &[f32], fs: i32) -> Result<Vec<i32>, SignalError> {
     if !(FS_MIN..=FS_MAX).contains(&fs) {
-        return Err(SignalError::SamplingRate { fs });
+        return Err(SignalError::SamplingRate { fs: i64::from(fs) });
     }
     let n = signal.len();
     if i32::try_from(n).is_err() {

@@ -410,7 +410,7 @@ fn signals_without_beats() {
     for fs in [i32::MIN, -1, 0, 49, 2001, i32::MAX] {
         assert_eq!(
             rpeaks(&[0.0; 1000], fs),
-            Err(SignalError::SamplingRate { fs })
+            Err(SignalError::SamplingRate { fs: i64::from(fs) })
         );
     }
 }

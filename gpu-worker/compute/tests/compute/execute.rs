@@ -1,18 +1,33 @@
 //! The functions over Arrow arrays.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, FixedSizeListArray,
     Float32Array, Float64Array, Int32Array, Int64Array, LargeBinaryArray, LargeListArray,
     LargeStringArray, ListArray, NullArray, StringArray, StringViewArray,
 };
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, UInt8Type};
-use hubflight_compute::{ComputeError, execute, functions, image_fields};
+use hubflight_compute::{ComputeError, Limits, Output, RowError, image_fields};
 
 use crate::dicom::ct;
 
 const VALUES: [i16; 6] = [-100, 0, 480, 500, 520, 1000];
+
+/// Limits that nothing here reaches.
+fn unlimited() -> Limits {
+    Limits {
+        part_bytes_max: 64 << 20,
+        row_bytes_max: 128 << 20,
+        until: Instant::now() + Duration::from_secs(3_600),
+    }
+}
+
+fn execute(function: &str, args: &[ArrayRef], rows: usize) -> Result<Output, ComputeError> {
+    hubflight_compute::execute(function, args, rows, &unlimited())
+}
 
 fn nulls(rows: usize) -> ArrayRef {
     Arc::new(NullArray::new(rows))
@@ -277,7 +292,12 @@ fn wrong_calls() {
         execute("ecg_rpeaks", &[Arc::clone(&text), number], 1),
         Err(ComputeError::Type { position: 1, .. })
     ));
-    for function in functions() {
+    for function in [
+        "dicom_tags",
+        "dicom_window",
+        "ecg_rpeaks",
+        "text_deidentify",
+    ] {
         assert!(
             matches!(execute(function, &[], 0), Err(ComputeError::Arity { .. })),
             "{function}"
@@ -307,4 +327,145 @@ fn empty_batches() {
             (3, 3, 0)
         );
     }
+}
+
+/// Calls again for the rest until all rows are done: the rows of each part, and all together.
+fn in_parts(
+    function: &str,
+    args: &[ArrayRef],
+    rows: usize,
+    limits: &Limits,
+) -> (Vec<usize>, Output) {
+    let mut parts: Vec<Output> = Vec::new();
+    let mut start = 0;
+    while start < rows {
+        let rest: Vec<ArrayRef> = args.iter().map(|a| a.slice(start, rows - start)).collect();
+        let mut part = hubflight_compute::execute(function, &rest, rows - start, limits).unwrap();
+        part.errors.iter_mut().for_each(|error| error.row += start);
+        start += part.values.len();
+        parts.push(part);
+    }
+    let values: Vec<&dyn Array> = parts.iter().map(|part| part.values.as_ref()).collect();
+    let whole = Output {
+        values: concat(&values).unwrap(),
+        errors: parts.iter().flat_map(|part| part.errors.clone()).collect(),
+        units: parts.iter().map(|part| part.units).sum(),
+    };
+    (parts.iter().map(|part| part.values.len()).collect(), whole)
+}
+
+/// What is over the budget comes in further parts: no row fails because of its neighbours.
+#[test]
+fn parts_make_the_whole() {
+    let file = ct(&VALUES, vec![]);
+    let contents = array(BinaryArray::from_opt_vec(vec![
+        Some(&file),
+        None,
+        Some(b"no file"),
+        Some(&file),
+        Some(&file),
+    ]));
+    let signal = (0..2500).map(|i| Some(beat(i))).collect::<Vec<_>>();
+    let signals = array(ListArray::from_iter_primitive::<Float32Type, _, _>(vec![
+        Some(signal.clone()),
+        None,
+        Some(vec![None; 500]),
+        Some(signal.clone()),
+        Some(signal),
+    ]));
+    let text = Some("Mme Dupont, 12/03/2021");
+    let texts = array(StringArray::from(vec![text, None, Some(""), text, text]));
+    let rates = array(Int32Array::from(vec![250; 5]));
+    let window = [
+        Arc::clone(&contents),
+        nulls(5),
+        nulls(5),
+        nulls(5),
+        nulls(5),
+        nulls(5),
+    ];
+    let calls: [(&str, &[ArrayRef]); 4] = [
+        ("dicom_tags", &[contents, nulls(5)]),
+        ("dicom_window", &window),
+        ("ecg_rpeaks", &[signals, rates]),
+        ("text_deidentify", &[texts, nulls(5)]),
+    ];
+    for (function, args) in calls {
+        let expected = execute(function, args, 5).unwrap();
+        let small = Limits {
+            part_bytes_max: 6,
+            ..unlimited()
+        };
+        let late = Limits {
+            until: Instant::now(),
+            ..unlimited()
+        };
+        for (limits, most) in [(small, 4), (late, 1)] {
+            let (lengths, output) = in_parts(function, args, 5, &limits);
+            assert!(lengths.len() > 1, "{function}: {lengths:?}");
+            assert!(lengths.iter().all(|length| (1..=most).contains(length)));
+            assert_eq!(&output.values, &expected.values, "{function}");
+            assert_eq!(output.errors, expected.errors, "{function}");
+            assert_eq!(output.units, expected.units, "{function}");
+        }
+    }
+}
+
+/// A result that is too large fails alone, and its refused work is not charged.
+#[test]
+fn a_row_over_the_limit_fails_alone() {
+    let long = "mot ".repeat(100);
+    let texts = array(StringArray::from(vec![
+        "un mot",
+        long.as_str(),
+        "deux mots",
+    ]));
+    let limits = Limits {
+        row_bytes_max: 100,
+        ..unlimited()
+    };
+    let output =
+        hubflight_compute::execute("text_deidentify", &[texts, nulls(3)], 3, &limits).unwrap();
+    let values: Vec<Option<&str>> = output.values.as_string::<i32>().iter().collect();
+    assert_eq!(values, [Some("un mot"), None, Some("deux mots")]);
+    let expected = RowError {
+        row: 1,
+        reason: "the result is over the limit of 100 bytes; ask for a smaller one".into(),
+    };
+    assert_eq!(output.errors, [expected]);
+    assert_eq!(output.units, 4);
+}
+
+/// An integer that means nothing fails its row, however large it is.
+#[test]
+fn wide_integers_fail_their_row() {
+    let signal = || Some((0..2500).map(|i| Some(beat(i))).collect::<Vec<_>>());
+    let lists = ListArray::from_iter_primitive::<Float32Type, _, _>([signal(), signal()]);
+    let rates = array(Int64Array::from(vec![3_000_000_000, 250]));
+    let output = execute("ecg_rpeaks", &[array(lists), rates], 2).unwrap();
+    assert_eq!(output.values.as_list::<i32>().value(1).len(), 10);
+    let [error] = &output.errors[..] else {
+        panic!("{:?}", output.errors);
+    };
+    assert_eq!(error.row, 0);
+    assert!(
+        error.reason.contains("`3000000000`") && error.reason.contains("from 50 to 2000"),
+        "{}",
+        error.reason
+    );
+    assert_eq!(output.units, 2500);
+
+    let file = ct(&VALUES, vec![]);
+    let contents = array(BinaryArray::from_vec(vec![file.as_slice(); 4]));
+    let at = |row: usize| {
+        let mut values = vec![None; 4];
+        values[row] = Some(1 << 40);
+        array(Int64Array::from(values))
+    };
+    let args = [contents, nulls(4), nulls(4), at(0), at(1), at(2)];
+    let output = execute("dicom_window", &args, 4).unwrap();
+    let valid: Vec<bool> = (0..4).map(|row| output.values.is_valid(row)).collect();
+    assert_eq!(valid, [false, false, false, true]);
+    let named = |row: usize| output.errors[row].reason.contains("1099511627776");
+    assert!((0..3).all(named), "{:?}", output.errors);
 }

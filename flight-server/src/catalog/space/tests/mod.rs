@@ -61,7 +61,7 @@ async fn bench_with(limits: &str, quota_mb: u64) -> Bench {
     write_people(&folder.path().join("data"));
     let text = format!(
         "[server]\nstate = 'state [of] the hub?'\n[limits]\n{limits}\n\
-         [[dataset]]\nname = 'data'\nfolder = 'data'\npersons = 'none'\n\
+         [[dataset]]\nname = 'data'\nfolder = 'data'\npersons = 'none'\nproducer = 'x'\n\
          [[person]]\nid = 'ada'\n\
          [[project]]\nid = 'p'\nmembers = ['ada']\nvalid_from = 2000-01-01\n\
          valid_to = 2999-01-01\nspace_quota_mb = {quota_mb}\n\

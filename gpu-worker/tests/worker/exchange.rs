@@ -1,6 +1,5 @@
-//! A worker on a real loopback socket, asked by a plain Arrow Flight client.
+//! Batches, answers, refusals, deadlines and ends.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,141 +7,16 @@ use anyhow::{Context, Result, bail};
 use arrow::array::{
     ArrayRef, AsArray, Float64Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
 };
-use arrow::datatypes::{Int64Type, Schema, SchemaRef};
-use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Action, FlightData, FlightDescriptor};
+use arrow::datatypes::Int64Type;
+use arrow_flight::FlightData;
 use gpu_worker::{Device, WorkerConfig, run};
 use hubflight_protocol::envelope::unix_ms;
-use hubflight_protocol::wire::{BatchWriter, read_batch, read_schema};
-use hubflight_protocol::{BatchTag, BatchUsage, Envelope, Health, Key, WorkUnit};
+use hubflight_protocol::wire::BatchWriter;
+use hubflight_protocol::{BatchTag, Envelope, Key, WorkUnit};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
-fn key() -> Key {
-    Key::new([7; 32])
-}
-
-struct Worker {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<()>>,
-}
-
-async fn start() -> Result<Worker> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel();
-    let shutdown = async {
-        let _ = stopped.await;
-    };
-    let running = tokio::spawn(run(WorkerConfig::new(key()), listener, shutdown));
-    Ok(Worker {
-        address,
-        stop,
-        running,
-    })
-}
-
-impl Worker {
-    async fn client(&self) -> Result<FlightServiceClient<Channel>> {
-        Ok(FlightServiceClient::connect(format!("http://{}", self.address)).await?)
-    }
-
-    async fn action(&self, name: &str, body: String) -> Result<String, Status> {
-        let mut client = self
-            .client()
-            .await
-            .map_err(|e| Status::unknown(e.to_string()))?;
-        let action = Action {
-            r#type: name.into(),
-            body: body.into(),
-        };
-        let mut answers = client.do_action(action).await?.into_inner();
-        let answer = answers.message().await?.unwrap_or_default();
-        String::from_utf8(answer.body.to_vec()).map_err(|e| Status::unknown(e.to_string()))
-    }
-
-    async fn health(&self) -> Result<Health> {
-        let text = self.action("health", seal("health", 5_000)?).await?;
-        Ok(serde_json::from_str(&text)?)
-    }
-}
-
-fn seal(function: &str, milliseconds: u64) -> Result<String> {
-    let deadline = unix_ms() + milliseconds;
-    Ok(Envelope::new(function, "tenant", "statement", deadline).seal(&key())?)
-}
-
-/// One open stream, from the client's side.
-struct Client {
-    outbox: mpsc::Sender<FlightData>,
-    writer: BatchWriter,
-    answers: Streaming<FlightData>,
-    schema: Option<SchemaRef>,
-}
-
-impl Client {
-    async fn open(worker: &Worker, sealed: &str, schema: &Schema) -> Result<Self, Status> {
-        let mut client = worker
-            .client()
-            .await
-            .map_err(|e| Status::unknown(e.to_string()))?;
-        let writer = BatchWriter::default();
-        let (outbox, inbox) = mpsc::channel(64);
-        let descriptor = FlightDescriptor::new_cmd(sealed.as_bytes().to_vec());
-        let first = writer.schema(schema, Some(descriptor));
-        outbox
-            .send(first)
-            .await
-            .map_err(|_| Status::unknown("closed"))?;
-        let answers = client
-            .do_exchange(ReceiverStream::new(inbox))
-            .await?
-            .into_inner();
-        Ok(Self {
-            outbox,
-            writer,
-            answers,
-            schema: None,
-        })
-    }
-
-    async fn send(&mut self, seq: u64, batch: &RecordBatch) -> Result<()> {
-        let message = self.writer.batch(batch, &BatchTag { seq })?;
-        Ok(self.outbox.send(message).await?)
-    }
-
-    async fn next(&mut self) -> Result<Option<(BatchUsage, RecordBatch)>, Status> {
-        let bad = |error: arrow::error::ArrowError| Status::unknown(error.to_string());
-        loop {
-            let Some(message) = self.answers.message().await? else {
-                return Ok(None);
-            };
-            let Some(schema) = &self.schema else {
-                self.schema = Some(read_schema(&message).map_err(bad)?);
-                continue;
-            };
-            let usage = serde_json::from_slice(&message.app_metadata)
-                .map_err(|error| Status::unknown(error.to_string()))?;
-            return Ok(Some((
-                usage,
-                read_batch(&message, Arc::clone(schema)).map_err(bad)?,
-            )));
-        }
-    }
-}
-
-fn column(name: &str, array: ArrayRef) -> Result<RecordBatch> {
-    Ok(RecordBatch::try_from_iter([(name, array)])?)
-}
-
-fn numbers(range: std::ops::Range<i64>) -> Result<RecordBatch> {
-    column("value", Arc::new(Int64Array::from_iter_values(range)))
-}
+use crate::support::{Client, Worker, column, key, numbers, seal, start};
 
 #[tokio::test]
 async fn batches_come_back_with_their_usage() -> Result<()> {

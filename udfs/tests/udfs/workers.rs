@@ -1,17 +1,15 @@
 //! Laziness, failing rows, and workers that die, are late or are not there.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Meter, TestWorker, pool, session, session_with};
 use arrow::array::{Array, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use datafusion::common::Result;
 use futures::StreamExt;
 use hubflight_udfs::WorkError;
-use support::{Meter, TestWorker, pool, session, session_with};
 
 /// More rows than any of these tests could wait for.
 const ENDLESS: &str = "generate_series(1, 1000000000)";
@@ -46,7 +44,11 @@ async fn few_rows_asked_for_are_few_rows_computed() -> Result<()> {
         let rows: usize = session.run(&sql).await?.iter().map(|b| b.num_rows()).sum();
         assert!(rows == 5 || rows == 1, "{sql}: {rows}");
         let items = session.meter.items();
-        assert!(items <= most, "{sql}: {items} items for {rows} rows");
+        let plan = session.sorted(&format!("EXPLAIN {sql}")).await?.join("\n");
+        assert!(
+            items <= most,
+            "{sql}: {items} items for {rows} rows\n{plan}"
+        );
     }
     Ok(())
 }
@@ -88,12 +90,8 @@ async fn failing_rows_do_what_on_error_says() -> Result<()> {
         ))
         .await;
     match WorkError::find(&error) {
-        Some(WorkError::RowFailed {
-            function,
-            row,
-            reason,
-        }) => {
-            assert_eq!((function.as_str(), *row), ("dicom_tags", 0));
+        Some(WorkError::RowFailed { function, reason }) => {
+            assert_eq!(function, "dicom_tags");
             assert!(
                 !reason.contains("not DICOM"),
                 "a reason holds no data: {reason}"
@@ -225,9 +223,6 @@ async fn another_worker_takes_over() -> Result<()> {
     let health = status[1].health.as_ref().expect("it was asked");
     assert_eq!((health.device.as_str(), health.protocol), ("cpu", 1));
     assert!(health.functions.iter().any(|name| name == "ecg_rpeaks"));
-    let metrics = pool.metrics().await;
-    assert_eq!(metrics.len(), 1);
-    assert!(metrics[0].1.contains("gpu_worker_rows_total"));
     Ok(())
 }
 

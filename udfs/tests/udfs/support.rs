@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use gpu_worker::WorkerConfig;
@@ -129,20 +130,40 @@ pub fn session_with(
     partitions: usize,
 ) -> Session {
     let meter = Arc::new(meter);
-    let work = StatementWork {
+    let work = work(pool, &meter, limit);
+    let config = SessionConfig::new()
+        .with_target_partitions(partitions)
+        .with_extension(Arc::new(work));
+    session_of(config, meter, RuntimeEnvBuilder::new())
+}
+
+/// A session that may use so many bytes.
+pub fn session_within(pool: &Arc<WorkerPool>, memory_bytes: usize) -> Session {
+    let meter = Arc::new(Meter::default());
+    let work = work(pool, &meter, Duration::from_secs(60));
+    let config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_extension(Arc::new(work));
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(memory_bytes, 1.0);
+    session_of(config, meter, runtime)
+}
+
+fn work(pool: &Arc<WorkerPool>, meter: &Arc<Meter>, limit: Duration) -> StatementWork {
+    StatementWork {
         statement_id: "statement".into(),
         tenant: "project".into(),
         deadline: unix_ms() + limit.as_millis() as u64,
         priority: 0,
         trace: None,
         pool: Arc::clone(pool),
-        meter: Arc::clone(&meter) as Arc<dyn WorkMeter>,
-    };
-    let config = SessionConfig::new()
-        .with_target_partitions(partitions)
-        .with_extension(Arc::new(work));
+        meter: Arc::clone(meter) as Arc<dyn WorkMeter>,
+    }
+}
+
+fn session_of(config: SessionConfig, meter: Arc<Meter>, runtime: RuntimeEnvBuilder) -> Session {
     let builder = SessionStateBuilder::new()
         .with_config(config)
+        .with_runtime_env(runtime.build_arc().expect("a runtime environment"))
         .with_default_features();
     let state = register(builder, &Options { echo: true }).build();
     Session {
@@ -177,6 +198,8 @@ impl Session {
         let mut rows: Vec<String> = text
             .lines()
             .skip(3)
+            // The frame's width is that of the column names.
+            .filter(|row| !row.starts_with('+'))
             .map(|row| row.replace(' ', ""))
             .collect();
         rows.sort();

@@ -1,0 +1,129 @@
+//! The real server as processes of its own, so that its memory is not the client's.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Until a started server must answer; making the data counts.
+const START_MAX: Duration = Duration::from_secs(300);
+
+/// A running `flight-server`; it is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    pub flight: SocketAddr,
+    /// What it printed so far.
+    pub said: String,
+}
+
+impl Process {
+    /// Starts `flight-server` with `arguments` and waits until it says where it listens.
+    pub fn start(arguments: &[&str], log: &Path) -> Result<Self> {
+        let output = std::fs::File::create(log)?;
+        let mut child = Command::new(binary()?)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .context("cannot start flight-server")?;
+        let begun = Instant::now();
+        while begun.elapsed() < START_MAX {
+            let said = std::fs::read_to_string(log)?;
+            if let Some(flight) = between(&said, "Flight SQL on ", ",") {
+                let flight = flight.parse()?;
+                return Ok(Self {
+                    child,
+                    flight,
+                    said,
+                });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("flight-server ended with {status}: {said}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill()?;
+        bail!("flight-server did not start in {START_MAX:?}");
+    }
+
+    /// Process identifiers of the server and of what it started.
+    pub fn family(&self) -> Result<Vec<u32>> {
+        let mut family = vec![self.child.id()];
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // The parent is the second number behind the name, which may hold blanks.
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+            if parent == Some(self.child.id()) {
+                family.push(pid);
+            }
+        }
+        Ok(family)
+    }
+
+    /// A line of `/proc/PID/status` of the server itself, in MB (10^6 bytes).
+    pub fn memory_mb(&self, line: &str) -> Result<f64> {
+        memory_mb(self.child.id(), line)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already, or killed now; the worker ends with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `VmRSS`, `VmHWM` (the peak) and others of a process, in MB (10^6 bytes).
+pub fn memory_mb(pid: u32, line: &str) -> Result<f64> {
+    let mut status = String::new();
+    std::fs::File::open(format!("/proc/{pid}/status"))?.read_to_string(&mut status)?;
+    let kib = status
+        .lines()
+        .find_map(|text| {
+            text.strip_prefix(line)?
+                .trim_start_matches(':')
+                .split_whitespace()
+                .next()
+        })
+        .with_context(|| format!("/proc/{pid}/status has no {line}"))?;
+    Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
+}
+
+/// Runs `flight-server` to its end and gives what it printed.
+pub fn run(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(binary()?).args(arguments).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The text between two others.
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    Some(rest.split_once(after)?.0)
+}
+
+/// The server that was built beside this program.
+fn binary() -> Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let beside = here.with_file_name("flight-server");
+    if !beside.exists() {
+        bail!(
+            "`{}` is not built: cargo build --release --workspace",
+            beside.display()
+        );
+    }
+    Ok(beside)
+}

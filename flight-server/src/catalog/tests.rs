@@ -1,0 +1,223 @@
+//! What projects see of a hub with one dataset: a file as pandas writes it, whose schema,
+//! columns and nested fields all carry notes. One project may read it, one only browse it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::FileWriter;
+use arrow::util::display::array_value_to_string;
+use chrono::Utc;
+use datafusion::physical_plan::collect;
+use hubflight_protocol::Key;
+use hubflight_udfs::{PoolConfig, WorkerPool};
+use tempfile::TempDir;
+
+use super::project::ProjectView;
+use crate::auth::session::SessionOptions;
+use crate::config::Config;
+use crate::error::{ErrorKind, Result};
+use crate::hub::{Hub, Mode, open_store};
+use crate::plan::Planning;
+use crate::plan::parse::parse;
+use crate::provision::provision;
+
+/// Ten notes, with metadata wherever Arrow has room for it.
+fn write_notes(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("folder");
+    let metadata = |key: &str| HashMap::from([(key.to_owned(), "{}".to_owned())]);
+    let element = Field::new("element", DataType::Int32, true).with_metadata(metadata("element"));
+    let list = DataType::List(Arc::new(element.clone()));
+    let fields = vec![
+        Field::new("id", DataType::Int64, true).with_metadata(metadata("column")),
+        Field::new("note", DataType::Utf8, true),
+        Field::new("scores", list, true).with_metadata(metadata("column")),
+    ];
+    let schema = Arc::new(Schema::new_with_metadata(fields, metadata("pandas")));
+    let scores = ListArray::new(
+        Arc::new(element),
+        OffsetBuffer::from_lengths([2; 10]),
+        Arc::new(Int32Array::from_iter_values(0..20)),
+        None,
+    );
+    let notes = (0..10).map(|id| format!("note {id}"));
+    let batch = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..10)),
+            Arc::new(StringArray::from_iter_values(notes)),
+            Arc::new(scores),
+        ],
+    )
+    .expect("valid");
+    let file = std::fs::File::create(folder.join("notes.arrow")).expect("file");
+    let mut writer = FileWriter::try_new(file, &schema).expect("writer");
+    writer.write(&batch).expect("writes");
+    writer.finish().expect("finishes");
+}
+
+/// The folder is held for as long as the hub is used.
+async fn opened() -> (Arc<Hub>, TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    write_notes(&folder.path().join("data"));
+    let period = "valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
+    let mut text = "[[dataset]]\nname = 'clinic'\nfolder = 'data'\npersons = 'none'\n\
+                    producer = 'x'\nformat = 'arrow'\n[[person]]\nid = 'ada'\n"
+        .to_owned();
+    for (project, mode) in [("reads", "row"), ("browses", "aggregate")] {
+        text += &format!(
+            "[[project]]\nid = '{project}'\nmembers = ['ada']\n{period}\
+             [[habilitation]]\nproject = '{project}'\ndataset = 'clinic'\nmode = '{mode}'\n\
+             decision = 'd'\n{period}"
+        );
+    }
+    let path = folder.path().join("hub.toml");
+    std::fs::write(&path, text).expect("configuration");
+    let config = Config::read(&path).expect("configuration");
+    let (store, secrets) = open_store(&config).await.expect("store");
+    // Nobody listens there.
+    let workers = WorkerPool::new(PoolConfig {
+        workers: vec!["127.0.0.1:9".into()],
+        key: Key::new([7; 32]),
+        tls_ca: None,
+        io: tokio::runtime::Handle::current(),
+    })
+    .expect("pool");
+    let hub = Hub::open(config, Mode { passwords: true }, store, secrets, workers)
+        .await
+        .expect("hub");
+    provision(&hub.store, &hub.config, &hub.datasets)
+        .await
+        .expect("provisions");
+    (hub, folder)
+}
+
+/// A query's rows as text, planned and checked as a statement is.
+async fn query(hub: &Arc<Hub>, project: &str, sql: &str) -> Result<Vec<String>> {
+    let now = Utc::now();
+    let view = Arc::new(ProjectView::load(hub, project, None, now).await?);
+    let options = SessionOptions::default();
+    let planning = Planning {
+        hub,
+        view: &view,
+        options: &options,
+        now,
+    };
+    let authorised = planning.query(parse(sql, 1 << 20)?).await?;
+    let state = planning.state();
+    let physical = state.create_physical_plan(authorised.plan()).await?;
+    let mut rows = Vec::new();
+    for batch in collect(physical, state.task_ctx()).await? {
+        for row in 0..batch.num_rows() {
+            let cell = |column: &Arc<dyn Array>| match column.is_null(row) {
+                true => "-".to_owned(),
+                false => array_value_to_string(column, row).expect("prints"),
+            };
+            let cells: Vec<String> = batch.columns().iter().map(cell).collect();
+            rows.push(cells.join(" "));
+        }
+    }
+    Ok(rows)
+}
+
+async fn rows(hub: &Arc<Hub>, project: &str, sql: &str) -> Vec<String> {
+    query(hub, project, sql).await.expect(sql)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_of_a_file_do_not_hinder_its_queries() {
+    let (hub, _folder) = opened().await;
+    for (sql, expected) in [
+        ("SELECT count(*) FROM notes", "10"),
+        ("SELECT note FROM notes WHERE id = 7", "note 7"),
+        (
+            "SELECT * FROM notes ORDER BY id DESC LIMIT 1",
+            "9 note 9 [18, 19]",
+        ),
+        (
+            "SELECT sum(s) FROM (SELECT unnest(scores) AS s FROM notes)",
+            "190",
+        ),
+        ("SELECT array_length(scores) FROM notes WHERE id = 1", "2"),
+        (
+            "SELECT max(upper(note)) FROM notes GROUP BY id > 20",
+            "NOTE 9",
+        ),
+    ] {
+        assert_eq!(rows(&hub, "reads", sql).await, [expected], "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_may_not_be_read_is_still_listed() {
+    let (hub, _folder) = opened().await;
+    let tables = rows(&hub, "browses", "SHOW TABLES").await;
+    assert!(
+        tables
+            .iter()
+            .any(|row| row.contains("clinic notes BASE TABLE")),
+        "{tables:?}"
+    );
+    let columns = "SELECT column_name FROM information_schema.columns \
+                   WHERE table_schema = 'clinic' ORDER BY ordinal_position";
+    assert_eq!(
+        rows(&hub, "browses", columns).await,
+        ["id", "note", "scores"]
+    );
+    let views = "SELECT count(*) FROM information_schema.views WHERE table_schema = 'hub'";
+    assert_eq!(rows(&hub, "browses", views).await.len(), 1);
+    for sql in [
+        "SELECT count(*) FROM notes",
+        "SELECT note FROM clinic.notes",
+        "SELECT nothing FROM clinic.notes",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM clinic.notes)",
+        "EXPLAIN SELECT note FROM clinic.notes",
+    ] {
+        let error = query(&hub, "browses", sql).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{sql}: {error}");
+        assert!(
+            error
+                .to_string()
+                .contains("only aggregates of dataset `clinic`")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_tell_of_files_are_not_offered() {
+    let (hub, _folder) = opened().await;
+    for sql in [
+        "SELECT input_file_name() FROM notes",
+        "SELECT file_row_index() FROM notes",
+        "SELECT note FROM notes WHERE id = (SELECT max(file_row_index()) FROM notes)",
+    ] {
+        let error = query(&hub, "reads", sql).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{sql}: {error}");
+    }
+    assert_eq!(
+        rows(&hub, "reads", "SELECT upper('a') || version() IS NULL").await,
+        ["false"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_administrators_see_where_workers_listen() {
+    let (hub, _folder) = opened().await;
+    let sql = "SELECT name, address FROM hub.workers";
+    assert_eq!(rows(&hub, "reads", sql).await, ["1 -"]);
+    let asked = *hub.engine.workers_asked().lock().await;
+    let admin = rows(&hub, "admin", sql).await;
+    assert!(
+        admin.len() == 1 && admin[0].contains("127.0.0.1:9"),
+        "{admin:?}"
+    );
+    let again = *hub.engine.workers_asked().lock().await;
+    let waited = asked.expect("asked").elapsed();
+    assert!(
+        asked == again || waited.as_millis() >= 1_000,
+        "asked twice in {waited:?}"
+    );
+}

@@ -1,0 +1,327 @@
+//! A running execution, from its start to its settlement.
+//!
+//! ```text
+//!  started ──▶ streaming ──▶ settled: ok | error | cancelled
+//!     │            │
+//!     └────────────┴── dropped (client gone) ──▶ settled: cancelled
+//! ```
+//!
+//! Two parties share it. The *producer* computes and encodes on the CPU runtime, writes an
+//! interim record now and then, and ends at the deadline or a cancel whether or not anybody
+//! reads. The *stream* is what the transport polls: it counts each frame as it is taken. The
+//! execution lies in a slot that both reach, and whoever empties it settles.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arrow_flight::FlightData;
+use datafusion::common::ScalarValue;
+use datafusion::physical_plan::execute_stream;
+use futures::{Stream, StreamExt};
+use hubflight_ledger::{Execution, Measured, Outcome};
+use hubflight_udfs::StatementWork;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::Instant as Deadline;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use uuid::Uuid;
+
+use super::Permit;
+use super::frames::{Frame, FrameWriter};
+use super::memory::QueryPool;
+use super::meter::Meter;
+use super::registry::Registered;
+use super::run::too_late;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hub::Hub;
+use crate::plan::Authorised;
+use crate::statement::outcome_of;
+
+/// Frames that wait, encoded, for the transport.
+const FRAMES_AHEAD_MAX: usize = 3;
+/// How long the end of an execution waits for a client that reads before it settles without.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What a stream is started with.
+pub(super) struct Start {
+    pub hub: Arc<Hub>,
+    pub statement_id: Uuid,
+    pub execution: Execution,
+    pub meter: Arc<Meter>,
+    pub source: Source,
+    pub writer: FrameWriter,
+    pub permit: Permit,
+    pub deadline: Deadline,
+}
+
+/// Where the rows come from.
+pub(super) struct Source {
+    pub authorised: Authorised,
+    pub rows: Vec<Vec<ScalarValue>>,
+    pub work: Arc<StatementWork>,
+}
+
+/// Starts the producer, and gives the stream of its frames.
+pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+    let account = Arc::new(Account {
+        slot: Mutex::new(Some(start.execution)),
+        failed: OnceLock::new(),
+        hub: Arc::clone(&start.hub),
+        started: Instant::now(),
+    });
+    let stop = CancellationToken::new();
+    let (sender, frames) = mpsc::channel(FRAMES_AHEAD_MAX);
+    let producer = Producer {
+        account: Arc::clone(&account),
+        source: Some(start.source),
+        writer: start.writer,
+        sender,
+        _permit: start.permit,
+        _registered: start.hub.running.enter(start.statement_id, stop.clone()),
+    };
+    let task = start
+        .hub
+        .engine
+        .cpu()
+        .spawn(producer.run(start.deadline, stop));
+    let running = Running {
+        frames,
+        account,
+        meter: start.meter,
+        task,
+        unrecorded: 0,
+        interim_bytes: start.hub.config.limits.interim_bytes,
+    };
+    futures::stream::unfold(running, |mut running| async move {
+        let item = running.next().await?;
+        Some((item, running))
+    })
+}
+
+/// The execution until somebody settles it.
+struct Account {
+    slot: Mutex<Option<Execution>>,
+    /// Why it ended early.
+    failed: OnceLock<Error>,
+    hub: Arc<Hub>,
+    started: Instant,
+}
+
+impl Account {
+    /// Writes an interim record; false where the execution has settled.
+    async fn interim(&self) -> Result<bool> {
+        match self.slot.lock().await.as_ref() {
+            None => Ok(false),
+            Some(execution) => {
+                self.hub.metrics.ledger(execution.interim().await)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What was counted so far; nothing once it has settled.
+    async fn measured(&self) -> Option<Measured> {
+        let slot = self.slot.lock().await;
+        Some(slot.as_ref()?.quantities().measured())
+    }
+
+    /// Settles, unless somebody has.
+    async fn settle(&self, outcome: Outcome, label: &'static str) -> Result<()> {
+        let Some(execution) = self.slot.lock().await.take() else {
+            return Ok(());
+        };
+        let metrics = &self.hub.metrics;
+        metrics.finished("query", label, self.started.elapsed());
+        metrics.ledger(execution.settle(outcome).await)?;
+        Ok(())
+    }
+
+    /// Settles with an error. The client is told the error even where that cannot be recorded.
+    async fn fail(&self, error: &Error) {
+        self.failed.get_or_init(|| error.clone());
+        let outcome = match error.kind {
+            ErrorKind::Cancelled => Outcome::Cancelled,
+            _ => outcome_of(error),
+        };
+        if let Err(unsettled) = self.settle(outcome, error.kind.label()).await {
+            tracing::error!(error = %unsettled, "an execution could not be settled");
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // An execution that is only dropped settles itself as cancelled.
+        if self.slot.get_mut().is_some() {
+            let elapsed = self.started.elapsed();
+            self.hub.metrics.finished("query", "cancelled", elapsed);
+        }
+    }
+}
+
+/// What runs on the CPU runtime.
+struct Producer {
+    account: Arc<Account>,
+    source: Option<Source>,
+    writer: FrameWriter,
+    sender: mpsc::Sender<Result<Frame>>,
+    /// Given back when nothing computes any more, whether or not the client reads.
+    _permit: Permit,
+    _registered: Registered,
+}
+
+impl Producer {
+    async fn run(mut self, deadline: Deadline, stop: CancellationToken) {
+        let (account, sender) = (Arc::clone(&self.account), self.sender.clone());
+        let outcome = tokio::select! {
+            outcome = self.produce() => outcome,
+            error = record(&account) => Err(error),
+            () = tokio::time::sleep_until(deadline) => Err(too_late()),
+            () = stop.cancelled() => {
+                Err(Error::new(ErrorKind::Cancelled, "the statement was cancelled"))
+            }
+        };
+        // Its memory, its files and its place.
+        drop(self);
+        let Err(error) = outcome else { return };
+        let told = error.clone();
+        let heard = tokio::time::timeout(LAST_WORD, sender.send(Err(told))).await;
+        if !matches!(heard, Ok(Ok(()))) {
+            account.fail(&error).await;
+        }
+    }
+
+    async fn produce(&mut self) -> Result<()> {
+        if !self.send(self.writer.schema()).await {
+            return Ok(());
+        }
+        let Some(source) = self.source.take() else {
+            return Ok(());
+        };
+        let hub = Arc::clone(&self.account.hub);
+        let (environment, pool) = hub.engine.query_environment();
+        for row in source.rows {
+            let query = source.authorised.clone().bind(row)?.optimise()?;
+            let environment = Arc::clone(&environment);
+            let work = Arc::clone(&source.work);
+            let (plan, context) = query.physical_in(environment, work).await?;
+            let mut batches = execute_stream(plan, context)?;
+            while let Some(batch) = batches.next().await {
+                let batch = batch.map_err(|error| crowded_out(error.into(), &pool))?;
+                for slice in self.writer.slices(&batch)? {
+                    let frame = self.writer.frame(&slice)?;
+                    if !self.send(frame).await {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// False when nobody listens any more.
+    async fn send(&self, frame: Frame) -> bool {
+        self.sender.send(Ok(frame)).await.is_ok()
+    }
+}
+
+/// Memory that other queries hold is not the user's fault.
+fn crowded_out(error: Error, pool: &QueryPool) -> Error {
+    if error.kind == ErrorKind::ResourceExhausted && pool.was_crowded_out() {
+        let text = "the hub's memory is taken by other queries; try again in a moment";
+        return Error::new(ErrorKind::Unavailable, text);
+    }
+    error
+}
+
+/// Writes an interim record whenever something was counted since the last; ends only when one
+/// cannot be written, because nothing is served unrecorded.
+async fn record(account: &Account) -> Error {
+    let every = Duration::from_millis(account.hub.config.limits.interim_ms);
+    let mut last = Measured::default();
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(measured) = account.measured().await else {
+            return std::future::pending().await;
+        };
+        if measured == last {
+            continue;
+        }
+        if let Err(error) = account.interim().await {
+            return error;
+        }
+        last = measured;
+    }
+}
+
+/// What the transport polls. Dropping it stops the work and settles as cancelled.
+struct Running {
+    frames: mpsc::Receiver<Result<Frame>>,
+    account: Arc<Account>,
+    meter: Arc<Meter>,
+    task: JoinHandle<()>,
+    /// Bytes that were handed over since the last interim record for bytes.
+    unrecorded: u64,
+    interim_bytes: u64,
+}
+
+impl Running {
+    async fn next(&mut self) -> Option<Result<FlightData, Status>> {
+        match self.frames.recv().await {
+            Some(Ok(frame)) => match self.hand_over(&frame).await {
+                Ok(true) => Some(Ok(frame.data)),
+                Ok(false) => self.end().await,
+                Err(error) => Some(Err(self.fail(error).await)),
+            },
+            Some(Err(error)) => Some(Err(self.fail(error).await)),
+            None => self.end().await,
+        }
+    }
+
+    /// Counts a frame, after recording what was counted before where that is much. False
+    /// where the execution has settled already: then nothing more is handed over.
+    async fn hand_over(&mut self, frame: &Frame) -> Result<bool> {
+        if self.unrecorded >= self.interim_bytes {
+            self.unrecorded = 0;
+            if !self.account.interim().await? {
+                return Ok(false);
+            }
+        }
+        let slot = self.account.slot.lock().await;
+        if slot.is_none() {
+            return Ok(false);
+        }
+        self.unrecorded += frame.bytes();
+        self.meter.handed(frame.rows, frame.bytes());
+        Ok(true)
+    }
+
+    async fn fail(&mut self, error: Error) -> Status {
+        self.frames.close();
+        self.account.fail(&error).await;
+        error.into()
+    }
+
+    /// No frame follows: the end, unless the producer panicked, or settled while nobody read.
+    /// Rows that are missing always show as an error.
+    async fn end(&mut self) -> Option<Result<FlightData, Status>> {
+        if let Some(error) = self.account.failed.get() {
+            return Some(Err(error.clone().into()));
+        }
+        if let Err(lost) = (&mut self.task).await {
+            let error = Error::internal("an execution was lost", &lost);
+            return Some(Err(self.fail(error).await));
+        }
+        match self.account.settle(Outcome::Ok, "ok").await {
+            Ok(()) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

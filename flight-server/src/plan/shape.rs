@@ -1,0 +1,252 @@
+//! How deep a statement may be, told from its tokens before anything is built from it.
+//!
+//! The parser bounds its own recursion, but builds `a OR b OR c …` in a loop: a tree as deep as
+//! the text is long, which what comes after copies and drops by recursion. And a statement of a
+//! few hundred bytes can mean a plan of millions of nodes, where each WITH reads the one before
+//! twice.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// Operators that follow one another without a comma: what bounds the depth of an expression.
+/// Threads have stacks for several times as many ([`crate::THREAD_STACK_BYTES`]).
+const CHAIN_MAX: usize = 4_000;
+/// WITH inside WITH: resolving names takes twice the time for each.
+const WITH_DEPTH_MAX: usize = 8;
+/// Tables, functions and subqueries that a statement reads from.
+const RELATIONS_MAX: usize = 256;
+/// Nodes of a plan, views and WITH written out.
+const PLAN_NODES_MAX: u64 = 20_000;
+
+/// What is counted between two parentheses.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// Operators since the last comma, those around the parenthesis included.
+    chain: usize,
+    /// [`Self::chain`] at the last comma.
+    base: usize,
+    /// WITH here and around.
+    withs: usize,
+}
+
+/// Refuses a text from which too deep a statement would be built.
+pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
+    // What cannot be cut into tokens is for the parser to explain.
+    let Ok(tokens) = Tokenizer::new(dialect, sql).tokenize() else {
+        return Ok(());
+    };
+    let mut around: Vec<Level> = Vec::new();
+    let mut level = Level::default();
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                around.push(level);
+                level.chain += 1;
+                level.base = level.chain;
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                level = around.pop().unwrap_or_default();
+                level.chain += 1;
+            }
+            Token::Comma => level.chain = level.base,
+            Token::Whitespace(_) => {}
+            token => {
+                level.chain += usize::from(is_link(token));
+                level.withs += usize::from(is_keyword(token, Keyword::WITH));
+            }
+        }
+        if level.chain > CHAIN_MAX {
+            return Err(Error::invalid(format!(
+                "an expression chains more than {CHAIN_MAX} operators; write `column IN (…)` for \
+                 many alternatives, or put the values in a table of schema `space` and join it"
+            )));
+        }
+        if level.withs > WITH_DEPTH_MAX {
+            return Err(Error::invalid(format!(
+                "more than {WITH_DEPTH_MAX} WITH are nested in one another; list them after one \
+                 WITH, separated by commas"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// True for a token that makes the tree deeper: all but names, values and separators.
+fn is_link(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::XOR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::SIMILAR
+                | Keyword::RLIKE
+                | Keyword::REGEXP
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::AT
+                | Keyword::DIV
+                | Keyword::NOTNULL
+                | Keyword::OVERLAPS
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::MINUS
+                | Keyword::JOIN
+                | Keyword::CASE
+                | Keyword::INTERVAL
+        ),
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::Placeholder(_)
+        | Token::SemiColon
+        | Token::EOF => false,
+        _ => true,
+    }
+}
+
+fn is_keyword(token: &Token, keyword: Keyword) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none())
+}
+
+/// Refuses a statement that reads from too many places: the schema of a join repeats those
+/// beneath it, so that planning takes the square of their number.
+pub fn check_relations(statement: &Statement) -> Result<()> {
+    struct Relations(usize);
+    impl Visitor for Relations {
+        type Break = ();
+        fn pre_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
+            self.0 += 1;
+            ControlFlow::Continue(())
+        }
+    }
+    let mut relations = Relations(0);
+    let _ = statement.visit(&mut relations);
+    if relations.0 > RELATIONS_MAX {
+        return Err(Error::invalid(format!(
+            "the statement reads from {} tables and subqueries and at most {RELATIONS_MAX} are \
+             allowed",
+            relations.0
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses a plan that is small only because its parts are shared.
+pub fn check_plan_size(plan: &LogicalPlan) -> Result<()> {
+    let nodes = Sizes::default().of(plan)?;
+    if nodes > PLAN_NODES_MAX {
+        return Err(Error::invalid(format!(
+            "the statement means a plan of more than {PLAN_NODES_MAX} steps, its views and WITH \
+             written out; keep results in tables of schema `space` and read those"
+        )));
+    }
+    Ok(())
+}
+
+/// Sizes of plans by the address of their node: a part that is shared is walked once.
+#[derive(Default)]
+struct Sizes {
+    known: HashMap<*const LogicalPlan, u64>,
+}
+
+impl Sizes {
+    fn of(&mut self, plan: &LogicalPlan) -> Result<u64> {
+        let address = std::ptr::from_ref(plan);
+        if let Some(size) = self.known.get(&address) {
+            return Ok(*size);
+        }
+        let mut size = 1_u64;
+        for input in plan.inputs() {
+            size = size.saturating_add(self.of(input)?);
+        }
+        plan.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let subquery = match part {
+                    Expr::ScalarSubquery(subquery) => Some(subquery),
+                    Expr::Exists(exists) => Some(&exists.subquery),
+                    Expr::InSubquery(within) => Some(&within.subquery),
+                    Expr::SetComparison(compared) => Some(&compared.subquery),
+                    _ => None,
+                };
+                if let Some(subquery) = subquery {
+                    size = size.saturating_add(self.of(&subquery.subquery)?);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })?;
+        self.known.insert(address, size);
+        Ok(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+    fn is_refused(sql: &str) -> bool {
+        check_text(sql, &GenericDialect {}).is_err()
+    }
+
+    #[test]
+    fn depth_is_refused_and_length_is_not() {
+        for deep in [
+            format!("SELECT 1{}", "+1".repeat(5_000)),
+            format!(
+                "SELECT * FROM t WHERE {}",
+                vec!["a = 1"; 5_000].join(" OR ")
+            ),
+            vec!["SELECT 1"; 5_000].join(" UNION ALL "),
+            format!("SELECT a{} FROM t", "::INT".repeat(5_000)),
+            format!("SELECT a{} FROM t", "[1]".repeat(5_000)),
+            format!("SELECT a{}", ".b".repeat(5_000)),
+            format!("SELECT f(1, 2){}", " + f(1, 2)".repeat(5_000)),
+            format!("SELECT {}1{}", "(1, ".repeat(5_000), ")".repeat(5_000)),
+        ] {
+            assert!(is_refused(&deep), "{}", &deep[..60]);
+        }
+        for long in [
+            format!(
+                "SELECT * FROM t WHERE a IN ({})",
+                vec!["-1"; 50_000].join(", ")
+            ),
+            format!(
+                "INSERT INTO t VALUES {}",
+                vec!["(-1, 'a', 2 + 3)"; 20_000].join(", ")
+            ),
+            format!("SELECT {}", vec!["a + b * (c - 1)"; 5_000].join(", ")),
+            format!("SELECT '{}'", "+".repeat(100_000)),
+        ] {
+            assert!(!is_refused(&long), "{}", &long[..60]);
+        }
+    }
+
+    #[test]
+    fn nested_with_is_bounded_and_listed_with_is_not() {
+        let nested = |depth: usize| {
+            let open = "WITH c AS (".repeat(depth);
+            let close = ") SELECT * FROM c".repeat(depth);
+            format!("{open}SELECT 1{close}")
+        };
+        assert!(!is_refused(&nested(WITH_DEPTH_MAX)));
+        assert!(is_refused(&nested(WITH_DEPTH_MAX + 1)));
+        let listed: Vec<String> = (0..200).map(|i| format!("c{i} AS (SELECT 1)")).collect();
+        assert!(!is_refused(&format!("WITH {} SELECT 1", listed.join(", "))));
+    }
+}
