@@ -91,6 +91,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A log that cannot be written, on a full disk, must not panic whoever logs.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -14,7 +14,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::catalog::space;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
@@ -28,6 +28,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a stop waits for what runs.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// How long a start waits for workers that it does not supervise.
+const WORKERS_WAIT: Duration = Duration::from_secs(3);
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A server that answers.
@@ -63,7 +65,7 @@ impl Server {
             .map(tls::server_config)
             .transpose()?;
         let (store, secrets) = open_store(&config).await?;
-        let (workers, supervisor) = workers(&config).await?;
+        let (workers, supervisor) = workers(&config, mode).await?;
         let hub = Hub::open(config, mode, store, secrets, workers).await?;
         if let Some(supervisor) = &supervisor {
             supervisor.report_to(&hub.metrics);
@@ -189,7 +191,7 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
 }
 
 /// The pool of the configuration, or one supervised worker of our own.
-async fn workers(config: &Config) -> Result<(Arc<WorkerPool>, Option<Supervisor>)> {
+async fn workers(config: &Config, mode: Mode) -> Result<(Arc<WorkerPool>, Option<Supervisor>)> {
     let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("workers: {error}"));
     let (addresses, key, supervisor) = if config.workers.addresses.is_empty() {
         let key = Key::new(crate::sealed::random()?);
@@ -210,8 +212,16 @@ async fn workers(config: &Config) -> Result<(Arc<WorkerPool>, Option<Supervisor>
         io: tokio::runtime::Handle::current(),
     })
     .map_err(|error| unusable(&error))?;
-    if let Some(supervisor) = &supervisor {
-        supervisor.ready(&pool).await?;
+    match &supervisor {
+        Some(supervisor) => supervisor.ready(&pool).await?,
+        // Workers of somebody else's may come later, but a demo's must be there.
+        None => match pool.wait_ready(WORKERS_WAIT).await {
+            Err(error) if mode.passwords => {
+                return Err(Error::new(ErrorKind::Unavailable, error.to_string()));
+            }
+            Err(error) => tracing::warn!(%error, "functions wait for a worker"),
+            Ok(()) => {}
+        },
     }
     Ok((pool, supervisor))
 }

@@ -83,7 +83,9 @@ where
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // A log that cannot be written, on a full disk, must not panic whoever logs.
+        .log_internal_errors(false);
     // A program that contains the worker may have a log already.
     let _ = log.try_init();
     let Command::Serve(serve) = cli.command;

@@ -34,6 +34,8 @@ def doubled(levels):
     "SELECT 1 FROM " + ", ".join(f"(SELECT 1) t{i}" for i in range(20_000)),
     "SELECT 1 FROM " + " CROSS JOIN ".join(f"(SELECT 1) t{i}" for i in range(5_000)),
     "SELECT 1; " * 50_000,
+    "SELECT " + "CASE WHEN a > 1 THEN " * 40 + "1" + " END" * 40 + " FROM (SELECT value AS a FROM generate_series(1, 3))",
+    "SELECT " + "coalesce(a, " * 60 + "1" + ")" * 60 + " FROM (SELECT nullif(value, 2) AS a FROM generate_series(1, 3))",
     nested_with(100),
     nested_with(22),
     doubled(40),
@@ -55,6 +57,7 @@ def test_a_statement_that_would_exhaust_the_server_is_refused_at_once(hub, sql):
     ("SELECT count(*) AS v FROM (SELECT 'A1' AS d) WHERE " + " OR ".join(["d = 'A0'"] * 1_300), 0),
     ("SELECT count(*) AS v FROM (SELECT 1" + " UNION ALL SELECT 1" * 1_000 + ")", 1_001),
     ("SELECT count(*) AS v FROM (SELECT 'A1' AS d) WHERE d IN (" + ", ".join(["'A1'"] * 20_000) + ")", 1),
+    ("SELECT max(" + "CASE WHEN a < 9 THEN " * 13 + "a" + " END" * 13 + ") AS v FROM (SELECT value AS a FROM generate_series(1, 3))", 3),
     (nested_with(8).replace("SELECT 1 AS x", "SELECT 1 AS v"), 1),
 ], ids=lambda value: str(value)[:24])
 def test_what_is_just_allowed_runs(hub, sql, expected):

@@ -217,6 +217,7 @@ impl Authorised {
             ));
         }
         let plan = self.state.optimize(&self.plan)?;
+        shape::check_cases(&plan)?;
         let tables = tables_read(&plan)?;
         let space_bytes = space_bytes_read(&plan)?;
         Ok(Optimised {

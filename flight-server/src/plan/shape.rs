@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::sql::sqlparser::ast::{Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Cte, Query, Statement, TableFactor, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -23,7 +23,10 @@ const CHAIN_MAX: usize = 4_000;
 /// WITH inside WITH: resolving names takes twice the time for each.
 const WITH_DEPTH_MAX: usize = 8;
 /// Tables, functions and subqueries that a statement reads from.
-const RELATIONS_MAX: usize = 256;
+const RELATIONS_MAX: u64 = 500;
+/// CASE within CASE, those included that `coalesce` and the like become: DataFusion 55 takes
+/// twice the time for each (`CaseBody::project` builds the inner ones anew).
+const CASE_DEPTH_MAX: usize = 14;
 /// Nodes of a plan, views and WITH written out.
 const PLAN_NODES_MAX: u64 = 20_000;
 
@@ -124,27 +127,63 @@ fn is_keyword(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none())
 }
 
-/// Refuses a statement that reads from too many places: the schema of a join repeats those
-/// beneath it, so that planning takes the square of their number.
+/// Refuses a statement that reads from too many places, each name of a WITH counted as what it
+/// stands for: planning walks all of that, and the schema of a join repeats those beneath it,
+/// so that it takes the square of their number.
 pub fn check_relations(statement: &Statement) -> Result<()> {
-    struct Relations(usize);
-    impl Visitor for Relations {
-        type Break = ();
-        fn pre_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
-        }
-    }
-    let mut relations = Relations(0);
+    let mut relations = Relations::default();
+    // Never breaks.
     let _ = statement.visit(&mut relations);
-    if relations.0 > RELATIONS_MAX {
+    if relations.count > RELATIONS_MAX {
         return Err(Error::invalid(format!(
-            "the statement reads from {} tables and subqueries and at most {RELATIONS_MAX} are \
-             allowed",
-            relations.0
+            "the statement reads from more than {RELATIONS_MAX} tables and subqueries, each name \
+             of a WITH counted as what it stands for; keep results in tables of schema `space` \
+             and read those"
         )));
     }
     Ok(())
+}
+
+/// Counts what is read from, with the counts of the names of WITH.
+#[derive(Default)]
+struct Relations {
+    count: u64,
+    named: HashMap<String, u64>,
+}
+
+impl Relations {
+    /// What a name stands for, counted apart. It is visited again where it is written, which
+    /// counts a little too much; the nesting of WITH is bounded.
+    fn name(&mut self, cte: &Cte) {
+        let before = std::mem::take(&mut self.count);
+        let _ = cte.query.visit(self);
+        let count = std::mem::replace(&mut self.count, before);
+        self.named
+            .insert(cte.alias.name.value.to_lowercase(), count);
+    }
+}
+
+impl Visitor for Relations {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.name(cte);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let count = match factor {
+            TableFactor::Table { name, .. } => {
+                let name = name.to_string().replace('"', "").to_lowercase();
+                self.named.get(&name).copied().unwrap_or(1)
+            }
+            _ => 1,
+        };
+        self.count = self.count.saturating_add(count.max(1));
+        ControlFlow::Continue(())
+    }
 }
 
 /// Refuses a plan that is small only because its parts are shared.
@@ -157,6 +196,47 @@ pub fn check_plan_size(plan: &LogicalPlan) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses an optimised plan in which CASE is nested too deep.
+pub fn check_cases(plan: &LogicalPlan) -> Result<()> {
+    let mut deepest = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            let mut depth = CaseDepth::default();
+            expr.visit(&mut depth)?;
+            deepest = deepest.max(depth.deepest);
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    if deepest > CASE_DEPTH_MAX {
+        return Err(Error::invalid(format!(
+            "CASE, coalesce or the like are nested {deepest} deep and at most {CASE_DEPTH_MAX} \
+             are allowed; write the conditions one after another in one CASE"
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct CaseDepth {
+    now: usize,
+    deepest: usize,
+}
+
+impl<'n> TreeNodeVisitor<'n> for CaseDepth {
+    type Node = Expr;
+
+    fn f_down(&mut self, node: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.now += usize::from(matches!(node, Expr::Case(_)));
+        self.deepest = self.deepest.max(self.now);
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn f_up(&mut self, node: &'n Expr) -> datafusion::error::Result<TreeNodeRecursion> {
+        self.now -= usize::from(matches!(node, Expr::Case(_)));
+        Ok(TreeNodeRecursion::Continue)
+    }
 }
 
 /// Sizes of plans by the address of their node: a part that is shared is walked once.

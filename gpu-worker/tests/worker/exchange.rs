@@ -16,7 +16,7 @@ use hubflight_protocol::{BatchTag, Envelope, Key, WorkUnit};
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
 
-use crate::support::{Client, Worker, column, key, numbers, seal, start};
+use crate::support::{Client, Worker, column, connect, key, numbers, seal, start};
 
 #[tokio::test]
 async fn batches_come_back_with_their_usage() -> Result<()> {
@@ -236,8 +236,16 @@ async fn a_client_that_goes_away_leaves_nothing() -> Result<()> {
         "text",
         Arc::new(StringArray::from(vec!["mot ".repeat(50_000); 8])),
     )?;
-    let mut client =
-        Client::open(&worker, &seal("text_deidentify", 60_000)?, &text.schema()).await?;
+    // The client's process, whose end closes its connection whatever is blocked on it.
+    let process = tokio::runtime::Runtime::new()?;
+    let (address, schema) = (worker.address, text.schema());
+    let sealed = seal("text_deidentify", 60_000)?;
+    let opening = async move {
+        Client::open_on(connect(address).await?, &sealed, &schema)
+            .await
+            .map_err(anyhow::Error::from)
+    };
+    let mut client = process.spawn(opening).await??;
     let mut sent = 0;
     while sent < 200 {
         let send = client.send(sent, &text);
@@ -249,7 +257,7 @@ async fn a_client_that_goes_away_leaves_nothing() -> Result<()> {
     }
     assert!(sent < 200, "the worker read 320 MB that nobody fetched");
     assert_eq!(worker.health().await?.streams, 1);
-    drop(client);
+    process.shutdown_background();
     let gone = async {
         loop {
             let health = worker.health().await?;
