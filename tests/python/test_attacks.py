@@ -1,5 +1,6 @@
 """Statements and messages made to bring the server down, and what must answer them."""
 
+import re
 import time
 
 import pyarrow as pa
@@ -46,8 +47,9 @@ def doubled(levels):
 ], ids=lambda sql: sql[:24])
 def test_a_statement_that_would_exhaust_the_server_is_refused_at_once(hub, sql):
     started = time.monotonic()
-    status, text = hub.error("researcher", sql)
-    assert status in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"), text
+    _, text = hub.error("researcher", sql)
+    # The gRPC code: ADBC has no status for an exhausted resource.
+    assert re.search(r"\((InvalidArgument|ResourceExhausted);", text), text
     assert time.monotonic() - started < 5, text
     assert hub.query("researcher", "SELECT 1 AS alive")["alive"][0].as_py() == 1
 
