@@ -1,5 +1,7 @@
 //! Processes that die, two servers on one ledger, callers that leave, stores that fail.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
 mod common;
 
 use std::process::Command;

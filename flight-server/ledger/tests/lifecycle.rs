@@ -1,5 +1,7 @@
 //! Statements and executions from their opening to the bill.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -24,9 +24,12 @@ pub struct Passwords {
     /// Key of this process, so that a memory dump shows no reusable digest.
     key: [u8; 32],
     hashing: Semaphore,
-    /// (person, epoch, digest of the password) → when it was verified.
-    remembered: Mutex<HashMap<(String, i64, [u8; 32]), Instant>>,
+    /// When a password was verified.
+    remembered: Mutex<HashMap<Verified, Instant>>,
 }
+
+/// Person, epoch, and digest of the password.
+type Verified = (String, i64, [u8; 32]);
 
 impl Passwords {
     pub fn new(allowed: bool) -> Result<Self> {

@@ -72,7 +72,7 @@ async fn stored_or_measured(
         table: &access.table,
         column,
     };
-    if let Some(bytes) = hub.store.visible_size(size.clone()).await? {
+    if let Some(bytes) = hub.store.visible_size(size).await? {
         return Ok(bytes);
     }
     let bytes = measure(hub, view, access, column).await?;

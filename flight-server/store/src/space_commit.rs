@@ -79,12 +79,12 @@ impl SpaceChange {
 
     fn depends(&self) -> Depends {
         match self {
-            SpaceChange::AddFiles { .. } => Depends::OnObject,
-            SpaceChange::MergeFiles { .. } => Depends::OnRemovals,
+            SpaceChange::AddFiles { .. } => Depends::Object,
+            SpaceChange::MergeFiles { .. } => Depends::Removals,
             SpaceChange::Create(_)
             | SpaceChange::Drop { .. }
             | SpaceChange::RemoveFiles { .. }
-            | SpaceChange::SetLabels { .. } => Depends::OnFiles,
+            | SpaceChange::SetLabels { .. } => Depends::Files,
         }
     }
 
@@ -99,9 +99,9 @@ impl SpaceChange {
 /// What of an object must be as it was at the base, each with what stands before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depends {
-    OnObject,
-    OnRemovals,
-    OnFiles,
+    Object,
+    Removals,
+    Files,
 }
 
 /// The project and the snapshot that a commit makes.
@@ -181,7 +181,7 @@ async fn check_conflicts(
     const ANY: &str = "(added_snapshot > $3 OR removed_snapshot > $3)";
     let mut touched: BTreeMap<&str, Depends> = BTreeMap::new();
     for change in &commit.changes {
-        let depends = touched.entry(change.object()).or_insert(Depends::OnObject);
+        let depends = touched.entry(change.object()).or_insert(Depends::Object);
         *depends = change.depends().max(*depends);
     }
     for (object, depends) in touched {
@@ -193,11 +193,11 @@ async fn check_conflicts(
         };
         let mut statements = vec![changed("space_objects", "name", ANY)];
         match depends {
-            Depends::OnObject => {}
-            Depends::OnRemovals => {
+            Depends::Object => {}
+            Depends::Removals => {
                 statements.push(changed("space_files", "object", "removed_snapshot > $3"));
             }
-            Depends::OnFiles => statements.push(changed("space_files", "object", ANY)),
+            Depends::Files => statements.push(changed("space_files", "object", ANY)),
         }
         for sql in statements {
             // Only names of our own columns are in this text.

@@ -17,18 +17,10 @@ use bytes::Bytes;
 use serde::Serialize;
 
 /// Writes batches of one schema. Its columns must not be dictionaries.
+#[derive(Default)]
 pub struct BatchWriter {
     options: IpcWriteOptions,
     context: IpcWriteContext,
-}
-
-impl Default for BatchWriter {
-    fn default() -> Self {
-        Self {
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
-        }
-    }
 }
 
 impl BatchWriter {
