@@ -25,6 +25,14 @@ struct Arguments {
 enum Command {
     /// Makes synthetic data, serves it on this machine, and shows what the hub does.
     Demo(DemoArguments),
+    /// Makes the demo's data: a process of its own, whose memory ends with it.
+    #[command(hide = true)]
+    MakeDemoData {
+        #[arg(long)]
+        dir: PathBuf,
+        #[arg(long)]
+        scale: f64,
+    },
     /// Serves what a configuration describes.
     Serve {
         #[arg(long, value_name = "FILE")]
@@ -60,6 +68,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(arguments) => demo::run(arguments).await,
+        Command::MakeDemoData { dir, scale } => demo::make_data(&dir, scale),
         Command::Serve { config } => {
             let config = Config::read(&config)?;
             let server = Server::start(config, Mode { passwords: false }).await?;

@@ -80,9 +80,9 @@ fn serve(state: &Path, tpch: &Path) -> Result<(Process, String)> {
          [[dataset]]\nname = 'tpch'\nproducer = 'TPC'\nfolder = '{}'\npersons = 'none'\n\
          [[person]]\nid = 'bench'\n\
          [[project]]\nid = 'bench'\nmembers = ['bench']\n\
-         valid_from = 2000-01-01\nvalid_to = 2100-01-01\n\
+         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n\
          [[habilitation]]\nproject = 'bench'\ndataset = 'tpch'\ndecision = 'benchmark'\n\
-         valid_from = 2000-01-01\nvalid_to = 2100-01-01\n",
+         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n",
         tpch.display()
     );
     std::fs::write(&config, text)?;

@@ -8,7 +8,7 @@ use arrow::util::pretty::pretty_format_batches;
 use chrono::NaiveDate;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hubflight_policy::dataset::{Column, PersonPath, Table};
+use hubflight_policy::dataset::{PersonPath, Table};
 use hubflight_policy::habilitation::{
     Columns, Comparison, Mask, Predicate, TableGrant, Tables, Value,
 };
@@ -54,8 +54,15 @@ pub async fn run(options: &Options) -> Result<Report> {
         vec!["query", "copy", "barrier", "ratio"],
     );
     let mut ratios = Vec::new();
-    let barrier = Measured::new(options, "barrier", &folder, restricted()?, false).await?;
-    let physical = Measured::new(options, "copy", &copy, Tables::All, false).await?;
+    let barrier = Measured::new(
+        options,
+        "barrier",
+        &folder,
+        restricted()?,
+        Identifiers::Person,
+    )
+    .await?;
+    let physical = Measured::new(options, "copy", &copy, Tables::All, Identifiers::Person).await?;
     for (name, sql) in QUERIES {
         let (plain, plain_answer) = physical.best(sql, options.runs).await?;
         let (guarded, guarded_answer) = barrier.best(sql, options.runs).await?;
@@ -68,8 +75,15 @@ pub async fn run(options: &Options) -> Result<Report> {
             format!("{:.3}", guarded / plain),
         ]);
     }
-    let pseudonyms = Measured::new(options, "pseudonyms", &folder, Tables::All, true).await?;
-    let plain = Measured::new(options, "plain", &folder, Tables::All, false).await?;
+    let pseudonyms = Measured::new(
+        options,
+        "pseudonyms",
+        &folder,
+        Tables::All,
+        Identifiers::Person,
+    )
+    .await?;
+    let plain = Measured::new(options, "plain", &folder, Tables::All, Identifiers::None).await?;
     let (without, _) = plain.best(SCAN, options.runs).await?;
     let (with, _) = pseudonyms.best(SCAN, options.runs).await?;
     report.row([
@@ -99,7 +113,7 @@ impl Measured {
         name: &str,
         folder: &Path,
         grants: Tables,
-        identifiers: bool,
+        identifiers: Identifiers,
     ) -> Result<Self> {
         let state = options.data.join(format!("state-policy-{name}"));
         let case = Case {
@@ -129,8 +143,17 @@ impl Measured {
     }
 }
 
-/// `orders` with a path to the customer; `lineitem` through its order.
-fn tables(identifiers: bool) -> Vec<Table> {
+/// What the customer's key in `orders` is.
+#[derive(Clone, Copy)]
+enum Identifiers {
+    /// A number like any other: shown as it is stored.
+    None,
+    /// A person's: shown as a pseudonym.
+    Person,
+}
+
+/// `orders`, with a path to the customer or none; `lineitem` through its order.
+fn tables(identifiers: Identifiers) -> Vec<Table> {
     let table = |name: &str, person: PersonPath| Table {
         name: name.into(),
         remarks: String::new(),
@@ -141,33 +164,18 @@ fn tables(identifiers: bool) -> Vec<Table> {
         foreign_keys: Vec::new(),
         columns: Vec::new(),
     };
-    let mut orders = table("orders", PersonPath::Column("o_custkey".into()));
-    if identifiers {
-        let names = [
-            "o_orderkey",
-            "o_custkey",
-            "o_orderstatus",
-            "o_totalprice",
-            "o_orderdate",
-            "o_orderpriority",
-            "o_clerk",
-            "o_comment",
-        ];
-        orders.columns = names
-            .map(|name| Column {
-                name: name.into(),
-                remarks: String::new(),
-                unit: None,
-                not_null: false,
-                identifier: (name == "o_custkey").then(|| "customer".to_owned()),
-            })
-            .into();
-    }
-    let path = PersonPath::Parent {
-        table: "orders".into(),
-        on: vec![("l_orderkey".into(), "o_orderkey".into())],
+    let customer = match identifiers {
+        Identifiers::None => PersonPath::None,
+        Identifiers::Person => PersonPath::Column("o_custkey".into()),
     };
-    vec![orders, table("lineitem", path)]
+    let lines = match identifiers {
+        Identifiers::None => PersonPath::None,
+        Identifiers::Person => PersonPath::Parent {
+            table: "orders".into(),
+            on: vec![("l_orderkey".into(), "o_orderkey".into())],
+        },
+    };
+    vec![table("orders", customer), table("lineitem", lines)]
 }
 
 /// Orders since 1995, dates masked to years; lines of those orders.

@@ -56,7 +56,7 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<()> {
         "`--scale {}` is out of range; write a number from 0.01 to 1000",
         arguments.scale
     );
-    let facts = make_data(&arguments).await?;
+    let facts = data(&arguments).await?;
     let started = Instant::now();
     let config = configuration(&arguments, &facts)?;
     let server = start(config).await?;
@@ -96,36 +96,52 @@ pub async fn start(config: Config) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-/// Makes the data unless they are there already, in this version and size.
-async fn make_data(arguments: &DemoArguments) -> anyhow::Result<Facts> {
+/// Makes the data unless they are there already, in this version and size. A child does it: it
+/// takes hundreds of megabytes, which an allocator does not soon give back.
+async fn data(arguments: &DemoArguments) -> anyhow::Result<Facts> {
     let dir = data_dir(&arguments.dir);
-    let scale = arguments.scale;
-    let made = tokio::task::spawn_blocking(move || {
-        let request = Request {
-            dir: &dir,
-            scale,
-            seed: SEED,
-            progress: true,
-        };
-        if let Some(facts) = Facts::current(&request) {
-            return Ok(facts);
-        }
-        let started = Instant::now();
-        let summary = hubflight_synth::generate(&request)?;
-        println!(
-            "Made synthetic data in {:.1} s: {} persons, {} claims, {} stays, {} ECG, {} images, \
-             {} documents",
-            started.elapsed().as_secs_f64(),
-            summary.persons,
-            summary.claims,
-            summary.stays,
-            summary.recordings,
-            summary.images,
-            summary.documents
-        );
-        Facts::read(&dir)
-    });
-    made.await.context("the generator failed")?
+    if let Some(facts) = Facts::current(&request(&dir, arguments.scale)) {
+        return Ok(facts);
+    }
+    let made = tokio::process::Command::new(std::env::current_exe()?)
+        .arg("make-demo-data")
+        .arg("--dir")
+        .arg(&dir)
+        .arg("--scale")
+        .arg(arguments.scale.to_string())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .context("the generator cannot be started")?;
+    ensure!(made.success(), "the generator failed ({made})");
+    Facts::read(&dir)
+}
+
+/// Makes the data in `dir`, and says how much and how fast.
+pub fn make_data(dir: &Path, scale: f64) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let summary = hubflight_synth::generate(&request(dir, scale))?;
+    println!(
+        "Made synthetic data in {:.1} s: {} persons, {} claims, {} stays, {} ECG, {} images, \
+         {} documents",
+        started.elapsed().as_secs_f64(),
+        summary.persons,
+        summary.claims,
+        summary.stays,
+        summary.recordings,
+        summary.images,
+        summary.documents
+    );
+    Ok(())
+}
+
+fn request(dir: &Path, scale: f64) -> Request<'_> {
+    Request {
+        dir,
+        scale,
+        seed: SEED,
+        progress: true,
+    }
 }
 
 fn data_dir(dir: &Path) -> PathBuf {

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::flight::call::Caller;
 use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
-use crate::plan::{Authorised, Planning, parameters, parse};
+use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
 use crate::ticket::Ticket;
 
 /// Priority of interactive statements in the workers' queue.
@@ -36,6 +36,8 @@ struct Planned {
     authorised: Authorised,
     /// Rows of parameters; one without values where there are none.
     rows: Vec<Vec<ScalarValue>>,
+    /// The query of the first row.
+    first: Option<Optimised>,
     schema: SchemaRef,
     tables: BTreeSet<TableAccess>,
     /// Bytes of the visible columns that it reads, for all rows of parameters.
@@ -71,6 +73,7 @@ pub async fn redeem(
     let source = Source {
         authorised: planned.authorised,
         rows: planned.rows,
+        first: planned.first,
         work,
     };
     Ok(start(Start {
@@ -139,10 +142,12 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         view,
         authorised,
         rows: Vec::new(),
+        first: None,
         tables: BTreeSet::new(),
         scanned: 0,
     };
-    // Each row's plan is made again when it runs: thousands at once would fill the memory.
+    // The plans of rows after the first are made again when they run: thousands at once would
+    // fill the memory.
     for (index, row) in rows.iter().enumerate() {
         let query = planned.authorised.clone().bind(row.clone())?;
         if index == 0 {
@@ -151,7 +156,8 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         let query = query.optimise()?;
         let scanned = visible::bytes(&hub, &planned.view, std::slice::from_ref(&query)).await?;
         planned.scanned = planned.scanned.saturating_add(scanned);
-        planned.tables.extend(query.tables);
+        planned.tables.extend(query.tables.iter().cloned());
+        planned.first.get_or_insert(query);
         tokio::task::yield_now().await;
     }
     planned.rows = rows;

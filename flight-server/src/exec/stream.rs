@@ -35,7 +35,7 @@ use super::registry::Registered;
 use super::run::too_late;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
-use crate::plan::Authorised;
+use crate::plan::{Authorised, Optimised};
 use crate::statement::outcome_of;
 
 /// Frames that wait, encoded, for the transport.
@@ -59,6 +59,8 @@ pub(super) struct Start {
 pub(super) struct Source {
     pub authorised: Authorised,
     pub rows: Vec<Vec<ScalarValue>>,
+    /// The query of the first row, which was planned to know what it reads.
+    pub first: Option<Optimised>,
     pub work: Arc<StatementWork>,
 }
 
@@ -196,13 +198,16 @@ impl Producer {
         if !self.send(self.writer.schema()).await {
             return Ok(());
         }
-        let Some(source) = self.source.take() else {
+        let Some(mut source) = self.source.take() else {
             return Ok(());
         };
         let hub = Arc::clone(&self.account.hub);
         let (environment, pool) = hub.engine.query_environment();
         for row in source.rows {
-            let query = source.authorised.clone().bind(row)?.optimise()?;
+            let query = match source.first.take() {
+                Some(first) => first,
+                None => source.authorised.clone().bind(row)?.optimise()?,
+            };
             let environment = Arc::clone(&environment);
             let work = Arc::clone(&source.work);
             let (plan, context) = query.physical_in(environment, work).await?;
