@@ -85,18 +85,28 @@ impl Drop for Process {
 }
 
 /// `VmRSS`, `VmHWM` (the peak) and others of a process, in MB (10^6 bytes).
-pub fn memory_mb(pid: u32, line: &str) -> Result<f64> {
-    let mut status = String::new();
-    std::fs::File::open(format!("/proc/{pid}/status"))?.read_to_string(&mut status)?;
-    let kib = status
+fn memory_mb(pid: u32, line: &str) -> Result<f64> {
+    kib_line(&format!("/proc/{pid}/status"), line)
+}
+
+/// Proportional set size of a process, in MB: a page that two processes share counts half.
+pub fn proportional_mb(pid: u32) -> Result<f64> {
+    kib_line(&format!("/proc/{pid}/smaps_rollup"), "Pss")
+}
+
+/// `Name:  1234 kB` of a file of `/proc`, in MB.
+fn kib_line(path: &str, name: &str) -> Result<f64> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.read_to_string(&mut text)?;
+    let kib = text
         .lines()
-        .find_map(|text| {
-            text.strip_prefix(line)?
-                .trim_start_matches(':')
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(':')?
                 .split_whitespace()
                 .next()
         })
-        .with_context(|| format!("/proc/{pid}/status has no {line}"))?;
+        .with_context(|| format!("{path} has no {name}"))?;
     Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
 }
 

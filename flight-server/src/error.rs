@@ -6,6 +6,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 use hubflight_ledger::LedgerError;
 use hubflight_policy::PolicyError;
 use hubflight_store::StoreError;
@@ -201,6 +202,8 @@ fn from_datafusion(error: &DataFusionError) -> Error {
                  rows, or ask an administrator for a larger limit",
             )
         }
+        DataFusionError::ObjectStore(cause) => unreadable(cause),
+        DataFusionError::ParquetError(cause) => from_parquet(cause),
         DataFusionError::ExecutionJoin(join) if join.is_cancelled() => {
             Error::new(ErrorKind::Cancelled, "the statement was cancelled")
         }
@@ -261,6 +264,10 @@ fn from_external(error: &(dyn std::error::Error + 'static)) -> Error {
         from_datafusion(inner)
     } else if let Some(inner) = error.downcast_ref::<ArrowError>() {
         from_arrow(inner)
+    } else if let Some(parquet) = error.downcast_ref::<ParquetError>() {
+        from_parquet(parquet)
+    } else if let Some(cause) = error.downcast_ref::<object_store::Error>() {
+        unreadable(cause)
     } else if let Some(work) = error.downcast_ref::<WorkError>() {
         from_work(work)
     } else if let Some(policy) = error.downcast_ref::<PolicyError>() {
@@ -268,6 +275,22 @@ fn from_external(error: &(dyn std::error::Error + 'static)) -> Error {
     } else {
         Error::internal("a part of the query failed", error)
     }
+}
+
+fn from_parquet(error: &ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => from_external(inner.as_ref()),
+        other => Error::internal("a Parquet file cannot be read", other),
+    }
+}
+
+/// A file or bucket that cannot be read: its place is for the log only.
+fn unreadable(cause: &object_store::Error) -> Error {
+    tracing::error!(%cause, "a dataset's files cannot be read");
+    Error::new(
+        ErrorKind::Unavailable,
+        "the files of a table cannot be read at present, which is not charged; try again later",
+    )
 }
 
 fn from_work(error: &WorkError) -> Error {
@@ -339,5 +362,19 @@ mod tests {
         let error = Error::from(DataFusionError::Internal("/secret/path".into()));
         assert_eq!(error.kind, ErrorKind::Internal);
         assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_unavailable_and_stay_unnamed() {
+        let missing = || object_store::Error::NotFound {
+            path: "/secret/path".into(),
+            source: "gone".into(),
+        };
+        let direct = DataFusionError::from(missing());
+        let nested = DataFusionError::from(ParquetError::External(Box::new(missing())));
+        for error in [Error::from(direct), Error::from(nested)] {
+            assert_eq!(error.kind, ErrorKind::Unavailable);
+            assert!(!error.to_string().contains("secret"));
+        }
     }
 }

@@ -16,11 +16,12 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
 };
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use hubflight_policy::Sources;
 use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
-use object_store::aws::AmazonS3Builder;
 
+use super::bucket::Bucket;
 use super::dicom_folder;
 use crate::config::DatasetConfig;
 use crate::error::{Error, Result};
@@ -47,8 +48,11 @@ impl Datasets {
     pub async fn open(configs: &[DatasetConfig], state: &SessionState) -> Result<Self> {
         let mut datasets = Self::default();
         for config in configs {
-            register_storage(config, state)?;
-            let dataset = describe(config)?;
+            let bucket = Bucket::of(config)?;
+            if let Some(bucket) = &bucket {
+                bucket.register(state);
+            }
+            let dataset = describe(config, bucket.as_ref()).await?;
             datasets.add(dataset, &config.folder, state).await?;
         }
         Ok(datasets)
@@ -100,10 +104,13 @@ impl Sources for Datasets {
 
 /// The dataset that a configuration describes: its `dataset.json` where the producer wrote
 /// one, else the tables of the configuration and, if all lead to no person, those found.
-fn describe(config: &DatasetConfig) -> Result<Dataset> {
-    let folder = Path::new(&config.folder);
-    let written = folder.join("dataset.json");
-    if !config.folder.contains("://") && written.exists() {
+async fn describe(config: &DatasetConfig, bucket: Option<&Bucket>) -> Result<Dataset> {
+    let written = Path::new(&config.folder).join("dataset.json");
+    if let Some(bucket) = bucket {
+        if let Some(text) = bucket.description().await? {
+            return parse_description(&written, &text);
+        }
+    } else if written.exists() {
         return read_description(&written);
     }
     let mut tables = config.tables.clone();
@@ -113,7 +120,7 @@ fn describe(config: &DatasetConfig) -> Result<Dataset> {
         }
     }
     if let Some(persons) = config.persons {
-        for (name, location) in discover(config)? {
+        for (name, location) in discover(config, bucket).await? {
             if !tables.iter().any(|table| table.name == name) {
                 tables.push(Table {
                     name,
@@ -149,42 +156,54 @@ fn describe(config: &DatasetConfig) -> Result<Dataset> {
 pub fn read_description(path: &Path) -> Result<Dataset> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Error::invalid(format!("cannot read `{}`: {error}", path.display())))?;
-    serde_json::from_str(&text)
+    parse_description(path, &text)
+}
+
+fn parse_description(path: &Path, text: &str) -> Result<Dataset> {
+    serde_json::from_str(text)
         .map_err(|error| Error::invalid(format!("`{}`: {error}", path.display())))
 }
 
-/// Files and folders of a local folder, as (table name, location).
-fn discover(config: &DatasetConfig) -> Result<Vec<(String, String)>> {
-    if config.folder.contains("://") {
-        return Err(Error::invalid(format!(
-            "dataset `{}`: list the tables of `{}` with `[[dataset.table]]`: only local folders \
-             are searched",
-            config.name, config.folder
-        )));
-    }
-    let unreadable = |error: std::io::Error| {
-        Error::invalid(format!(
-            "dataset `{}`: cannot read the folder `{}`: {error}",
-            config.name, config.folder
-        ))
-    };
+/// Files and folders of the dataset's folder, as (table name, location).
+async fn discover(
+    config: &DatasetConfig,
+    bucket: Option<&Bucket>,
+) -> Result<Vec<(String, String)>> {
     if config.format == Format::Dicom {
         return Ok(vec![("files".into(), ".".into())]);
     }
+    let entries = match bucket {
+        Some(bucket) => bucket.entries().await?,
+        None => local_entries(Path::new(&config.folder)).map_err(|error| {
+            Error::invalid(format!(
+                "dataset `{}`: cannot read the folder `{}`: {error}",
+                config.name, config.folder
+            ))
+        })?,
+    };
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&config.folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let location = entry.file_name().to_string_lossy().into_owned();
-        let is_table = entry.path().is_dir() || location.ends_with(extension(config.format));
-        if let Some(stem) = Path::new(&location).file_stem()
-            && is_table
+    for location in entries {
+        let folder = location.strip_suffix('/');
+        let file = location.strip_suffix(extension(config.format));
+        if let Some(name) = folder.or(file)
             && !location.starts_with('.')
         {
-            found.push((stem.to_string_lossy().to_lowercase(), location));
+            found.push((name.to_lowercase(), location));
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// What lies directly in a local folder, by name: files as they are, folders with a final `/`.
+fn local_entries(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let end = if entry.path().is_dir() { "/" } else { "" };
+        entries.push(entry.file_name().to_string_lossy().into_owned() + end);
+    }
+    Ok(entries)
 }
 
 fn extension(format: Format) -> &'static str {
@@ -201,7 +220,7 @@ async fn open_table(
     table: &Table,
     base: &str,
     state: &SessionState,
-) -> std::result::Result<Arc<dyn TableProvider>, datafusion::error::DataFusionError> {
+) -> std::result::Result<Arc<dyn TableProvider>, DataFusionError> {
     let location = locate(base, &table.location);
     let format: Arc<dyn FileFormat> = match table.format {
         Format::Parquet => {
@@ -210,6 +229,11 @@ async fn open_table(
         Format::Csv => Arc::new(CsvFormat::default().with_has_header(true)),
         Format::Json => Arc::new(JsonFormat::default()),
         Format::Arrow => Arc::new(ArrowFormat),
+        Format::Dicom if location.contains("://") => {
+            return Err(DataFusionError::Configuration(
+                "DICOM files are read from local folders only".into(),
+            ));
+        }
         Format::Dicom => return Ok(Arc::new(dicom_folder::open(Path::new(&location))?)),
     };
     let url = ListingTableUrl::parse(&location)?;
@@ -245,38 +269,4 @@ fn locate(base: &str, location: &str) -> String {
     let path = path.canonicalize().unwrap_or(path);
     let text = path.to_string_lossy().into_owned();
     if path.is_dir() { text + "/" } else { text }
-}
-
-/// Makes an S3 bucket reachable. Credentials come from the environment, never from the file.
-fn register_storage(config: &DatasetConfig, state: &SessionState) -> Result<()> {
-    let Some(rest) = config.folder.strip_prefix("s3://") else {
-        return Ok(());
-    };
-    let bucket = rest.split('/').next().unwrap_or_default();
-    let wrong = |error: &dyn std::fmt::Display| {
-        Error::invalid(format!(
-            "dataset `{}`: bucket `{bucket}`: {error}",
-            config.name
-        ))
-    };
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    for (key, value) in &config.storage {
-        let key = key
-            .parse()
-            .map_err(|error: object_store::Error| wrong(&error))?;
-        builder = builder.with_config(key, value);
-    }
-    if config
-        .storage
-        .get("allow_http")
-        .is_some_and(|value| value == "true")
-    {
-        builder = builder.with_allow_http(true);
-    }
-    let store = builder.build().map_err(|error| wrong(&error))?;
-    let url = ListingTableUrl::parse(format!("s3://{bucket}/"))?;
-    state
-        .runtime_env()
-        .register_object_store(url.object_store().as_ref(), Arc::new(store));
-    Ok(())
 }
