@@ -186,6 +186,9 @@ pub struct DatasetConfig {
     pub version: u32,
     #[serde(default)]
     pub synthetic: bool,
+    /// Distinct persons that a published aggregate needs (aggregate mode).
+    #[serde(default = "persons_min")]
+    pub persons_min: u32,
     /// Folder or URL in which each file or folder is a table.
     pub folder: String,
     #[serde(default)]
@@ -205,6 +208,10 @@ pub struct DatasetConfig {
 
 fn one() -> u32 {
     1
+}
+
+fn persons_min() -> u32 {
+    hubflight_policy::dataset::PERSONS_MIN_DEFAULT
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -180,8 +180,8 @@ impl fmt::Display for Denial {
             ),
             Self::AggregateOnly => write!(
                 f,
-                "the project may see only aggregates, and aggregate mode is not available yet; \
-                 ask the hub for row access or wait for that mode"
+                "the project may see only aggregates; ask for count, sum or avg, or ask the hub \
+                 for row access"
             ),
             Self::Ambiguous { ids } => write!(
                 f,

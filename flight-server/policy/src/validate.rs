@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::aggregate::noise::NOISE_MAX;
 use crate::dataset::{Dataset, ForeignKey, PersonPath, Table};
 use crate::error::PolicyError;
 use crate::habilitation::{Cohort, Columns, Habilitation, Predicate, TableGrant, Tables, Value};
@@ -24,6 +25,11 @@ impl Dataset {
         }
         if RESERVED_SCHEMAS.contains(&self.name.as_str()) {
             return Err(self.error(None, None, "is a reserved schema; choose another name"));
+        }
+        let least = u32::try_from(NOISE_MAX).unwrap_or(u32::MAX) + 1;
+        if self.persons_min < least {
+            let problem = format!("has `persons_min` below {least}, the least that noise allows");
+            return Err(self.error(None, None, problem));
         }
         if self.producer.is_empty() {
             return Err(self.error(

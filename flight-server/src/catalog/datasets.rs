@@ -148,6 +148,7 @@ async fn describe(config: &DatasetConfig, bucket: Option<&Bucket>) -> Result<Dat
         producer: config.producer.clone(),
         version: config.version,
         synthetic: config.synthetic,
+        persons_min: config.persons_min,
         tables,
     })
 }

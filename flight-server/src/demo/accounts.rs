@@ -79,6 +79,7 @@ pub fn describe(config: &mut Config, datasets: &Path, facts: &Facts) -> Result<(
             producer: String::new(),
             version: 1,
             synthetic: true,
+            persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
             folder: folder.to_string_lossy().into_owned(),
             format: Default::default(),
             persons: None,

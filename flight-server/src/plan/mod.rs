@@ -27,6 +27,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
+use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
 
 use crate::auth::session::SessionOptions;
@@ -95,6 +96,7 @@ impl Planning<'_> {
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
         shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
+        let plan = aggregate::protect(plan)?;
         let views = self.options.wire_views;
         let schema = wire::schema_of(&plan, &state, views)?;
         Ok(Authorised {

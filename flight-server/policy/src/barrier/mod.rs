@@ -10,6 +10,7 @@
 mod columns;
 mod exec;
 mod filters;
+mod persons;
 mod reveal;
 mod rows;
 mod table;
@@ -21,11 +22,12 @@ use datafusion::catalog::TableProvider;
 
 use crate::dataset::{Dataset, Table};
 use crate::error::PolicyError;
-use crate::habilitation::{Habilitation, Mode, TableGrant, Tables};
+use crate::habilitation::{Habilitation, TableGrant, Tables};
 use crate::pseudonym::LinkageKeys;
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
+pub use persons::PersonRows;
 pub use table::PolicyTable;
 
 /// Where raw tables come from: implemented by the server.
@@ -51,8 +53,11 @@ pub fn granted_tables(dataset: &Dataset, habilitation: &Habilitation) -> Vec<Str
 /// The table as the habilitation shows it, or None when it is not granted or does not exist:
 /// the two must not be told apart.
 ///
+/// In aggregate mode the table can be planned but not scanned: [`crate::aggregate::protect`]
+/// makes of such a plan one that publishes aggregates.
+///
 /// # Errors
-/// [`PolicyError::AggregateOnly`] in aggregate mode; [`PolicyError::Source`] when the files do
+/// [`PolicyError::Source`] when the files do
 /// not fit the dataset or the habilitation; [`PolicyError::KeysOfOtherProject`].
 pub fn open_table(
     sources: &dyn Sources,
@@ -63,11 +68,6 @@ pub fn open_table(
     let Some(granted) = find(sources, habilitation, table)? else {
         return Ok(None);
     };
-    if habilitation.mode == Mode::Aggregate {
-        return Err(PolicyError::AggregateOnly {
-            dataset: habilitation.dataset.clone(),
-        });
-    }
     if keys.project() != habilitation.project {
         return Err(PolicyError::KeysOfOtherProject {
             project: habilitation.project.clone(),

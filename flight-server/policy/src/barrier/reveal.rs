@@ -23,6 +23,11 @@ pub fn pseudonym(column: Expr, cipher: Cipher) -> Expr {
     reveal(column, What::Pseudonym(cipher))
 }
 
+/// The secret number of a person, from which the noise of cells is made.
+pub fn person_key(column: Expr, cipher: Cipher) -> Expr {
+    reveal(column, What::Key(cipher))
+}
+
 /// What the mask leaves of a column of this type.
 pub fn masked(column: Expr, mask: Mask, data_type: &DataType) -> Result<Expr> {
     match mask {
@@ -43,6 +48,7 @@ fn reveal(column: Expr, what: What) -> Expr {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     Pseudonym(Cipher),
+    Key(Cipher),
     Mask(Mask),
 }
 
@@ -56,6 +62,7 @@ impl ScalarUDFImpl for Reveal {
     fn name(&self) -> &str {
         match self.what {
             What::Pseudonym(_) => "pseudonym",
+            What::Key(_) => "person_key",
             What::Mask(_) => "mask",
         }
     }
@@ -67,6 +74,7 @@ impl ScalarUDFImpl for Reveal {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match (&self.what, arg_types) {
             (What::Mask(_), [data_type]) => Ok(data_type.clone()),
+            (What::Key(_), _) => Ok(DataType::UInt64),
             _ => Ok(DataType::Utf8View),
         }
     }
@@ -78,7 +86,9 @@ impl ScalarUDFImpl for Reveal {
             .map(|field| field.data_type().clone())
             .collect();
         let nullable = match self.what {
-            What::Pseudonym(_) => args.arg_fields.iter().any(|field| field.is_nullable()),
+            What::Pseudonym(_) | What::Key(_) => {
+                args.arg_fields.iter().any(|field| field.is_nullable())
+            }
             What::Mask(_) => true,
         };
         Ok(Arc::new(Field::new(
@@ -95,6 +105,7 @@ impl ScalarUDFImpl for Reveal {
         };
         let shown: ArrayRef = match &self.what {
             What::Pseudonym(cipher) => Arc::new(cipher.encrypt_array(array.as_ref())?),
+            What::Key(cipher) => Arc::new(cipher.key_array(array.as_ref())?),
             What::Mask(mask) => apply(*mask, array)?,
         };
         Ok(ColumnarValue::Array(shown))

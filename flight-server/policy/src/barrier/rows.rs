@@ -1,6 +1,7 @@
 //! Which stored rows a view shows: the habilitation's predicate on the table and on every
 //! table along its path to the person, then the cohort, as one logical plan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -56,6 +57,58 @@ pub fn visible_rows(
     Ok((plan, restricted))
 }
 
+/// The visible rows joined with their persons, and the stored column that identifies these;
+/// None for a table that leads to nobody.
+pub fn rows_of_persons(
+    sources: &dyn Sources,
+    habilitation: &Habilitation,
+    granted: &GrantedTable,
+    rows: LogicalPlan,
+) -> Result<Option<(LogicalPlan, Column)>, PolicyError> {
+    let path = Path {
+        sources,
+        habilitation,
+        dataset: &granted.dataset,
+    };
+    let mut table = &granted.table;
+    let mut alias = TABLE.to_owned();
+    let mut plan = LogicalPlanBuilder::from(rows);
+    for depth in 1..=PATH_TABLES_MAX {
+        let (parent, on) = match &table.person {
+            PersonPath::None => return Ok(None),
+            PersonPath::Column(person) => {
+                let person = Column::new(Some(alias), person);
+                let known = plan.filter(Expr::Column(person.clone()).is_not_null());
+                let plan = known.and_then(LogicalPlanBuilder::build);
+                return Ok(Some((
+                    plan.map_err(|error| path.bug(&table.name, &error))?,
+                    person,
+                )));
+            }
+            PersonPath::Parent { table: parent, on } => {
+                (path.parent_with_unique_key(table, parent, on)?, on)
+            }
+        };
+        let source = source_of(sources, &granted.dataset.name, &parent.name)?;
+        let next = format!("person{depth}");
+        let part = path.scan(&granted.dataset.name, &parent.name, next.clone(), source)?;
+        let side = |alias: &str, column: &String| Column::new(Some(alias), column);
+        let left: Vec<Column> = on.iter().map(|(own, _)| side(&alias, own)).collect();
+        let right: Vec<Column> = on.iter().map(|(_, theirs)| side(&next, theirs)).collect();
+        let joined = part
+            .plan
+            .build()
+            .and_then(|parent| plan.join(parent, JoinType::Inner, (left, right), None));
+        plan = joined.map_err(|error| path.bug(&table.name, &error))?;
+        (table, alias) = (parent, next);
+    }
+    Err(path.error(
+        &granted.table.name,
+        None,
+        format!("has a path to the person longer than {PATH_TABLES_MAX} tables"),
+    ))
+}
+
 struct Path<'a> {
     sources: &'a dyn Sources,
     habilitation: &'a Habilitation,
@@ -102,6 +155,33 @@ impl Path<'_> {
                 self.semi_join(part, &table.name, parent_part, on)
             }
         }
+    }
+
+    /// The parent, if its rows are told apart by the columns that lead to it: a row that led to
+    /// two persons would count for both.
+    fn parent_with_unique_key(
+        &self,
+        table: &Table,
+        parent: &str,
+        on: &[(String, String)],
+    ) -> Result<&Table, PolicyError> {
+        let Some(parent) = self.dataset.table(parent) else {
+            return Err(self.error(&table.name, None, "has a parent that does not exist"));
+        };
+        let leads: BTreeSet<&String> = on.iter().map(|(_, theirs)| theirs).collect();
+        let key: BTreeSet<&String> = parent.primary_key.iter().collect();
+        if !key.is_empty() && key.is_subset(&leads) {
+            return Ok(parent);
+        }
+        Err(self.error(
+            &table.name,
+            None,
+            format!(
+                "leads to `{}` by columns that are not declared as its primary key, which \
+                 aggregate mode needs",
+                parent.name
+            ),
+        ))
     }
 
     fn scan(

@@ -17,10 +17,11 @@ use sha2::{Digest, Sha256};
 use super::columns::{How, Visible, described_schema, schema, visible};
 use super::exec::{About, PolicyScanExec, conceal};
 use super::filters::{below, is_simple, stored};
+use super::persons::Persons;
 use super::rows::visible_rows;
 use super::{GrantedTable, Sources, reveal};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Habilitation};
+use crate::habilitation::{Cohort, Habilitation, Mode};
 use crate::pseudonym::{Cipher, LinkageKeys};
 
 /// A visible column with what its values pass through.
@@ -46,6 +47,10 @@ pub struct PolicyTable {
     rows: LogicalPlan,
     all_rows: bool,
     digest: [u8; 32],
+    mode: Mode,
+    persons_min: u32,
+    /// Present in aggregate mode, for a table that leads to persons.
+    persons: Option<Persons>,
 }
 
 impl PolicyTable {
@@ -57,6 +62,10 @@ impl PolicyTable {
     ) -> Result<Self, PolicyError> {
         let visible = visible(granted)?;
         let (rows, restricted) = visible_rows(sources, habilitation, granted)?;
+        let persons = match habilitation.mode {
+            Mode::Row => None,
+            Mode::Aggregate => Persons::of(sources, habilitation, granted, keys, &rows, &visible)?,
+        };
         let source_schema = granted.source.schema();
         let show = |visible: &Visible| Shown {
             visible: visible.clone(),
@@ -77,7 +86,38 @@ impl PolicyTable {
             rows,
             all_rows: !restricted,
             digest: digest(sources, habilitation, granted, keys),
+            mode: habilitation.mode,
+            persons_min: granted.dataset.persons_min,
+            persons,
         })
+    }
+
+    /// True where rows must not show, though they may be counted.
+    pub fn shows_aggregates_only(&self) -> bool {
+        self.mode == Mode::Aggregate
+    }
+
+    /// Distinct persons that a published aggregate of it needs.
+    pub fn persons_min(&self) -> u32 {
+        self.persons_min
+    }
+
+    /// The visible columns that hold identifiers.
+    pub fn identifiers(&self) -> Vec<&str> {
+        let columns = self.columns.iter();
+        columns
+            .filter(|shown| shown.cipher.is_some())
+            .map(|shown| shown.visible.field.name().as_str())
+            .collect()
+    }
+
+    /// Sets of visible columns whose values belong to one person each.
+    pub fn person_keys(&self) -> &[Vec<String>] {
+        self.persons.as_ref().map_or(&[], |persons| &persons.keys)
+    }
+
+    pub(super) fn persons(&self) -> Option<&Persons> {
+        self.persons.as_ref()
     }
 
     /// The dataset's name.
@@ -122,11 +162,21 @@ impl PolicyTable {
     /// True when nothing but whole columns is hidden, so that the barrier steps aside. The
     /// plan of such a scan is the source's own: EXPLAIN must not be shown as it is.
     pub fn is_unrestricted(&self) -> bool {
-        self.all_rows
+        self.mode == Mode::Row
+            && self.all_rows
             && self
                 .columns
                 .iter()
                 .all(|shown| shown.visible.how == How::Plain)
+    }
+
+    /// Which filters may be evaluated below the barrier.
+    pub(super) fn pushed_down(&self, filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
+        let support = |filter: &&Expr| match below(filter, &self.columns) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        filters.iter().map(support).collect()
     }
 
     /// Positions in the source of the projected visible columns.
@@ -138,7 +188,7 @@ impl PolicyTable {
             .collect())
     }
 
-    fn projected(&self, projection: Option<&[usize]>) -> Result<Vec<&Shown>> {
+    pub(super) fn projected(&self, projection: Option<&[usize]>) -> Result<Vec<&Shown>> {
         match projection {
             None => Ok(self.columns.iter().collect()),
             Some(indices) => indices
@@ -163,9 +213,25 @@ impl PolicyTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shown = self.projected(projection)?;
-        let plan = self
-            .inner_plan(&shown, filters)
-            .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let plan = self.inner_plan(self.rows.clone(), &shown, None, filters);
+        let schema = match projection {
+            None => Arc::clone(&self.schema),
+            Some(indices) => Arc::new(self.schema.project(indices)?),
+        };
+        let scan = self.scan_of(state, plan, schema, &shown, filters).await?;
+        Ok(Arc::new(scan.limited(limit)))
+    }
+
+    /// The barrier over a plan of [`Self::inner_plan`].
+    pub(super) async fn scan_of(
+        &self,
+        state: &dyn Session,
+        plan: Result<LogicalPlan>,
+        schema: SchemaRef,
+        shown: &[&Shown],
+        filters: &[Expr],
+    ) -> Result<PolicyScanExec> {
+        let plan = plan.map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let inner = state
             .create_physical_plan(&plan)
             .await
@@ -174,7 +240,7 @@ impl PolicyTable {
             dataset: self.dataset.clone(),
             table: self.table.clone(),
             filters: filters.iter().map(ToString::to_string).collect(),
-            all_rows: self.all_rows,
+            all_rows: self.all_rows && self.mode == Mode::Row,
             plain: shown
                 .iter()
                 .map(|shown| shown.visible.how == How::Plain)
@@ -184,16 +250,18 @@ impl PolicyTable {
                 .map(|shown| is_simple(&shown.stored_type))
                 .collect(),
         };
-        let schema = match projection {
-            None => Arc::clone(&self.schema),
-            Some(indices) => Arc::new(self.schema.project(indices)?),
-        };
-        let scan = PolicyScanExec::try_new(inner, schema, about)?.limited(limit);
-        Ok(Arc::new(scan))
+        PolicyScanExec::try_new(inner, schema, about)
     }
 
-    fn inner_plan(&self, shown: &[&Shown], filters: &[Expr]) -> Result<LogicalPlan> {
-        let mut plan = LogicalPlanBuilder::from(self.rows.clone());
+    /// `rows` filtered, and of these the columns that are shown, then the person's key if asked.
+    pub(super) fn inner_plan(
+        &self,
+        rows: LogicalPlan,
+        shown: &[&Shown],
+        person: Option<Expr>,
+        filters: &[Expr],
+    ) -> Result<LogicalPlan> {
+        let mut plan = LogicalPlanBuilder::from(rows);
         for filter in filters {
             let filter = below(filter, &self.columns).ok_or_else(|| {
                 DataFusionError::Plan("a filter that must stay above the barrier came below".into())
@@ -218,7 +286,7 @@ impl PolicyTable {
                 }
             })
             .collect();
-        plan.project(columns?)?.build()
+        plan.project(columns?.into_iter().chain(person))?.build()
     }
 }
 
@@ -271,6 +339,12 @@ impl TableProvider for PolicyTable {
             let args = args.with_projection(Some(&projection));
             return self.source.scan_with_args(state, args).await;
         }
+        if self.persons.is_some() {
+            // Only `PersonRows` may read it, of which nothing but aggregates is published.
+            let dataset = self.dataset.clone();
+            let refused = PolicyError::AggregateOnly { dataset };
+            return Err(DataFusionError::External(Box::new(refused)));
+        }
         let filters = args.filters().unwrap_or(&[]);
         let plan = self
             .scan_restricted(state, args.projection(), filters, args.limit())
@@ -285,11 +359,7 @@ impl TableProvider for PolicyTable {
         if self.is_unrestricted() {
             return self.source.supports_filters_pushdown(filters);
         }
-        let support = |filter: &&Expr| match below(filter, &self.columns) {
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(support).collect())
+        Ok(self.pushed_down(filters))
     }
 
     fn statistics(&self) -> Option<Statistics> {

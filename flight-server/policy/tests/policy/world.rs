@@ -183,6 +183,7 @@ pub fn hospital() -> Dataset {
         producer: "test".to_owned(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![
             table("stays", PersonPath::Column("person".to_owned()), of_stays),
             table(
@@ -213,6 +214,7 @@ pub fn registry() -> Dataset {
         producer: "test".to_owned(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![table(
             "persons",
             PersonPath::Column("person".to_owned()),

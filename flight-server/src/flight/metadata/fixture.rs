@@ -75,6 +75,7 @@ pub fn hospital() -> OneDataset {
         producer: String::new(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![
             table("person", &["person", "sex"], &["person"], &[]),
             table(
