@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array,
+};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
@@ -21,7 +23,7 @@ pub struct Measure {
     pub total: Expr,
     /// Int64: persons whose part of it is not zero.
     pub contributors: Expr,
-    /// UInt64: exclusive or of their keys.
+    /// UInt64: exclusive or of [`person_in_cell`].
     pub cell_key: Expr,
     /// Float64: the largest absolute part of one person.
     pub largest: Expr,
@@ -43,6 +45,58 @@ pub fn published(measure: Measure, persons_min: u32) -> Expr {
         measure.largest,
         measure.absolute,
     ])
+}
+
+/// What a person adds to the key of a cell: other for each number of contributing rows.
+pub fn person_in_cell(person: Expr, rows: Expr) -> Expr {
+    ScalarUDF::new_from_impl(InCell {
+        signature: Signature::exact(
+            vec![DataType::UInt64, DataType::Int64],
+            Volatility::Immutable,
+        ),
+    })
+    .call(vec![person, rows])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct InCell {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for InCell {
+    fn name(&self) -> &str {
+        "person_in_cell"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::UInt64)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [persons, rows] = arrays.as_slice() else {
+            return exec_err!("`person_in_cell` takes two arguments");
+        };
+        let rows = rows.as_primitive::<Int64Type>();
+        let keys = persons.as_primitive::<UInt64Type>().iter().zip(rows.iter());
+        let keys = keys.map(|(person, rows)| Some(mixed(person?, rows? as u64)));
+        Ok(ColumnarValue::Array(Arc::new(
+            keys.collect::<UInt64Array>(),
+        )))
+    }
+}
+
+/// A number that looks random for each pair (the finaliser of SplitMix64: Steele, Lea and Flood,
+/// "Fast splittable pseudorandom number generators", OOPSLA 2014). The secret is in `person`.
+fn mixed(person: u64, rows: u64) -> u64 {
+    let mut key = person.wrapping_add(rows.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ (key >> 31)
 }
 
 /// Whether totals of this type can be published as they are.

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit, when
 
 use arrow::datatypes::DataType;
 
-use super::cell::{Measure, is_exact, published};
+use super::cell::{Measure, is_exact, person_in_cell, published};
 use super::expressions::{check, named};
 use super::refused;
 use super::rows::Rows;
@@ -22,11 +22,20 @@ pub enum Output {
     Mean(usize, usize),
 }
 
+/// What a measure is of one person in one group.
+#[derive(PartialEq)]
+struct Part {
+    /// The person's share of the value.
+    value: Expr,
+    /// The rows that make it: the noise depends on who contributes how many, so that a cell
+    /// with one row less has other noise, and one whose values are scaled has the same.
+    rows: Expr,
+}
+
 /// The parts of the aggregates of one query: first a value per group and person, then cells.
 #[derive(Default)]
 pub struct Measures {
-    /// Per group and person; each is the column `hub:v<index>`.
-    pub parts: Vec<Expr>,
+    parts: Vec<Part>,
 }
 
 impl Measures {
@@ -41,6 +50,9 @@ impl Measures {
             ..
         } = &call.params;
         let name = call.func.name();
+        if !matches!(name, "count" | "sum" | "avg") {
+            return unavailable(name);
+        }
         if !order_by.is_empty() {
             return refused(format!(
                 "`{name}` takes no ORDER BY where only aggregates may be seen"
@@ -61,7 +73,7 @@ impl Measures {
                 if !named(arg).is_some_and(|column| rows.is_identifier(column)) {
                     check(arg, rows)?;
                 }
-                Ok(Output::Total(self.part(count(kept(arg.clone())?))))
+                Ok(Output::Total(self.counted(count(kept(arg.clone())?))))
             }
             ("count", true) => {
                 let own = named(arg).filter(|column| is_own_key(rows, column));
@@ -71,27 +83,36 @@ impl Measures {
                          and nothing else; group by the column and count the groups",
                     );
                 }
-                Ok(Output::Total(self.part(count_distinct(kept(arg.clone())?))))
+                Ok(Output::Total(
+                    self.counted(count_distinct(kept(arg.clone())?)),
+                ))
             }
             ("sum", false) => {
-                let value = number(arg, rows)?;
-                Ok(Output::Total(self.part(sum(kept(value)?))))
+                let value = kept(number(arg, rows)?)?;
+                Ok(Output::Total(self.summed(value)?))
             }
             ("avg", false) => {
-                let value = cast(number(arg, rows)?, DataType::Float64);
-                let total = self.part(sum(kept(value.clone())?));
-                let values = self.part(count(kept(value)?));
+                let value = kept(cast(number(arg, rows)?, DataType::Float64))?;
+                let values = self.counted(count(value.clone()));
+                let total = self.summed(value)?;
                 Ok(Output::Mean(total, values))
             }
-            _ => refused(format!(
-                "`{name}{}` is not available where only aggregates may be seen; there are count, \
-                 count(DISTINCT identifier), sum and avg",
-                if *distinct { "(DISTINCT …)" } else { "" }
-            )),
+            _ => unavailable(&format!("{name}(DISTINCT …)")),
         }
     }
 
-    fn part(&mut self, part: Expr) -> usize {
+    fn counted(&mut self, rows: Expr) -> usize {
+        let value = rows.clone();
+        self.part(Part { value, rows })
+    }
+
+    fn summed(&mut self, value: Expr) -> Result<usize> {
+        let rows = count(when(value.clone().not_eq(lit(0)), lit(1)).end()?);
+        let value = sum(value);
+        Ok(self.part(Part { value, rows }))
+    }
+
+    fn part(&mut self, part: Part) -> usize {
         if let Some(known) = self.parts.iter().position(|known| *known == part) {
             return known;
         }
@@ -99,25 +120,29 @@ impl Measures {
         self.parts.len() - 1
     }
 
-    /// The names under which the parts leave the first aggregation.
-    pub fn named_parts(&self) -> Vec<Expr> {
-        let parts = self.parts.iter().cloned().enumerate();
-        parts
-            .map(|(index, part)| part.alias(part_name(index)))
-            .collect()
+    /// The first aggregation: of each part, per group and person.
+    pub fn of_persons(&self) -> Vec<Expr> {
+        let of_part = |(index, part): (usize, &Part)| {
+            [
+                part.value.clone().alias(value_name(index)),
+                part.rows.clone().alias(rows_name(index)),
+            ]
+        };
+        self.parts.iter().enumerate().flat_map(of_part).collect()
     }
 
     /// The second aggregation: of each part over the persons of a cell.
-    pub fn cells(&self, person: &Expr) -> Result<Vec<Expr>> {
+    pub fn of_cells(&self, person: &Expr) -> Result<Vec<Expr>> {
         let mut cells = Vec::new();
         for index in 0..self.parts.len() {
-            let value = column(part_name(index));
+            let (value, rows) = (column(value_name(index)), column(rows_name(index)));
             let size = abs(cast(value.clone(), DataType::Float64));
-            let contributes = || value.clone().not_eq(lit(0));
+            let contributes = || rows.clone().gt(lit(0_i64));
+            let key = person_in_cell(person.clone(), rows.clone());
             let aggregates = [
-                sum(value.clone()),
+                sum(value),
                 count(when(contributes(), lit(1)).end()?),
-                bit_xor(when(contributes(), person.clone()).end()?),
+                bit_xor(when(contributes(), key).end()?),
                 max(size.clone()),
                 sum(size),
             ];
@@ -128,7 +153,7 @@ impl Measures {
         Ok(cells)
     }
 
-    /// What of a measure is published, over the columns of [`Self::cells`].
+    /// What of a measure is published, over the columns of [`Self::of_cells`].
     fn published(&self, index: usize, cells: &LogicalPlan, persons_min: u32) -> Result<Expr> {
         let part = |which| column(cell_name(index, which));
         let total = part(0);
@@ -161,6 +186,13 @@ impl Measures {
             }
         }
     }
+}
+
+fn unavailable<T>(name: &str) -> Result<T> {
+    refused(format!(
+        "`{name}` is not available where only aggregates may be seen; there are count, \
+         count(DISTINCT identifier), sum and avg"
+    ))
 }
 
 /// Refuses an aggregate over one person's rows that is not one of the plain ones.
@@ -208,8 +240,12 @@ fn number(arg: &Expr, rows: &Rows) -> Result<Expr> {
     refused(format!("`{arg}` is no number but {data_type}"))
 }
 
-fn part_name(index: usize) -> String {
+fn value_name(index: usize) -> String {
     format!("hub:v{index}")
+}
+
+fn rows_name(index: usize) -> String {
+    format!("hub:n{index}")
 }
 
 fn cell_name(index: usize, which: usize) -> String {

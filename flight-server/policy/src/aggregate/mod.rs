@@ -9,7 +9,7 @@
 //! A cell is published where at least `persons_min` distinct persons are in it and contribute
 //! to the measure, nobody brings more than `SHARE_MAX` of it, and the conditions of the
 //! query select at least that many persons and leave none or at least that many behind. Its
-//! value then carries noise that depends on who is in it alone ([`noise`]). All other cells
+//! value then carries noise that depends on who is in it, with how many rows, alone ([`noise`]). All other cells
 //! become one row of NULLs, without their keys and their number.
 //!
 //! What remains. Noise of bounded variance cannot withstand unlimited answers: whoever may ask
@@ -17,7 +17,9 @@
 //! the noise of the differences away (Dinur and Nissim, "Revealing information while preserving
 //! privacy", PODS 2003; Asghar and Kaafar, "Averaging attacks on bounded noise-based disclosure
 //! control algorithms", PoPETs 2020). Therefore answers are limited, traced and reviewed. Two
-//! projects that collude see the same noise, so that together they learn no more than one.
+//! projects that collude see the same noise, so that together they learn no more than one. Two
+//! sums over the same persons and numbers of rows carry the same noise: who can leave out now
+//! one row of a person and now another learns the difference of the two values.
 
 mod cell;
 mod expressions;
@@ -33,7 +35,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::InSubquery;
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Subquery, TableScan};
+use datafusion::logical_expr::{
+    Expr, JoinType, LogicalPlan, Subquery, TableScan, TableScanBuilder,
+};
 
 use crate::barrier::{PersonRows, PolicyTable};
 use expressions::named;
@@ -245,13 +249,8 @@ fn scan(scan: &TableScan) -> Result<Part> {
     let keys = table.person_keys().iter();
     let keys = keys.map(|key| key.iter().map(|name| qualified(name)).collect());
     let (dataset, person) = (table.dataset().to_owned(), qualified(PERSON));
-    let plan = TableScan::try_new(
-        scan.table_name.clone(),
-        provider_as_source(Arc::new(rows)),
-        None,
-        Vec::new(),
-        None,
-    )?;
+    let source = provider_as_source(Arc::new(rows));
+    let plan = TableScanBuilder::new(scan.table_name.clone(), source).build()?;
     Ok(Part::Rows(Box::new(Rows {
         plan: LogicalPlan::TableScan(plan),
         person,

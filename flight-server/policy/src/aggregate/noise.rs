@@ -1,7 +1,7 @@
-//! The noise of a cell: a function of who is in it, and of nothing else.
+//! The noise of a cell: a function of who is in it with how many rows, and of nothing else.
 //!
-//! Each person has a secret random key; the key of a cell is the exclusive or of the keys of
-//! those who contribute to it. It is looked up in a perturbation table, so that the same
+//! Each person has a secret random key, other for each number of rows that the person brings to
+//! a cell; the key of a cell is the exclusive or of those of all who contribute to it. It is looked up in a perturbation table, so that the same
 //! persons give the same noise to everyone, in every query that finds them, and asking again
 //! in other words averages nothing away (cell-key method: Fraser and Wooton, "A proposed method
 //! for confidentialising tabular output to protect against differencing", UNECE 2005; Thompson,

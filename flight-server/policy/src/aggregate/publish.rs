@@ -63,11 +63,11 @@ fn cells(rows: &Rows, aggregate: &Aggregate, measures: &Measures) -> Result<Logi
         .map(|(index, expr)| expr.clone().unalias().alias(group_name(index)))
         .collect();
     by.push(person.alias(super::PERSON));
-    let parts = measures.named_parts();
+    let parts = measures.of_persons();
     let persons = Aggregate::try_new(Arc::new(rows.plan.clone()), by, parts)?;
     let persons = Arc::new(LogicalPlan::Aggregate(persons));
     let by = (0..aggregate.group_expr.len()).map(|index| column(group_name(index)));
-    let mut of_cells = measures.cells(&column(super::PERSON))?;
+    let mut of_cells = measures.of_cells(&column(super::PERSON))?;
     of_cells.push(count(lit(1)).alias(PERSONS));
     let cells = Aggregate::try_new(persons, by.collect(), of_cells)?;
     Ok(LogicalPlan::Aggregate(cells))

@@ -1,6 +1,7 @@
 //! One binary for all tests of the crate.
 #![allow(clippy::unwrap_used)]
 
+mod aggregate;
 mod attacks;
 mod barrier;
 mod decisions;
