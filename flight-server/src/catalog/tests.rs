@@ -65,12 +65,15 @@ async fn opened() -> (Arc<Hub>, TempDir) {
     write_notes(&folder.path().join("data"));
     let period = "valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
     let mut text = "[[dataset]]\nname = 'clinic'\nfolder = 'data'\npersons = 'none'\n\
-                    producer = 'x'\nformat = 'arrow'\n[[person]]\nid = 'ada'\n"
+                    producer = 'x'\nformat = 'arrow'\n\
+                    [[dataset]]\nname = 'ward'\nfolder = 'data'\nproducer = 'x'\nformat = 'arrow'\n\
+                    [[dataset.table]]\nname = 'notes'\nlocation = 'notes.arrow'\n\
+                    person = { column = 'id' }\n[[person]]\nid = 'ada'\n"
         .to_owned();
-    for (project, mode) in [("reads", "row"), ("browses", "aggregate")] {
+    for (project, dataset, mode) in [("reads", "clinic", "row"), ("browses", "ward", "aggregate")] {
         text += &format!(
             "[[project]]\nid = '{project}'\nmembers = ['ada']\n{period}\
-             [[habilitation]]\nproject = '{project}'\ndataset = 'clinic'\nmode = '{mode}'\n\
+             [[habilitation]]\nproject = '{project}'\ndataset = '{dataset}'\nmode = '{mode}'\n\
              decision = 'd'\n{period}"
         );
     }
@@ -158,11 +161,11 @@ async fn a_table_that_may_not_be_read_is_still_listed() {
     assert!(
         tables
             .iter()
-            .any(|row| row.contains("clinic notes BASE TABLE")),
+            .any(|row| row.contains("ward notes BASE TABLE")),
         "{tables:?}"
     );
     let columns = "SELECT column_name FROM information_schema.columns \
-                   WHERE table_schema = 'clinic' ORDER BY ordinal_position";
+                   WHERE table_schema = 'ward' ORDER BY ordinal_position";
     assert_eq!(
         rows(&hub, "browses", columns).await,
         ["id", "note", "scores"]
@@ -170,18 +173,18 @@ async fn a_table_that_may_not_be_read_is_still_listed() {
     let views = "SELECT count(*) FROM information_schema.views WHERE table_schema = 'hub'";
     assert_eq!(rows(&hub, "browses", views).await.len(), 1);
     for sql in [
-        "SELECT count(*) FROM notes",
-        "SELECT note FROM clinic.notes",
-        "SELECT nothing FROM clinic.notes",
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM clinic.notes)",
-        "EXPLAIN SELECT note FROM clinic.notes",
+        "SELECT max(note) OVER () FROM notes",
+        "SELECT note FROM ward.notes",
+        "SELECT DISTINCT note FROM ward.notes",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM ward.notes)",
+        "EXPLAIN SELECT note FROM ward.notes",
     ] {
         let error = query(&hub, "browses", sql).await.expect_err(sql);
         assert_eq!(error.kind, ErrorKind::PermissionDenied, "{sql}: {error}");
         assert!(
             error
                 .to_string()
-                .contains("only aggregates of dataset `clinic`")
+                .contains("only aggregates of dataset `ward`")
         );
     }
 }

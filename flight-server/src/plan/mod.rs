@@ -86,6 +86,7 @@ impl Planning<'_> {
         if explain {
             shape::check_plan_size(&plan)?;
             check_plan(&plan)?;
+            aggregate::protect(plan.clone())?;
             return self.authorise(explained(&plan)?, state);
         }
         self.authorise(plan, state)

@@ -40,6 +40,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::barrier::{PersonRows, PolicyTable};
+use crate::error::PolicyError;
 use expressions::named;
 use rows::Rows;
 
@@ -50,7 +51,8 @@ pub const PERSON: &str = "hub:person";
 /// none. To be called once, before optimisation, on a plan whose names are resolved.
 ///
 /// # Errors
-/// [`DataFusionError::Plan`] where protected rows would show, with what to ask instead.
+/// [`PolicyError::AggregateOnly`] where protected rows would show, and [`DataFusionError::Plan`]
+/// where something is done with them that is not available, with what to ask instead.
 pub fn protect(plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut protected = false;
     plan.apply_with_subqueries(|node| {
@@ -86,11 +88,11 @@ pub(crate) fn refused<T>(what: impl Into<String>) -> Result<T> {
 fn open(part: Part) -> Result<LogicalPlan> {
     match part {
         Part::Open(plan) | Part::Public(plan) => Ok(plan),
-        Part::Rows(rows) => refused(format!(
-            "the project may see only aggregates of dataset `{}`: ask for count(*), \
-             count(DISTINCT identifier), sum or avg, with or without GROUP BY",
-            rows.dataset
-        )),
+        Part::Rows(rows) => {
+            let dataset = rows.dataset;
+            let refused = PolicyError::AggregateOnly { dataset };
+            Err(DataFusionError::External(Box::new(refused)))
+        }
     }
 }
 
