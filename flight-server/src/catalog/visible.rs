@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
@@ -233,10 +234,23 @@ fn logical_bytes(array: &ArrayRef) -> u64 {
             .sum(),
         DataType::Struct(_) => array.as_struct().columns().iter().map(logical_bytes).sum(),
         DataType::Boolean => array.len() as u64,
-        other => other.primitive_width().map_or_else(
-            || array.get_array_memory_size(),
-            |width| width * array.len(),
-        ) as u64,
+        DataType::FixedSizeBinary(width) => u64::from(width.unsigned_abs()) * array.len() as u64,
+        DataType::FixedSizeList(_, _) => {
+            let lists = array.as_fixed_size_list().iter();
+            lists.flatten().map(|list| logical_bytes(&list)).sum()
+        }
+        DataType::Map(_, _) => {
+            let pairs = array.as_map().iter().flatten();
+            pairs
+                .map(|pairs| logical_bytes(&(Arc::new(pairs) as ArrayRef)))
+                .sum()
+        }
+        // As if each row held its value.
+        DataType::Dictionary(_, values) => {
+            cast(array, values).map_or(0, |values| logical_bytes(&values))
+        }
+        // Other types have no value of a size of their own.
+        other => (other.primitive_width().unwrap_or(0) * array.len()) as u64,
     }
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod authorise;
+pub mod casts;
 pub mod parameters;
 pub mod parse;
 mod shape;

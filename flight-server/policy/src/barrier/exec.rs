@@ -28,6 +28,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::clean::clean;
 use crate::error::PolicyError;
 
 /// What may be known of a scan from outside.
@@ -239,7 +240,11 @@ impl ExecutionPlan for PolicyScanExec {
             let batch = batch.map_err(|error| conceal(&error, &about.dataset, &about.table))?;
             // The files' own metadata may speak of hidden columns: the view's schema does not.
             let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = batch.columns().to_vec();
+            let columns = batch
+                .columns()
+                .iter()
+                .map(clean)
+                .collect::<Result<_, _>>()?;
             Ok(RecordBatch::try_new_with_options(
                 Arc::clone(&schema),
                 columns,

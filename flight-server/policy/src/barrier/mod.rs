@@ -7,6 +7,7 @@
 //! habilitation → semi-joins along the path to the person → harmless filters of the user →
 //! masks and pseudonyms).
 
+mod clean;
 mod columns;
 mod exec;
 mod filters;
