@@ -49,12 +49,13 @@ impl OptimizerRule for HideCasts {
                 }
                 other => Ok(Transformed::no(other)),
             })?;
-            Ok(hidden.update_data(|expr| match expr {
-                // A new expression would change the column's name.
-                changed @ Expr::ScalarFunction(_) if changed.schema_name().to_string() != name => {
-                    changed.alias(name)
+            // Another expression must not change the column's name.
+            Ok(hidden.update_data(|expr| {
+                if expr.schema_name().to_string() == name {
+                    expr
+                } else {
+                    expr.alias(name)
                 }
-                same => same,
             }))
         };
         let exprs: Vec<Transformed<Expr>> = projection
