@@ -185,7 +185,7 @@ fn tamperings() -> Vec<(&'static str, String, Finding)> {
         (
             "text",
             sql(
-                "UPDATE statements SET sql_sealed = sql_sha256 WHERE statement_id = \
+                "UPDATE statements SET sql_sealed = (SELECT salt FROM audit WHERE seq = 5) WHERE statement_id = \
                  (SELECT statement_id FROM audit WHERE seq = 5)",
             ),
             Finding::TextChanged { seq: 5 },
