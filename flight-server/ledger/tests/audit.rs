@@ -423,20 +423,29 @@ fn a_log_that_somebody_else_wrote_is_not_continued() {
     on_each_store("forged_head", |url| async move {
         let witness = tempfile::tempdir().unwrap();
         write_log(&url, witness.path()).await;
-        let mut intruder = intruder(&url).await;
-        run(&mut intruder, COPY_ROW).await;
-        run(
-            &mut intruder,
-            "UPDATE audit_head SET size = 25, last_seq = 25",
-        )
-        .await;
-        intruder.close().await.unwrap();
+        let before_the_log = "INSERT INTO audit (seq, at, event, habilitations, datasets, \
+             columns, outcome, rows_returned, bytes_returned, client) VALUES (25, 0, 'login', \
+             '[]', '[]', '[]', 'ok', 0, 0, '')";
+        for (name, row, head) in [
+            ("head", COPY_ROW, "size = 25, last_seq = 25"),
+            ("older", before_the_log, "adopt_to = 25"),
+        ] {
+            let copy = copy_of(&url, name).await;
+            let mut intruder = intruder(&copy).await;
+            run(&mut intruder, row).await;
+            run(&mut intruder, &format!("UPDATE audit_head SET {head}")).await;
+            intruder.close().await.unwrap();
+            let store = Store::open(&copy).await.unwrap();
+            let refused = Ledger::open(&store, tariff(), limits(), audit()).await;
+            assert!(
+                matches!(refused, Err(LedgerError::AuditForged)),
+                "{name}: {refused:?}"
+            );
+            store.close().await;
+            drop_copy(&copy).await;
+        }
         let store = Store::open(&url).await.unwrap();
-        let refused = Ledger::open(&store, tariff(), limits(), audit()).await;
-        assert!(
-            matches!(refused, Err(LedgerError::AuditForged)),
-            "{refused:?}"
-        );
+        ledger(&store).await.close().await.unwrap();
         store.close().await;
     });
 }

@@ -315,8 +315,13 @@ pub async fn record_act(
     Ok(())
 }
 
-/// Takes rows without a leaf into the tree, in their order.
+/// Takes rows without a leaf into the empty tree, in their order.
 async fn adopt_rows(connection: &mut AnyConnection, head: &mut Head) -> Result<(), LedgerError> {
+    // Nobody signs how far the rows go that were there before the tree: once it has entries, a
+    // row without a leaf is forged, whatever the head says.
+    if head.last_seq < head.adopt_to && head.frontier.size() > 0 {
+        return Err(LedgerError::AuditForged);
+    }
     const ADOPT: Bulk = Bulk {
         head: "UPDATE audit SET leaf = v.column2, leaf_hash = v.column3, \
                payload_hash = v.column4, salt = v.column5, sealed_sha256 = v.column6 \
