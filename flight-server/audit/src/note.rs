@@ -221,7 +221,7 @@ mod tests {
         // A second signature of somebody else's is passed over, one of ours that fails is not.
         let both = format!(
             "{note}{}",
-            other.sign("a\nb\n").rsplit_once("\n\n").unwrap().1
+            other.sign("a\nb\n").rsplit_once("\n\n").expect("signed").1
         );
         assert_eq!(signer.key().open(&both), Ok("a\nb\n"));
         assert!(KEY.replace("c74f", "c74e").parse::<VerifierKey>().is_err());
