@@ -19,6 +19,7 @@ pub struct Config {
     pub server: Server,
     pub limits: Limits,
     pub workers: Workers,
+    pub audit: Audit,
     /// Prices; without them use is recorded and costs nothing.
     pub tariff: Option<Tariff>,
     #[serde(rename = "dataset")]
@@ -140,6 +141,25 @@ impl Default for Limits {
             frame_bytes_max: 2 << 20,
             interim_ms: 1_000,
             interim_bytes: 16 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Folder that gets one file for each checkpoint of the audit log, best on another machine
+    /// where nothing is overwritten. It must exist.
+    pub witness: Option<PathBuf>,
+    /// Between two checkpoints, while entries come.
+    pub checkpoint_seconds: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            witness: None,
+            checkpoint_seconds: 60,
         }
     }
 }
@@ -314,6 +334,9 @@ impl Config {
         if let Some(tls) = &mut self.server.tls {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
+        }
+        if let Some(witness) = &mut self.audit.witness {
+            *witness = base.join(&*witness);
         }
         let workers = &mut self.workers;
         for file in [&mut workers.key_file, &mut workers.authority]

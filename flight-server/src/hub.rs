@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
-use hubflight_ledger::Ledger;
+use hubflight_audit::{Signer, TextPublicKey, seal_text};
+use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::habilitation::Habilitation;
 use hubflight_policy::{Action, Decision, Granted, Request, Sources, decide};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::Authenticator;
@@ -42,8 +44,6 @@ pub struct Hub {
     pub running: Registry,
     /// Seals tickets.
     pub tickets: Sealer,
-    /// Seals the texts of statements in the ledger.
-    pub statements: Sealer,
     /// Logical bytes of visible columns, by the digest of the view and the column.
     pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
     secrets: Secrets,
@@ -72,6 +72,12 @@ pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
         .map_err(|error| Error::invalid(error.to_string()))?;
     ensure_admin_catalog(&store).await?;
     Ok((store, secrets))
+}
+
+/// Signs the hub's audit log.
+pub fn audit_signer(secrets: &Secrets) -> Result<Signer> {
+    Signer::of_hub(&secrets.derive("audit log"))
+        .map_err(|error| Error::internal("the audit log cannot be signed", &error))
 }
 
 /// The catalog of administrators is a project that only they may enter, so that tokens can be
@@ -112,7 +118,15 @@ impl Hub {
         let engine = Engine::new(&config)?;
         let datasets = Datasets::open(&config.datasets, engine.template()).await?;
         let limits = &config.limits;
-        let ledger = Ledger::open(&store, config.tariff()?, Default::default())
+        let ledger_limits = LedgerLimits {
+            checkpoint_ms: config.audit.checkpoint_seconds.saturating_mul(1_000),
+            ..LedgerLimits::default()
+        };
+        let audit = AuditSettings {
+            signer: audit_signer(&secrets)?,
+            witness: config.audit.witness.clone(),
+        };
+        let ledger = Ledger::open(&store, config.tariff()?, ledger_limits, audit)
             .await
             .map_err(|error| Error::invalid(error.to_string()))?;
         let auth = Authenticator {
@@ -135,7 +149,6 @@ impl Hub {
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
             tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
-            statements: Sealer::new(&secrets.derive("statements"), b"hubflight statement 1"),
             visible_sizes: Mutex::default(),
             secrets,
             store,
@@ -146,6 +159,23 @@ impl Hub {
     /// The secret that all pseudonyms are derived from.
     pub fn pseudonym_master(&self) -> [u8; 32] {
         self.secrets.derive("pseudonyms")
+    }
+
+    /// A statement's text, sealed to its project and to the auditors, as far as they have keys:
+    /// the hub cannot read it back. Empty where nobody has one.
+    pub async fn sealed_text(
+        &self,
+        project: Option<&str>,
+        statement_id: Uuid,
+        text: &str,
+    ) -> Result<Vec<u8>> {
+        let keys = self.store.text_keys(project).await?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let readers: Vec<TextPublicKey> = keys.into_iter().map(TextPublicKey::from_bytes).collect();
+        seal_text(text.as_bytes(), statement_id, &readers)
+            .map_err(|error| Error::internal("a statement's text cannot be sealed", &error))
     }
 
     /// The habilitations of a project that are in force, at most one a dataset.

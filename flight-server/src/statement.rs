@@ -320,6 +320,10 @@ impl<'a> Opening<'a> {
         let principal = &self.caller.principal;
         let project = principal.project().ok().filter(|id| *id != ADMIN_CATALOG);
         let tags = principal.options.tags.clone();
+        let sealing = self
+            .hub
+            .sealed_text(project, self.statement_id, &self.text.sql);
+        let sql_sealed = sealing.await?;
         let opened = StatementOpened {
             statement_id: self.statement_id,
             person: principal.person.id.clone(),
@@ -327,7 +331,7 @@ impl<'a> Opening<'a> {
             kind,
             client: principal.client.clone(),
             sql_sha256: Sha256::digest(self.text.sql.as_bytes()).into(),
-            sql_sealed: self.hub.statements.seal(self.text.sql.as_bytes())?,
+            sql_sealed,
             tags: tags
                 .map(|tags| ("tags".to_owned(), tags))
                 .into_iter()

@@ -3,6 +3,7 @@
 //! The commands work on the store itself, so they need its files or its database, not a
 //! running server; a running one sees the change at its next call.
 
+mod audit;
 mod lists;
 
 use std::io::Write;
@@ -39,6 +40,15 @@ pub struct Place {
 
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
+    #[command(flatten)]
+    Hub(HubCommand),
+    /// The audit log: its proofs, its keys and its purge.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
     /// Makes the first administrator, and shows their access token once.
     Init {
         #[command(flatten)]
@@ -148,7 +158,7 @@ pub enum HabilitationCommand {
     },
 }
 
-impl AdminCommand {
+impl HubCommand {
     fn place(&self) -> &Place {
         match self {
             Self::Init { place, .. }
@@ -171,6 +181,10 @@ impl AdminCommand {
 
 /// Runs one command and prints what it has to say.
 pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
+    let command = match command {
+        AdminCommand::Hub(command) => command,
+        AdminCommand::Audit(command) => return audit::run(command).await,
+    };
     let config = command.place().config()?;
     let (store, _secrets) = open_store(&config).await?;
     let text = execute(&store, command, Utc::now()).await?;
@@ -203,13 +217,13 @@ fn demo_config(folder: &Path) -> Result<Config> {
     Ok(config)
 }
 
-async fn execute(store: &Store, command: AdminCommand, now: DateTime<Utc>) -> Result<String> {
+async fn execute(store: &Store, command: HubCommand, now: DateTime<Utc>) -> Result<String> {
     match command {
-        AdminCommand::Init { id, name, .. } => init(store, &id, &name, now).await,
-        AdminCommand::Token(command) => token(store, command, now).await,
-        AdminCommand::Person(command) => person(store, command).await,
-        AdminCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
-        AdminCommand::Habilitation(HabilitationCommand::List { .. }) => {
+        HubCommand::Init { id, name, .. } => init(store, &id, &name, now).await,
+        HubCommand::Token(command) => token(store, command, now).await,
+        HubCommand::Person(command) => person(store, command).await,
+        HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
+        HubCommand::Habilitation(HabilitationCommand::List { .. }) => {
             lists::habilitations(store, now).await
         }
     }
@@ -419,7 +433,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(subcommand)]
-        command: AdminCommand,
+        command: HubCommand,
     }
 
     struct Bench {

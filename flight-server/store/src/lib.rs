@@ -18,6 +18,7 @@ mod secrets;
 mod sizes;
 mod space;
 mod space_commit;
+mod text_keys;
 mod tokens;
 
 pub use columns::{instant, instant_or_null, micros};
@@ -29,4 +30,5 @@ pub use secrets::Secrets;
 pub use sizes::VisibleSize;
 pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceRoom, SpaceView};
 pub use space_commit::{NewObject, SpaceChange, SpaceCommit};
+pub use text_keys::TextHolder;
 pub use tokens::{IssuedToken, NewToken, Token, TokenHolder};

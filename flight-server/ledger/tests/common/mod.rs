@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hubflight_audit::Signer;
 use hubflight_ledger::{
-    ExecutionStarted, Ledger, LedgerLimits, StatementKind, StatementOpened, Tariff,
+    AuditSettings, ExecutionStarted, Ledger, LedgerLimits, StatementKind, StatementOpened, Tariff,
 };
 use hubflight_store::{Organisation, Project, Store};
 use sqlx::migrate::MigrateDatabase;
@@ -92,7 +93,21 @@ pub async fn store(url: &str) -> Store {
 }
 
 pub async fn ledger(store: &Store) -> Ledger {
-    Ledger::open(store, tariff(), limits()).await.unwrap()
+    Ledger::open(store, tariff(), limits(), audit())
+        .await
+        .unwrap()
+}
+
+/// The log is signed by a key of the tests, and has no witness.
+pub fn audit() -> AuditSettings {
+    AuditSettings {
+        signer: signer(),
+        witness: None,
+    }
+}
+
+pub fn signer() -> Signer {
+    Signer::of_hub(&[42; 32]).unwrap()
 }
 
 pub fn time(seconds: i64) -> DateTime<Utc> {
