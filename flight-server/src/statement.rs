@@ -17,9 +17,11 @@ use uuid::Uuid;
 
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space;
+use crate::catalog::space::{self, Labels};
 use crate::error::{Error, Result};
 use crate::exec::meter::Meter;
+use crate::exec::registry::Stop;
+use crate::exec::revocation::Grounds;
 use crate::exec::run;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
@@ -246,10 +248,17 @@ impl<'a> Opening<'a> {
         let execution = metrics.ledger(self.hub.ledger.begin(started).await)?;
         let begun = Instant::now();
         let meter = Meter::new(self.hub, Arc::clone(execution.quantities()));
+        let stop = Arc::new(Stop::default());
+        let grounds = self.grounds(view)?;
+        let running = &self.hub.running;
+        let _place = running.enter(self.statement_id, Arc::clone(&stop), grounds);
         let changes = self.run_changes(view, parsed, rows, &meter, time);
-        let changed = match tokio::time::timeout(time, changes).await {
-            Ok(changed) => changed,
-            Err(_) => Err(run::too_late()),
+        let changed = tokio::select! {
+            // What is done is done, and is told so.
+            biased;
+            changed = changes => changed,
+            () = tokio::time::sleep(time) => Err(run::too_late()),
+            error = stop.ended() => Err(error),
         };
         let outcome = match &changed {
             Ok(_) => Outcome::Ok,
@@ -263,6 +272,17 @@ impl<'a> Opening<'a> {
         metrics.ledger(execution.settle(outcome).await)?;
         let rows = changed.map_err(Failure::Settled)?;
         Ok(Opened::Changed { rows })
+    }
+
+    /// What a change runs on. Which tables it reads is known only inside, so that it depends on
+    /// all that are open.
+    fn grounds(&self, view: &ProjectView) -> Result<Grounds> {
+        Ok(Grounds {
+            standing: self.caller.principal.standing.clone(),
+            project: view.project.clone(),
+            labels: Labels::of_all(view)?,
+            era: Some(self.hub.datasets.opposition().era),
+        })
     }
 
     async fn run_changes(

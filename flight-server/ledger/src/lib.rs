@@ -43,4 +43,5 @@ pub use records::{
     AuditEvent, ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
     UsageRecord,
 };
+pub use settle::record_event;
 pub use tariff::{Line, Prices, Tariff, TariffParts, Unit};

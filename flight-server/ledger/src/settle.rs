@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use hubflight_store::micros;
+use hubflight_store::{WriteTransaction, micros};
 use sqlx::AnyConnection;
 use uuid::Uuid;
 
@@ -219,6 +219,18 @@ pub(crate) async fn write_events(
 ) -> Result<(), LedgerError> {
     let audits: Vec<Audit> = events.iter().map(|event| Audit::of_event(event)).collect();
     write_audits(connection, &audits).await
+}
+
+/// Records an event in the transaction of the change that it tells of, where no ledger is open:
+/// the administrator's commands.
+///
+/// # Errors
+/// When it cannot be written; the transaction must then not be committed.
+pub async fn record_event(
+    write: &mut WriteTransaction,
+    event: &AuditEvent,
+) -> Result<(), LedgerError> {
+    write_events(write.connection(), &[event]).await
 }
 
 /// A count as the database's signed integer. Above 2⁶³ − 1 it saturates: the exact count

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use hubflight_policy::habilitation::{Habilitation, Mode};
-use hubflight_store::Store;
+use hubflight_store::{Secrets, Store};
 
 use crate::error::{Error, Result};
+use crate::opposition::reference;
 
 pub(super) async fn tokens(
     store: &Store,
@@ -97,6 +98,15 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
             state.into(),
             body.decision,
         ]);
+    }
+    Ok(table.text())
+}
+
+pub(super) async fn oppositions(store: &Store, secrets: &Secrets) -> Result<String> {
+    let mut table = Table::new(&["opposition", "domain", "person", "entered"]);
+    for (entry, entered_at) in store.oppositions().await? {
+        let name = reference(secrets, &entry)?;
+        table.row([name, entry.domain, entry.value, entered_at.to_rfc3339()]);
     }
     Ok(table.text())
 }

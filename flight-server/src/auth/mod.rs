@@ -7,6 +7,7 @@
 
 pub mod passwords;
 pub mod session;
+pub mod standing;
 pub mod token;
 
 use base64::Engine;
@@ -19,6 +20,7 @@ use tonic::metadata::MetadataMap;
 use crate::error::{Error, Result};
 use passwords::Passwords;
 use session::{SessionId, SessionOptions, Sessions};
+use standing::Standing;
 use token::{Origin, SessionToken, Tokens};
 
 /// The catalog of administrators, which is no project of the store.
@@ -35,6 +37,8 @@ pub struct Principal {
     pub options: SessionOptions,
     /// What the client says of itself, for the audit.
     pub client: String,
+    /// What lets them in, to be asked again while their statements run.
+    pub standing: Standing,
     /// The project that was asked for by session option or header.
     wanted: Option<String>,
 }
@@ -64,16 +68,7 @@ impl Principal {
 
     /// The catalogs that this person may choose, sorted.
     pub fn catalogs(&self) -> Vec<&str> {
-        let mut catalogs: Vec<&str> = self
-            .projects
-            .iter()
-            .map(|project| project.id.as_str())
-            .collect();
-        if self.person.is_admin {
-            catalogs.push(ADMIN_CATALOG);
-        }
-        catalogs.sort_unstable();
-        catalogs
+        standing::catalogs(&self.person, &self.projects)
     }
 
     /// The organisation that pays for a project.
@@ -122,6 +117,20 @@ struct Proof {
     person: Person,
     session: SessionId,
     origin: Origin,
+    /// The epoch of a session; none where an access token stands for itself.
+    epoch: Option<i64>,
+}
+
+impl Proof {
+    fn standing(&self) -> Standing {
+        Standing {
+            person: self.person.id.clone(),
+            epoch: self.epoch,
+            access_token: self.origin.access_token.clone(),
+            bound_to: self.origin.bound_to.clone(),
+            expires: self.origin.expires_max,
+        }
+    }
 }
 
 impl Proof {
@@ -131,6 +140,7 @@ impl Proof {
             name: session,
         };
         Self {
+            epoch: Some(person.token_epoch),
             person,
             session,
             origin,
@@ -152,23 +162,16 @@ impl Authenticator {
             Credential::Bearer(text) => self.bearer(&text, connection, now).await?,
         };
         let options = self.sessions.options(&proof.session);
-        let mut projects = self.store.projects_of(&proof.person.id).await?;
-        projects.retain(|project| {
-            project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
-        });
-        let mut person = proof.person;
-        if let Some(bound) = &proof.origin.bound_to {
-            projects.retain(|project| project.id == *bound);
-            // An administrator's token for a project is good for that project only.
-            person.is_admin &= bound == ADMIN_CATALOG;
-        }
-        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
+        let standing = proof.standing();
         let bound_to = proof.origin.bound_to;
+        let admitted = self.open_to(proof.person, bound_to.as_deref(), now).await?;
+        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
         let wanted = options.catalog.clone().or(header).or(bound_to);
         Ok(Principal {
-            person,
-            projects,
+            person: admitted.person,
+            projects: admitted.projects,
             session: proof.session,
+            standing,
             client: client(metadata),
             options,
             wanted,
@@ -220,20 +223,14 @@ impl Authenticator {
             access_token,
             expires,
         } = self.tokens.open(text, now).ok_or_else(refused)?;
-        let person = self
-            .store
-            .person(&person)
-            .await?
-            .filter(|person| person.active && person.token_epoch == epoch)
-            .ok_or_else(refused)?;
-        if let Some(id) = &access_token {
-            // Read anew, as all rights: a session ends with the token that began it.
-            self.store
-                .token_holder(id, now)
-                .await?
-                .filter(|holder| holder.person == person.id)
-                .ok_or_else(refused)?;
-        }
+        let standing = Standing {
+            person,
+            epoch: Some(epoch),
+            access_token: access_token.clone(),
+            bound_to: bound_to.clone(),
+            expires: Some(expires),
+        };
+        let person = self.identify(&standing, now).await?;
         let origin = Origin {
             bound_to,
             access_token,
@@ -265,7 +262,10 @@ impl Authenticator {
             access_token: Some(token.token),
             expires_max: Some(token.expires_at),
         };
-        Ok(Proof::new(person, session, origin))
+        let mut proof = Proof::new(person, session, origin);
+        // A new password ends sessions, not tokens.
+        proof.epoch = None;
+        Ok(proof)
     }
 }
 
@@ -335,6 +335,13 @@ impl Principal {
             },
             options: SessionOptions::default(),
             client: String::new(),
+            standing: Standing {
+                person: person.into(),
+                epoch: Some(0),
+                access_token: None,
+                bound_to: None,
+                expires: None,
+            },
             wanted: None,
         }
     }

@@ -56,7 +56,7 @@ impl PolicyTable {
         keys: &LinkageKeys,
     ) -> Result<Self, PolicyError> {
         let visible = visible(granted)?;
-        let (rows, restricted) = visible_rows(sources, habilitation, granted)?;
+        let rows = visible_rows(sources, habilitation, granted)?;
         let source_schema = granted.source.schema();
         let show = |visible: &Visible| Shown {
             visible: visible.clone(),
@@ -74,9 +74,9 @@ impl PolicyTable {
             columns: visible.iter().map(show).collect(),
             schema: schema(&visible),
             described: described_schema(&granted.table, &visible),
-            rows,
-            all_rows: !restricted,
-            digest: digest(sources, habilitation, granted, keys),
+            digest: digest(sources, habilitation, granted, keys, rows.opposed),
+            rows: rows.plan,
+            all_rows: !rows.restricted,
         })
     }
 
@@ -109,7 +109,7 @@ impl PolicyTable {
     }
 
     /// SHA-256 over everything that shapes what is visible: the datasets' descriptions and
-    /// versions, the habilitation, the table, its types, the keys. Equal digests show the same.
+    /// versions, the habilitation, the table, its types, the keys, who opposes. Equal digests show the same.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -306,6 +306,7 @@ fn digest(
     habilitation: &Habilitation,
     granted: &GrantedTable,
     keys: &LinkageKeys,
+    opposed: Option<[u8; 32]>,
 ) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -320,6 +321,9 @@ fn digest(
     part(&keys.cipher(&habilitation.linkage_group, "").fingerprint());
     if let Some(Cohort { dataset, .. }) = &habilitation.persons {
         part(format!("{:?}", sources.dataset(dataset)).as_bytes());
+    }
+    if let Some(opposed) = opposed {
+        part(&opposed);
     }
     hash.finalize().into()
 }
