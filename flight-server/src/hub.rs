@@ -111,6 +111,11 @@ async fn ensure_admin_catalog(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Seals the secrets of second factors.
+pub fn factors(secrets: &Secrets) -> Sealer {
+    Sealer::new(&secrets.derive("second factors"), b"hubflight totp 1")
+}
+
 impl Hub {
     /// Opens the ledger and the datasets; what a dead server left open is settled on the way.
     pub async fn open(
@@ -128,8 +133,9 @@ impl Hub {
             .map_err(|error| Error::invalid(error.to_string()))?;
         let auth = Authenticator {
             store: store.clone(),
+            ledger: ledger.clone(),
             tokens: Tokens::new(&secrets.derive("session tokens"), limits.token_seconds_max),
-            passwords: Passwords::new(mode.passwords)?,
+            passwords: Passwords::new(mode.passwords, limits.attempts(), factors(&secrets))?,
             sessions: Sessions::new(
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),

@@ -36,12 +36,19 @@ pub(super) async fn tokens(
 
 pub(super) async fn persons(store: &Store) -> Result<String> {
     let mut table = Table::new(&["id", "name", "state", "administrator", "created"]);
+    let given = store.all_admin_roles().await?;
     for person in store.persons().await? {
+        let roles = given.iter().filter(|(id, _)| *id == person.id);
+        let roles: Vec<&str> = roles.map(|(_, role)| role.as_str()).collect();
         table.row([
             person.id,
             person.name,
             if person.active { "active" } else { "disabled" }.into(),
-            if person.is_admin { "yes" } else { "no" }.into(),
+            match (person.is_admin, roles.as_slice()) {
+                (true, []) => "no role".into(),
+                (true, roles) => roles.join(", "),
+                (false, _) => "no".into(),
+            },
             day(person.created_at),
         ]);
     }
@@ -79,6 +86,7 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
             .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
         let state = match row.revoked_at {
             Some(_) => "revoked",
+            None if row.is_pending() => "waits for confirmation",
             None if body.valid_to <= now => "ended",
             None if body.valid_from > now => "not yet",
             None => "in force",

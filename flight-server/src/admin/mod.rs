@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use hubflight_ledger::{AuditEvent, record_event};
-use hubflight_store::{Secrets, Store, WriteTransaction};
+use hubflight_store::{AdminRole, Secrets, Store, WriteTransaction};
 
 use crate::auth::ADMIN_CATALOG;
 use crate::config::Config;
@@ -103,6 +103,7 @@ impl AdminCommand {
 
 /// What a command works with.
 struct Desk {
+    config: Config,
     store: Store,
     secrets: Secrets,
     now: DateTime<Utc>,
@@ -140,6 +141,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
     let (store, secrets) = open_store(&config).await?;
     let now = Utc::now();
     let desk = Desk {
+        config,
         store,
         secrets,
         now,
@@ -177,16 +179,17 @@ fn demo_config(folder: &Path) -> Result<Config> {
 async fn execute(desk: &Desk, command: AdminCommand) -> Result<String> {
     let (store, now) = (&desk.store, desk.now);
     match command {
-        AdminCommand::Init { id, name, .. } => init(store, &id, &name, now).await,
+        AdminCommand::Init { id, name, .. } => init(desk, &id, &name).await,
         AdminCommand::Token(command) => token::run(store, command, now).await,
-        AdminCommand::Person(command) => person::run(store, command).await,
+        AdminCommand::Person(command) => person::run(desk, command).await,
         AdminCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
         AdminCommand::Habilitation(command) => habilitation::run(desk, command).await,
         AdminCommand::Opposition(command) => opposition::run(desk, command).await,
     }
 }
 
-async fn init(store: &Store, id: &str, name: &str, now: DateTime<Utc>) -> Result<String> {
+async fn init(desk: &Desk, id: &str, name: &str) -> Result<String> {
+    let (store, now) = (&desk.store, desk.now);
     let persons = store.persons().await?;
     if let Some(admin) = persons.iter().find(|person| person.is_admin) {
         return Err(Error::invalid(format!(
@@ -195,7 +198,7 @@ async fn init(store: &Store, id: &str, name: &str, now: DateTime<Utc>) -> Result
         )));
     }
     // A person whom the configuration lists may become the administrator.
-    person::put_admin(store, id, name).await?;
+    person::put_admin(desk, id, name, &AdminRole::ALL.into()).await?;
     let name = "first token";
     let issued = token::issue(store, id, ADMIN_CATALOG, name, FIRST_TOKEN_DAYS, now).await?;
     Ok(format!(

@@ -1,7 +1,9 @@
 //! What a caller's rights rest on beyond one call: asked again while a statement runs.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use hubflight_store::{Person, Project};
+use hubflight_store::{AdminRole, Person, Project};
 
 use super::{ADMIN_CATALOG, Authenticator, refused};
 use crate::error::Result;
@@ -23,6 +25,8 @@ pub struct Standing {
 #[derive(Clone, Debug)]
 pub struct Admitted {
     pub person: Person,
+    /// What they may see of the hub as an administrator.
+    pub roles: BTreeSet<AdminRole>,
     pub projects: Vec<Project>,
 }
 
@@ -102,6 +106,14 @@ impl Authenticator {
             // An administrator's token for a project is good for that project only.
             person.is_admin &= bound == ADMIN_CATALOG;
         }
-        Ok(Admitted { person, projects })
+        let roles = match person.is_admin {
+            true => self.store.admin_roles(&person.id).await?,
+            false => BTreeSet::new(),
+        };
+        Ok(Admitted {
+            person,
+            roles,
+            projects,
+        })
     }
 }

@@ -118,7 +118,7 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
         )));
     }
     let snapshot = Some(ticket.space_snapshot);
-    let view = ProjectView::load(hub, &ticket.project, snapshot, caller.now).await?;
+    let view = caller.view(hub, &ticket.project, snapshot).await?;
     let changed = ticket
         .versions
         .iter()

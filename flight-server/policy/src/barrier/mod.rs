@@ -5,8 +5,7 @@
 //! work as without it. Otherwise its scan is a [`PolicyScanExec`]: a leaf for the optimiser
 //! and for EXPLAIN, which keeps a plan of its own inside (stored rows → predicate of the
 //! habilitation → semi-joins along the path to the person → without persons who oppose →
-//! harmless filters of the user →
-//! masks and pseudonyms).
+//! harmless filters of the user → masks and pseudonyms).
 
 mod columns;
 mod exec;

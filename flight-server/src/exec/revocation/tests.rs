@@ -151,6 +151,15 @@ impl Bench {
         }
     }
 
+    /// Waits until nothing runs: the record is there a moment before its execution is gone.
+    async fn idle(&self) {
+        let began = Instant::now();
+        while !self.hub.running.is_empty() {
+            assert!(began.elapsed().as_millis() < END_MS_MAX, "it runs on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn habilitation(&self) -> Habilitation {
         let rows = self.other.habilitations_of("p").await.expect("read");
         serde_json::from_str(&rows[0].body).expect("a body")
@@ -257,7 +266,7 @@ async fn check(way: &str, expected: ErrorKind) {
             let next = stream.next().await.expect("an error");
             assert!(next.is_err(), "{way}: a frame after the end");
         }
-        assert!(bench.hub.running.is_empty(), "{way}");
+        bench.idle().await;
     }
 }
 
@@ -311,5 +320,51 @@ async fn what_does_not_concern_a_stream_leaves_it_running() {
     assert!(!bench.hub.running.is_empty());
     drop(stream);
     assert_eq!(bench.record().await.outcome, "cancelled");
-    assert!(bench.hub.running.is_empty());
+    bench.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_cancelled_in_sql_by_its_own_person() {
+    let bench = Bench::new().await;
+    let eve = PersonProfile {
+        id: "eve".into(),
+        name: "Eve".into(),
+        active: true,
+        is_admin: false,
+    };
+    bench.other.put_person(&eve).await.expect("written");
+    let member = hubflight_store::Member {
+        project: "p".into(),
+        person: "eve".into(),
+        role: "member".into(),
+    };
+    bench.other.put_member(&member).await.expect("written");
+    let token = NewToken {
+        person: "eve".into(),
+        project: "p".into(),
+        name: String::new(),
+        expires_at: Utc::now() + TimeDelta::hours(1),
+    };
+    let eves = bench.other.issue_token(&token).await.expect("issues");
+    let mut stream = bench.begin(&bench.token.text).await;
+    let queries = bench
+        .hub
+        .ledger
+        .queries(&Filter::default(), Page::FIRST)
+        .await;
+    let id = queries.expect("read").pop().expect("a query").statement_id;
+    let call = async |bearer: &str| {
+        let text = Text::new(format!("CALL hub.cancel('{id}')"));
+        Opened::open(&bench.hub, &bench.caller(bearer).await, text).await
+    };
+    // A colleague of the same project cannot tell that it runs.
+    let refused = call(&eves.text).await.expect_err("another person's");
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    assert!(!bench.hub.running.is_empty());
+    let done = call(&bench.token.text).await;
+    assert!(matches!(done, Ok(Opened::Changed { rows: 1 })), "{done:?}");
+    let status = error_of(&mut stream).await;
+    assert_eq!(Error::from(status).kind, ErrorKind::Cancelled);
+    let again = call(&bench.token.text).await.expect_err("it has ended");
+    assert_eq!(again.to_string(), refused.to_string());
 }

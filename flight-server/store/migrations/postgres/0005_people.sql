@@ -30,3 +30,36 @@ CREATE TABLE oppositions (
 );
 CREATE TRIGGER oppositions_rights AFTER INSERT OR UPDATE OR DELETE ON oppositions
 FOR EACH STATEMENT EXECUTE FUNCTION count_rights();
+
+-- What a login needs beside the password: when an administrator last ended a lock-out, the sealed
+-- secret of the second factor, and the step of the last code that was accepted.
+CREATE TABLE logins (
+  person      TEXT PRIMARY KEY REFERENCES persons (id),
+  unlocked_at BIGINT,
+  totp_sealed BYTEA,
+  totp_step   BIGINT
+);
+
+-- What an administrator may see and do. Those who were one before there were roles have all.
+CREATE TABLE admin_roles (
+  person TEXT NOT NULL REFERENCES persons (id),
+  role   TEXT NOT NULL CHECK (role IN ('people', 'policy', 'billing', 'audit')),
+  PRIMARY KEY (person, role)
+);
+INSERT INTO admin_roles (person, role) SELECT id, 'people' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'policy' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'billing' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'audit' FROM persons WHERE is_admin = 1;
+CREATE TRIGGER admin_roles_rights AFTER DELETE ON admin_roles
+FOR EACH STATEMENT EXECUTE FUNCTION count_rights();
+
+-- A habilitation that one person entered is in force when a second one has confirmed it. Those of
+-- the configuration were decided by the operator who wrote the file: they have neither.
+ALTER TABLE habilitations ADD COLUMN entered_by TEXT;
+ALTER TABLE habilitations ADD COLUMN confirmed_by TEXT CHECK (confirmed_by <> entered_by);
+ALTER TABLE habilitations ADD COLUMN confirmed_at BIGINT;
+CREATE TRIGGER habilitations_entered_immutable BEFORE UPDATE OF entered_by ON habilitations
+FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER habilitations_confirmed_once BEFORE UPDATE OF confirmed_by, confirmed_at ON habilitations
+FOR EACH ROW WHEN (OLD.confirmed_by IS NOT NULL OR OLD.entered_by IS NULL)
+EXECUTE FUNCTION refuse_change();

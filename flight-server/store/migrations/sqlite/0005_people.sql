@@ -44,3 +44,36 @@ CREATE TRIGGER oppositions_insert_rights AFTER INSERT ON oppositions
 BEGIN UPDATE rights SET revision = revision + 1; END;
 CREATE TRIGGER oppositions_delete_rights AFTER DELETE ON oppositions
 BEGIN UPDATE rights SET revision = revision + 1; END;
+
+-- What a login needs beside the password: when an administrator last ended a lock-out, the sealed
+-- secret of the second factor, and the step of the last code that was accepted.
+CREATE TABLE logins (
+  person      TEXT PRIMARY KEY REFERENCES persons (id),
+  unlocked_at INTEGER,
+  totp_sealed BLOB,
+  totp_step   INTEGER
+) STRICT;
+
+-- What an administrator may see and do. Those who were one before there were roles have all.
+CREATE TABLE admin_roles (
+  person TEXT NOT NULL REFERENCES persons (id),
+  role   TEXT NOT NULL CHECK (role IN ('people', 'policy', 'billing', 'audit')),
+  PRIMARY KEY (person, role)
+) STRICT;
+INSERT INTO admin_roles (person, role) SELECT id, 'people' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'policy' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'billing' FROM persons WHERE is_admin = 1;
+INSERT INTO admin_roles (person, role) SELECT id, 'audit' FROM persons WHERE is_admin = 1;
+CREATE TRIGGER admin_roles_delete_rights AFTER DELETE ON admin_roles
+BEGIN UPDATE rights SET revision = revision + 1; END;
+
+-- A habilitation that one person entered is in force when a second one has confirmed it. Those of
+-- the configuration were decided by the operator who wrote the file: they have neither.
+ALTER TABLE habilitations ADD COLUMN entered_by TEXT;
+ALTER TABLE habilitations ADD COLUMN confirmed_by TEXT CHECK (confirmed_by <> entered_by);
+ALTER TABLE habilitations ADD COLUMN confirmed_at INTEGER;
+CREATE TRIGGER habilitations_entered_immutable BEFORE UPDATE OF entered_by ON habilitations
+BEGIN SELECT RAISE(ABORT, 'who entered a habilitation is immutable'); END;
+CREATE TRIGGER habilitations_confirmed_once BEFORE UPDATE OF confirmed_by, confirmed_at ON habilitations
+WHEN OLD.confirmed_by IS NOT NULL OR OLD.entered_by IS NULL
+BEGIN SELECT RAISE(ABORT, 'a habilitation is confirmed once'); END;
