@@ -1,6 +1,7 @@
 //! Everything that a request needs, opened once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::exec::Engine;
 use crate::exec::registry::Registry;
 use crate::flight::PreparedStatements;
 use crate::metrics::Metrics;
+use crate::opposition;
 use crate::sealed::Sealer;
 
 /// The open hub: state, engine and pool. Shared by all requests.
@@ -59,7 +61,7 @@ pub struct Mode {
 /// The store of a configuration and the secrets beside it.
 pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
     let state = &config.server.state;
-    std::fs::create_dir_all(state)
+    make_private(state)
         .map_err(|error| Error::invalid(format!("cannot make `{}`: {error}", state.display())))?;
     let url = match &config.server.database {
         Some(url) => url.0.clone(),
@@ -78,6 +80,15 @@ pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
 pub fn audit_signer(secrets: &Secrets) -> Result<Signer> {
     Signer::of_hub(&secrets.derive("audit log"))
         .map_err(|error| Error::internal("the audit log cannot be signed", &error))
+}
+
+/// Makes a folder that only its owner opens: the store names persons who oppose.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// The catalog of administrators is a project that only they may enter, so that tokens can be
@@ -106,6 +117,11 @@ async fn ensure_admin_catalog(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Seals the secrets of second factors.
+pub fn factors(secrets: &Secrets) -> Sealer {
+    Sealer::new(&secrets.derive("second factors"), b"hubflight totp 1")
+}
+
 impl Hub {
     /// Opens the ledger and the datasets; what a dead server left open is settled on the way.
     pub async fn open(
@@ -131,14 +147,15 @@ impl Hub {
             .map_err(|error| Error::invalid(error.to_string()))?;
         let auth = Authenticator {
             store: store.clone(),
+            ledger: ledger.clone(),
             tokens: Tokens::new(&secrets.derive("session tokens"), limits.token_seconds_max),
-            passwords: Passwords::new(mode.passwords)?,
+            passwords: Passwords::new(mode.passwords, limits.attempts(), factors(&secrets))?,
             sessions: Sessions::new(
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),
             ),
         };
-        Ok(Arc::new(Self {
+        let hub = Arc::new(Self {
             auth,
             ledger,
             datasets: Arc::new(datasets),
@@ -153,7 +170,10 @@ impl Hub {
             secrets,
             store,
             config,
-        }))
+        });
+        let revision = hub.store.rights_revision().await?;
+        opposition::apply(&hub, revision).await?;
+        Ok(hub)
     }
 
     /// The secret that all pseudonyms are derived from.

@@ -40,7 +40,7 @@ mod writer;
 
 pub use audit::{
     AuditSettings, Finding, InclusionProof, Purged, Report, VerifyOptions, newest_checkpoint,
-    prove_inclusion, purge_before, record_act, verify,
+    prove_inclusion, purge_before, record_act, record_event, verify,
 };
 pub use bill::{BillLine, BillScope, ProjectTotal};
 pub use error::LedgerError;

@@ -9,6 +9,7 @@ pub mod barrier;
 pub mod dataset;
 pub mod decision;
 pub mod habilitation;
+pub mod opposition;
 pub mod pseudonym;
 
 mod error;
@@ -20,4 +21,5 @@ pub use barrier::{
 };
 pub use decision::{Action, Decision, Denial, Granted, Request, decide};
 pub use error::PolicyError;
+pub use opposition::Opposed;
 pub use pseudonym::{Cipher, LinkageKeys};

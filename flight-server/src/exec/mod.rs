@@ -6,6 +6,7 @@ pub mod functions;
 pub mod memory;
 pub mod meter;
 pub mod registry;
+pub mod revocation;
 pub mod run;
 mod spill;
 mod stream;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use hubflight_audit::{Checkpoint, Entry, Frontier, Hash, Payload, Salt, Signer};
-use hubflight_store::{Store, micros};
+use hubflight_store::{Store, WriteTransaction, micros};
 use parking_lot::Mutex;
 use sqlx::{AnyConnection, Row};
 
@@ -313,6 +313,21 @@ pub async fn record_act(
         .await?;
     write.commit().await?;
     Ok(())
+}
+
+/// Records an event in the transaction of the change that it tells of, where no ledger is open:
+/// the administrator's commands.
+///
+/// # Errors
+/// As [`record_act`]; the transaction must then not be committed.
+pub async fn record_event(
+    write: &mut WriteTransaction,
+    signer: Signer,
+    event: &AuditEvent,
+) -> Result<(), LedgerError> {
+    let log = AuditLog::new(signer);
+    log.append(write.connection(), &[Audit::of_event(event)])
+        .await
 }
 
 /// Takes rows without a leaf into the empty tree, in their order.

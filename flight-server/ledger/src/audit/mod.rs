@@ -29,8 +29,8 @@ use std::path::PathBuf;
 
 use hubflight_audit::Signer;
 
-pub use append::record_act;
 pub(crate) use append::{Audit, AuditLog};
+pub use append::{record_act, record_event};
 pub use finding::Finding;
 pub use notary::newest_checkpoint;
 pub(crate) use notary::{Notary, NotaryHandle};

@@ -4,8 +4,8 @@
 //! Where nothing is hidden it steps aside, so that pruning, statistics and dynamic filters
 //! work as without it. Otherwise its scan is a [`PolicyScanExec`]: a leaf for the optimiser
 //! and for EXPLAIN, which keeps a plan of its own inside (stored rows → predicate of the
-//! habilitation → semi-joins along the path to the person → harmless filters of the user →
-//! masks and pseudonyms).
+//! habilitation → semi-joins along the path to the person → without persons who oppose →
+//! harmless filters of the user → masks and pseudonyms).
 
 mod clean;
 mod columns;
@@ -24,6 +24,7 @@ use datafusion::catalog::TableProvider;
 use crate::dataset::{Dataset, Table};
 use crate::error::PolicyError;
 use crate::habilitation::{Habilitation, TableGrant, Tables};
+use crate::opposition::Opposed;
 use crate::pseudonym::LinkageKeys;
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
@@ -36,6 +37,9 @@ pub trait Sources: Send + Sync {
     fn dataset(&self, name: &str) -> Option<Arc<Dataset>>;
     /// The stored rows and columns of a table. Its type names become those of the view.
     fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>>;
+    /// The persons whose rows nobody sees, by the domain of their identifiers; none where
+    /// nobody opposes.
+    fn opposed(&self, domain: &str) -> Option<Arc<Opposed>>;
 }
 
 /// The names of the tables that a habilitation opens, in the dataset's order.

@@ -61,10 +61,12 @@ impl PolicyTable {
         keys: &LinkageKeys,
     ) -> Result<Self, PolicyError> {
         let visible = visible(granted)?;
-        let (rows, restricted) = visible_rows(sources, habilitation, granted)?;
+        let rows = visible_rows(sources, habilitation, granted)?;
         let persons = match habilitation.mode {
             Mode::Row => None,
-            Mode::Aggregate => Persons::of(sources, habilitation, granted, keys, &rows, &visible)?,
+            Mode::Aggregate => {
+                Persons::of(sources, habilitation, granted, keys, &rows.plan, &visible)?
+            }
         };
         let source_schema = granted.source.schema();
         let show = |visible: &Visible| Shown {
@@ -83,9 +85,9 @@ impl PolicyTable {
             columns: visible.iter().map(show).collect(),
             schema: schema(&visible),
             described: described_schema(&granted.table, &visible),
-            rows,
-            all_rows: !restricted,
-            digest: digest(sources, habilitation, granted, keys),
+            digest: digest(sources, habilitation, granted, keys, rows.opposed),
+            rows: rows.plan,
+            all_rows: !rows.restricted,
             mode: habilitation.mode,
             persons_min: granted.dataset.persons_min,
             persons,
@@ -149,7 +151,7 @@ impl PolicyTable {
     }
 
     /// SHA-256 over everything that shapes what is visible: the datasets' descriptions and
-    /// versions, the habilitation, the table, its types, the keys. Equal digests show the same.
+    /// versions, the habilitation, the table, its types, the keys, who opposes. Equal digests show the same.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -376,6 +378,7 @@ fn digest(
     habilitation: &Habilitation,
     granted: &GrantedTable,
     keys: &LinkageKeys,
+    opposed: Option<[u8; 32]>,
 ) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -390,6 +393,9 @@ fn digest(
     part(&keys.cipher(&habilitation.linkage_group, "").fingerprint());
     if let Some(Cohort { dataset, .. }) = &habilitation.persons {
         part(format!("{:?}", sources.dataset(dataset)).as_bytes());
+    }
+    if let Some(opposed) = opposed {
+        part(&opposed);
     }
     hash.finalize().into()
 }

@@ -6,6 +6,7 @@ mod attacks;
 mod barrier;
 mod decisions;
 mod differential;
+mod opposition;
 mod pseudonyms;
 mod speed;
 mod validation;

@@ -26,7 +26,7 @@ use hubflight_policy::dataset::{Column, Dataset, Format, PersonPath, Table};
 use hubflight_policy::habilitation::{
     Cohort, Columns, Comparison, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
-use hubflight_policy::{LinkageKeys, Sources, open_table};
+use hubflight_policy::{LinkageKeys, Opposed, Sources, open_table};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
@@ -40,6 +40,8 @@ pub struct World {
     pub dir: TempDir,
     pub datasets: Vec<Arc<Dataset>>,
     pub sources: HashMap<(String, String), Arc<dyn TableProvider>>,
+    /// By the domain of their identifiers.
+    pub opposed: HashMap<String, Arc<Opposed>>,
 }
 
 impl Sources for World {
@@ -54,6 +56,10 @@ impl Sources for World {
         self.sources
             .get(&(dataset.to_owned(), table.to_owned()))
             .cloned()
+    }
+
+    fn opposed(&self, domain: &str) -> Option<Arc<Opposed>> {
+        self.opposed.get(domain).cloned()
     }
 }
 
@@ -406,6 +412,7 @@ impl World {
             dir,
             datasets: vec![Arc::new(hospital()), Arc::new(registry())],
             sources,
+            opposed: HashMap::new(),
         }
     }
 
