@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeZone, Utc};
 use hubflight_ledger::Ledger;
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Granted, Request, Sources, decide};
+use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
@@ -163,6 +163,7 @@ impl Hub {
                 revoked_at: row.revoked_at,
             });
         }
+        let register: Register = granted.into_iter().collect();
         let in_force = self.datasets.iter().filter_map(|dataset| {
             let request = Request {
                 project,
@@ -170,7 +171,7 @@ impl Hub {
                 action: Action::Browse,
                 at: now,
             };
-            match decide(&request, &granted) {
+            match register.decide(&request) {
                 Decision::Allow(habilitation) => Some(habilitation),
                 Decision::Deny(denial) => {
                     tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");

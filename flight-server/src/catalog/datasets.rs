@@ -18,8 +18,8 @@ use datafusion::datasource::listing::{
 };
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use hubflight_policy::Sources;
 use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
+use hubflight_policy::{Selections, Sources};
 
 use super::bucket::Bucket;
 use super::dicom_folder;
@@ -30,7 +30,12 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub struct Datasets {
     loaded: BTreeMap<String, Loaded>,
+    selections: Option<Arc<Selections>>,
 }
+
+/// Memory that the rows of restricted views may hold, one bit a stored row: two thousand
+/// million rows. It is also reserved in the server's own limit.
+const SELECTIONS_BYTES_MAX: usize = 256 << 20;
 
 impl std::fmt::Debug for Datasets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +51,11 @@ struct Loaded {
 impl Datasets {
     /// Opens the datasets of the configuration; an error names the dataset and table.
     pub async fn open(configs: &[DatasetConfig], state: &SessionState) -> Result<Self> {
-        let mut datasets = Self::default();
+        let pool = &state.runtime_env().memory_pool;
+        let mut datasets = Self {
+            selections: Some(Arc::new(Selections::new(SELECTIONS_BYTES_MAX, pool))),
+            ..Self::default()
+        };
         for config in configs {
             let bucket = Bucket::of(config)?;
             if let Some(bucket) = &bucket {
@@ -99,6 +108,10 @@ impl Sources for Datasets {
 
     fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>> {
         Some(Arc::clone(self.loaded.get(dataset)?.tables.get(table)?))
+    }
+
+    fn selections(&self) -> Option<Arc<Selections>> {
+        self.selections.clone()
     }
 }
 

@@ -5,13 +5,17 @@
 //! work as without it. Otherwise its scan is a [`PolicyScanExec`]: a leaf for the optimiser
 //! and for EXPLAIN, which keeps a plan of its own inside (stored rows → predicate of the
 //! habilitation → semi-joins along the path to the person → harmless filters of the user →
-//! masks and pseudonyms).
+//! masks and pseudonyms). Which rows pass the first three depends on no query: it is found
+//! once ([`Selections`]) and told to the reader of the files.
 
 mod columns;
 mod exec;
 mod filters;
+mod numbered;
 mod reveal;
 mod rows;
+mod selected;
+mod selection;
 mod table;
 
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use crate::pseudonym::LinkageKeys;
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
+pub use selection::Selections;
 pub use table::PolicyTable;
 
 /// Where raw tables come from: implemented by the server.
@@ -33,6 +38,10 @@ pub trait Sources: Send + Sync {
     fn dataset(&self, name: &str) -> Option<Arc<Dataset>>;
     /// The stored rows and columns of a table. Its type names become those of the view.
     fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>>;
+    /// Where the rows that views show are kept; without it they are found at each scan.
+    fn selections(&self) -> Option<Arc<Selections>> {
+        None
+    }
 }
 
 /// The names of the tables that a habilitation opens, in the dataset's order.

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::common::{Constraints, Statistics};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
@@ -17,18 +18,23 @@ use sha2::{Digest, Sha256};
 use super::columns::{How, Visible, described_schema, schema, visible};
 use super::exec::{About, PolicyScanExec, conceal};
 use super::filters::{below, is_simple, stored};
-use super::rows::visible_rows;
+use super::rows::{TABLE, visible_rows};
+use super::selected::Selected;
+use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Habilitation};
+use crate::habilitation::{Cohort, Habilitation, Mask};
 use crate::pseudonym::{Cipher, LinkageKeys};
+
+/// Key domain of masked values: no dataset's identifiers have it, or a hash would join them.
+const HASH_DOMAIN: &str = "\u{1}hash";
 
 /// A visible column with what its values pass through.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub visible: Visible,
     pub stored_type: DataType,
-    /// Present when the column shows pseudonyms.
+    /// Present when the column shows pseudonyms or keyed hashes.
     pub cipher: Option<Cipher>,
 }
 
@@ -46,6 +52,8 @@ pub struct PolicyTable {
     rows: LogicalPlan,
     all_rows: bool,
     digest: [u8; 32],
+    name: ViewName,
+    selections: Option<Arc<Selections>>,
 }
 
 impl PolicyTable {
@@ -63,6 +71,9 @@ impl PolicyTable {
             stored_type: source_schema.field(visible.index).data_type().clone(),
             cipher: match &visible.how {
                 How::Pseudonym(domain) => Some(keys.cipher(&habilitation.linkage_group, domain)),
+                How::Masked(Mask::HashPerProject) => {
+                    Some(keys.cipher(&habilitation.linkage_group, HASH_DOMAIN))
+                }
                 How::Plain | How::Masked(_) => None,
             },
         };
@@ -77,6 +88,13 @@ impl PolicyTable {
             rows,
             all_rows: !restricted,
             digest: digest(sources, habilitation, granted, keys),
+            name: ViewName([
+                habilitation.project.clone(),
+                granted.dataset.name.clone(),
+                granted.table.name.clone(),
+                habilitation.id.clone(),
+            ]),
+            selections: sources.selections(),
         })
     }
 
@@ -163,8 +181,12 @@ impl PolicyTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shown = self.projected(projection)?;
+        let selection = self
+            .selection(state)
+            .await
+            .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let plan = self
-            .inner_plan(&shown, filters)
+            .inner_plan(&shown, filters, selection.as_ref())
             .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let inner = state
             .create_physical_plan(&plan)
@@ -175,6 +197,7 @@ impl PolicyTable {
             table: self.table.clone(),
             filters: filters.iter().map(ToString::to_string).collect(),
             all_rows: self.all_rows,
+            visible_rows: selection.map(|selection| selection.visible()),
             plain: shown
                 .iter()
                 .map(|shown| shown.visible.how == How::Plain)
@@ -192,8 +215,32 @@ impl PolicyTable {
         Ok(Arc::new(scan))
     }
 
-    fn inner_plan(&self, shown: &[&Shown], filters: &[Expr]) -> Result<LogicalPlan> {
-        let mut plan = LogicalPlanBuilder::from(self.rows.clone());
+    /// The visible rows, where they are kept.
+    async fn selection(&self, state: &dyn Session) -> Result<Option<Arc<Selection>>> {
+        let Some(selections) = self.selections.as_ref().filter(|_| !self.all_rows) else {
+            return Ok(None);
+        };
+        let view = View {
+            name: self.name.clone(),
+            digest: self.digest,
+            rows: &self.rows,
+        };
+        selections.of(state, &view).await
+    }
+
+    fn inner_plan(
+        &self,
+        shown: &[&Shown],
+        filters: &[Expr],
+        selection: Option<&Arc<Selection>>,
+    ) -> Result<LogicalPlan> {
+        let mut plan = match selection {
+            Some(selection) => {
+                let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
+                LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?
+            }
+            None => LogicalPlanBuilder::from(self.rows.clone()),
+        };
         for filter in filters {
             let filter = below(filter, &self.columns).ok_or_else(|| {
                 DataFusionError::Plan("a filter that must stay above the barrier came below".into())
@@ -206,12 +253,14 @@ impl PolicyTable {
                 let name = shown.visible.field.name();
                 match (&shown.visible.how, &shown.cipher) {
                     (How::Plain, _) => Ok(stored(shown)),
-                    (How::Pseudonym(_), Some(cipher)) => {
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), Some(cipher)) => {
                         Ok(reveal::pseudonym(stored(shown), cipher.clone()).alias(name))
                     }
-                    (How::Pseudonym(_), None) => Err(DataFusionError::Plan(
-                        "a pseudonymised column has no cipher".to_owned(),
-                    )),
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), None) => {
+                        Err(DataFusionError::Plan(
+                            "a column that is shown re-keyed has no cipher".to_owned(),
+                        ))
+                    }
                     (How::Masked(mask), _) => {
                         Ok(reveal::masked(stored(shown), *mask, &shown.stored_type)?.alias(name))
                     }

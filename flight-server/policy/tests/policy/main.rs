@@ -6,6 +6,7 @@ mod barrier;
 mod decisions;
 mod differential;
 mod pseudonyms;
+mod selections;
 mod speed;
 mod validation;
 mod world;
