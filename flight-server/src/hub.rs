@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Granted, Request, Sources, decide};
+use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
@@ -213,6 +213,7 @@ impl Hub {
                 revoked_at: row.revoked_at,
             });
         }
+        let register: Register = granted.into_iter().collect();
         let in_force = self.datasets.iter().filter_map(|dataset| {
             let request = Request {
                 project,
@@ -220,7 +221,7 @@ impl Hub {
                 action: Action::Browse,
                 at: now,
             };
-            match decide(&request, &granted) {
+            match register.decide(&request) {
                 Decision::Allow(habilitation) => Some(habilitation),
                 Decision::Deny(denial) => {
                     tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");

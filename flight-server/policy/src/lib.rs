@@ -16,10 +16,10 @@ mod error;
 mod validate;
 
 pub use barrier::{
-    PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Sources, UNIT_KEY, describe_table,
-    granted_tables, open_table,
+    PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Selections, Sources, UNIT_KEY,
+    describe_table, granted_tables, open_table,
 };
-pub use decision::{Action, Decision, Denial, Granted, Request, decide};
+pub use decision::{Action, Decision, Denial, Granted, Register, Request, decide};
 pub use error::PolicyError;
 pub use opposition::Opposed;
 pub use pseudonym::{Cipher, LinkageKeys};

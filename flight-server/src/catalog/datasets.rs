@@ -19,7 +19,7 @@ use datafusion::datasource::listing::{
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
-use hubflight_policy::{Opposed, Sources};
+use hubflight_policy::{Opposed, Selections, Sources};
 use parking_lot::RwLock;
 
 use super::bucket::Bucket;
@@ -32,6 +32,7 @@ use crate::error::{Error, Result};
 pub struct Datasets {
     loaded: BTreeMap<String, Loaded>,
     opposition: RwLock<Opposition>,
+    selections: Option<Arc<Selections>>,
 }
 
 /// The persons who oppose, by the domain of their identifiers.
@@ -43,6 +44,10 @@ pub struct Opposition {
     /// The audit does not tell of these lists yet.
     pub unrecorded: bool,
 }
+
+/// Memory that the rows of restricted views may hold, one bit a stored row: two thousand
+/// million rows. It is also reserved in the server's own limit.
+const SELECTIONS_BYTES_MAX: usize = 256 << 20;
 
 impl std::fmt::Debug for Datasets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,7 +63,11 @@ struct Loaded {
 impl Datasets {
     /// Opens the datasets of the configuration; an error names the dataset and table.
     pub async fn open(configs: &[DatasetConfig], state: &SessionState) -> Result<Self> {
-        let mut datasets = Self::default();
+        let pool = &state.runtime_env().memory_pool;
+        let mut datasets = Self {
+            selections: Some(Arc::new(Selections::new(SELECTIONS_BYTES_MAX, pool))),
+            ..Self::default()
+        };
         for config in configs {
             let bucket = Bucket::of(config)?;
             if let Some(bucket) = &bucket {
@@ -153,6 +162,10 @@ impl Sources for Datasets {
 
     fn opposed(&self, domain: &str) -> Option<Arc<Opposed>> {
         self.opposition.read().lists.get(domain).map(Arc::clone)
+    }
+
+    fn selections(&self) -> Option<Arc<Selections>> {
+        self.selections.clone()
     }
 }
 

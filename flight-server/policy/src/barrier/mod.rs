@@ -5,15 +5,19 @@
 //! work as without it. Otherwise its scan is a [`PolicyScanExec`]: a leaf for the optimiser
 //! and for EXPLAIN, which keeps a plan of its own inside (stored rows → predicate of the
 //! habilitation → semi-joins along the path to the person → without persons who oppose →
-//! harmless filters of the user → masks and pseudonyms).
+//! harmless filters of the user → masks and pseudonyms). Which rows pass the first four depends
+//! on no query: it is found once ([`Selections`]) and told to the reader of the files.
 
 mod clean;
 mod columns;
 mod exec;
 mod filters;
+mod numbered;
 mod persons;
 mod reveal;
 mod rows;
+mod selected;
+mod selection;
 mod table;
 
 use std::sync::Arc;
@@ -30,6 +34,7 @@ use crate::pseudonym::LinkageKeys;
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
 pub use persons::PersonRows;
+pub use selection::Selections;
 pub use table::PolicyTable;
 
 /// Where raw tables come from: implemented by the server.
@@ -40,6 +45,11 @@ pub trait Sources: Send + Sync {
     /// The persons whose rows nobody sees, by the domain of their identifiers; none where
     /// nobody opposes.
     fn opposed(&self, domain: &str) -> Option<Arc<Opposed>>;
+
+    /// Where the rows that views show are kept; without it they are found at each scan.
+    fn selections(&self) -> Option<Arc<Selections>> {
+        None
+    }
 }
 
 /// The names of the tables that a habilitation opens, in the dataset's order.

@@ -128,7 +128,9 @@ impl TableProvider for PersonRows {
             .table
             .inner_plan(persons.rows.clone(), &shown, person, filters);
         let schema = Arc::new(self.schema.project(projection)?);
-        let scan = self.table.scan_of(state, plan, schema, &shown, filters);
+        let scan = self
+            .table
+            .scan_of(state, plan, schema, &shown, filters, None);
         Ok(Arc::new(scan.await?.limited(limit)))
     }
 

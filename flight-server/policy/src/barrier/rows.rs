@@ -448,6 +448,12 @@ impl Typed<'_> {
                     .collect();
                 Ok(Expr::Column(column).in_list(values?, false))
             }
+            Predicate::Between { column, low, high } => {
+                let (column, data_type) = self.column(column)?;
+                let low = self.value(&column, &data_type, low)?;
+                let high = self.value(&column, &data_type, high)?;
+                Ok(Expr::Column(column).between(low, high))
+            }
             Predicate::IsNull { column } => Ok(Expr::Column(self.column(column)?.0).is_null()),
             Predicate::And(parts) => self.fold(parts, true, Expr::and),
             Predicate::Or(parts) => self.fold(parts, false, Expr::or),

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::common::{Constraints, Statistics};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
@@ -18,18 +19,23 @@ use super::columns::{How, Visible, described_schema, schema, visible};
 use super::exec::{About, PolicyScanExec, conceal};
 use super::filters::{below, is_simple, stored};
 use super::persons::Persons;
-use super::rows::visible_rows;
+use super::rows::{TABLE, visible_rows};
+use super::selected::Selected;
+use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Habilitation, Mode};
+use crate::habilitation::{Cohort, Habilitation, Mask, Mode};
 use crate::pseudonym::{Cipher, LinkageKeys};
+
+/// Key domain of masked values: no dataset's identifiers have it, or a hash would join them.
+const HASH_DOMAIN: &str = "\u{1}hash";
 
 /// A visible column with what its values pass through.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub visible: Visible,
     pub stored_type: DataType,
-    /// Present when the column shows pseudonyms.
+    /// Present when the column shows pseudonyms or keyed hashes.
     pub cipher: Option<Cipher>,
 }
 
@@ -51,6 +57,8 @@ pub struct PolicyTable {
     persons_min: u32,
     /// Present in aggregate mode, for a table that leads to persons.
     persons: Option<Persons>,
+    name: ViewName,
+    selections: Option<Arc<Selections>>,
 }
 
 impl PolicyTable {
@@ -74,6 +82,9 @@ impl PolicyTable {
             stored_type: source_schema.field(visible.index).data_type().clone(),
             cipher: match &visible.how {
                 How::Pseudonym(domain) => Some(keys.cipher(&habilitation.linkage_group, domain)),
+                How::Masked(Mask::HashPerProject) => {
+                    Some(keys.cipher(&habilitation.linkage_group, HASH_DOMAIN))
+                }
                 How::Plain | How::Masked(_) => None,
             },
         };
@@ -91,6 +102,13 @@ impl PolicyTable {
             mode: habilitation.mode,
             persons_min: granted.dataset.persons_min,
             persons,
+            name: ViewName([
+                habilitation.project.clone(),
+                granted.dataset.name.clone(),
+                granted.table.name.clone(),
+                habilitation.id.clone(),
+            ]),
+            selections: sources.selections(),
         })
     }
 
@@ -215,13 +233,20 @@ impl PolicyTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shown = self.projected(projection)?;
-        let plan = self.inner_plan(self.rows.clone(), &shown, None, filters);
         let schema = match projection {
             None => Arc::clone(&self.schema),
             Some(indices) => Arc::new(self.schema.project(indices)?),
         };
-        let scan = self.scan_of(state, plan, schema, &shown, filters).await?;
-        Ok(Arc::new(scan.limited(limit)))
+        let selection = self
+            .selection(state)
+            .await
+            .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let plan = self
+            .visible_rows(selection.as_ref())
+            .and_then(|rows| self.inner_plan(rows, &shown, None, filters));
+        let visible = selection.map(|selection| selection.visible());
+        let scan = self.scan_of(state, plan, schema, &shown, filters, visible);
+        Ok(Arc::new(scan.await?.limited(limit)))
     }
 
     /// The barrier over a plan of [`Self::inner_plan`].
@@ -232,6 +257,7 @@ impl PolicyTable {
         schema: SchemaRef,
         shown: &[&Shown],
         filters: &[Expr],
+        visible_rows: Option<usize>,
     ) -> Result<PolicyScanExec> {
         let plan = plan.map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let inner = state
@@ -243,6 +269,7 @@ impl PolicyTable {
             table: self.table.clone(),
             filters: filters.iter().map(ToString::to_string).collect(),
             all_rows: self.all_rows && self.mode == Mode::Row,
+            visible_rows,
             plain: shown
                 .iter()
                 .map(|shown| shown.visible.how == How::Plain)
@@ -253,6 +280,28 @@ impl PolicyTable {
                 .collect(),
         };
         PolicyScanExec::try_new(inner, schema, about)
+    }
+
+    /// The visible rows, where they are kept.
+    async fn selection(&self, state: &dyn Session) -> Result<Option<Arc<Selection>>> {
+        let Some(selections) = self.selections.as_ref().filter(|_| !self.all_rows) else {
+            return Ok(None);
+        };
+        let view = View {
+            name: self.name.clone(),
+            digest: self.digest,
+            rows: &self.rows,
+        };
+        selections.of(state, &view).await
+    }
+
+    /// The plan of the visible rows with all stored columns.
+    fn visible_rows(&self, selection: Option<&Arc<Selection>>) -> Result<LogicalPlan> {
+        let Some(selection) = selection else {
+            return Ok(self.rows.clone());
+        };
+        let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
+        LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?.build()
     }
 
     /// `rows` filtered, and of these the columns that are shown, then the person's key if asked.
@@ -276,12 +325,14 @@ impl PolicyTable {
                 let name = shown.visible.field.name();
                 match (&shown.visible.how, &shown.cipher) {
                     (How::Plain, _) => Ok(stored(shown)),
-                    (How::Pseudonym(_), Some(cipher)) => {
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), Some(cipher)) => {
                         Ok(reveal::pseudonym(stored(shown), cipher.clone()).alias(name))
                     }
-                    (How::Pseudonym(_), None) => Err(DataFusionError::Plan(
-                        "a pseudonymised column has no cipher".to_owned(),
-                    )),
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), None) => {
+                        Err(DataFusionError::Plan(
+                            "a column that is shown re-keyed has no cipher".to_owned(),
+                        ))
+                    }
                     (How::Masked(mask), _) => {
                         Ok(reveal::masked(stored(shown), *mask, &shown.stored_type)?.alias(name))
                     }

@@ -8,6 +8,7 @@ mod decisions;
 mod differential;
 mod opposition;
 mod pseudonyms;
+mod selections;
 mod speed;
 mod validation;
 mod world;
