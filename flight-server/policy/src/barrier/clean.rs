@@ -32,7 +32,7 @@ pub fn clean(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         });
         let children = children.collect::<Result<Vec<_>, ArrowError>>()?;
         let data = data.into_builder().child_data(children).build()?;
-        return Ok(make_array(copied(&data)));
+        return Ok(make_array(copied(&data)?));
     }
     if array.null_count() == 0 {
         return Ok(Arc::clone(array));
@@ -45,7 +45,7 @@ pub fn clean(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let array = array.as_ref();
     Ok(downcast_primitive_array!(
         array => Arc::new(zeroed(array)),
-        _ => make_array(copied(&array.to_data())),
+        _ => make_array(copied(&array.to_data())?),
     ))
 }
 
@@ -56,19 +56,19 @@ fn zeroed<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> PrimitiveArray<T>
 }
 
 /// A copy of the valid slots only.
-fn copied(data: &ArrayData) -> ArrayData {
+fn copied(data: &ArrayData) -> Result<ArrayData, ArrowError> {
     let Some(nulls) = data.nulls().filter(|nulls| nulls.null_count() > 0) else {
-        return data.clone();
+        return Ok(data.clone());
     };
     let mut copy = MutableArrayData::new(vec![data], true, data.len());
     let mut end = 0;
     for (from, to) in nulls.valid_slices() {
-        copy.extend_nulls(from - end);
-        copy.extend(0, from, to);
+        copy.try_extend_nulls(from - end)?;
+        copy.try_extend(0, from, to)?;
         end = to;
     }
-    copy.extend_nulls(data.len() - end);
-    copy.freeze()
+    copy.try_extend_nulls(data.len() - end)?;
+    Ok(copy.freeze())
 }
 
 #[cfg(test)]
