@@ -144,6 +144,14 @@ impl ProjectView {
             .map(|schema| (&schema.dataset, &schema.habilitation))
     }
 
+    /// The roles that this view of the hub rests on; none in a project.
+    pub fn roles(&self) -> BTreeSet<AdminRole> {
+        match self.project == ADMIN_CATALOG {
+            true => self.viewer.roles.clone(),
+            false => BTreeSet::new(),
+        }
+    }
+
     pub fn space_snapshot(&self) -> i64 {
         self.space.as_ref().map_or(0, |space| space.snapshot)
     }

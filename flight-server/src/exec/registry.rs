@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Entry {
     pub grounds: Grounds,
     /// What was last decided; nothing before the first time.
     held: Mutex<Option<Held>>,
+    /// Since when it could not be decided.
+    doubted: Mutex<Option<Instant>>,
 }
 
 /// Until when a decision stands, unless rights change before.
@@ -61,6 +64,15 @@ pub struct Held {
 impl Entry {
     pub fn hold(&self, held: Held) {
         *self.held.lock() = Some(held);
+        *self.doubted.lock() = None;
+    }
+
+    /// It cannot be decided now; gives for how long that has been so.
+    pub fn doubt(&self) -> Duration {
+        self.doubted
+            .lock()
+            .get_or_insert_with(Instant::now)
+            .elapsed()
     }
 
     /// The time that the last decision was good for has come.
@@ -97,15 +109,13 @@ impl Registry {
         let mut running = self.running.lock();
         let executions = running.entry(statement_id).or_default();
         let key = (0..).find(|key| !executions.contains_key(key)).unwrap_or(0);
-        let held = Mutex::new(None);
-        executions.insert(
-            key,
-            Arc::new(Entry {
-                stop,
-                grounds,
-                held,
-            }),
-        );
+        let entry = Entry {
+            stop,
+            grounds,
+            held: Mutex::default(),
+            doubted: Mutex::default(),
+        };
+        executions.insert(key, Arc::new(entry));
         Registered {
             registry: self.clone(),
             statement_id,

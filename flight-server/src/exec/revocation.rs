@@ -7,10 +7,12 @@
 //! by other processes count as our own, because the revision lies in the store. So do persons
 //! who oppose: what was planned before they did ends, and may be run again at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use hubflight_store::AdminRole;
 use tokio::time::MissedTickBehavior;
 
 use super::registry::{Entry, Held};
@@ -30,6 +32,8 @@ const RIGHTS_UNREAD_MS_MAX: u64 = 10_000;
 pub struct Grounds {
     pub standing: Standing,
     pub project: String,
+    /// What an administrator sees the hub by; none in a project.
+    pub roles: BTreeSet<AdminRole>,
     /// The datasets that it reads, also through the project's space, and under which rights.
     pub labels: Labels,
     /// Who opposed when it was planned, where it reads tables of persons.
@@ -42,6 +46,7 @@ impl Grounds {
         Self {
             standing: crate::auth::Principal::stranger(person).standing,
             project: "p".into(),
+            roles: BTreeSet::new(),
             labels: Labels::default(),
             era: None,
         }
@@ -64,6 +69,11 @@ pub async fn decide(
         return Err(Error::denied(format!(
             "project `{project}` is not open to you any more"
         )));
+    }
+    if !grounds.roles.is_subset(&admitted.roles) {
+        return Err(Error::denied(
+            "a role of yours ended while the statement ran; run it again to see what is open",
+        ));
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
@@ -121,23 +131,27 @@ async fn look(hub: &Hub, seen: &mut Option<i64>) -> Result<()> {
     }
     let now = Utc::now();
     for entry in hub.running.due(revision, now) {
-        settle(hub, &entry, revision, now).await?;
+        settle(hub, &entry, revision, now).await;
     }
     Ok(())
 }
 
-async fn settle(hub: &Hub, entry: &Entry, revision: i64, now: DateTime<Utc>) -> Result<()> {
+async fn settle(hub: &Hub, entry: &Entry, revision: i64, now: DateTime<Utc>) {
     match decide(hub, &entry.grounds, now).await {
         Ok(until) => entry.hold(Held { revision, until }),
         Err(error) if is_refusal(error.kind) => {
             tracing::info!(person = %entry.grounds.standing.person, %error, "a statement ends");
             entry.stop.end(error);
         }
-        // Where its time has come, not knowing is no reason to go on.
-        Err(_) if entry.is_over(now) => entry.stop.end(unknown()),
-        Err(error) => return Err(error),
+        // Where its time has come, or for long, not knowing is no reason to go on.
+        Err(error) => {
+            let doubt = entry.doubt();
+            if entry.is_over(now) || doubt >= Duration::from_millis(RIGHTS_UNREAD_MS_MAX) {
+                tracing::warn!(%error, "a statement ends whose rights cannot be told");
+                entry.stop.end(unknown());
+            }
+        }
     }
-    Ok(())
 }
 
 fn is_refusal(kind: ErrorKind) -> bool {

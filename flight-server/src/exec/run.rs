@@ -82,6 +82,7 @@ pub async fn redeem(
         era: planned.tables.iter().any(describes_persons).then_some(era),
         standing: caller.principal.standing.clone(),
         project: ticket.project.clone(),
+        roles: planned.view.roles(),
         labels: planned.labels,
     };
     let frame_bytes_max = hub.config.limits.frame_bytes_max;

@@ -368,3 +368,31 @@ async fn a_statement_is_cancelled_in_sql_by_its_own_person() {
     let again = call(&bench.token.text).await.expect_err("it has ended");
     assert_eq!(again.to_string(), refused.to_string());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_who_loses_a_role_is_decided_on() {
+    let bench = Bench::new().await;
+    let set = async |roles: &[AdminRole]| {
+        let mut write = bench.other.write().await.expect("begins");
+        let roles = roles.iter().copied().collect();
+        write.set_admin_roles("ada", &roles).await.expect("set");
+        write.commit().await.expect("written");
+    };
+    set(&[AdminRole::Audit, AdminRole::Billing]).await;
+    let mut standing = bench.caller(&bench.token.text).await.principal.standing;
+    // As with a second factor: no token binds it to a project.
+    (standing.access_token, standing.bound_to) = (None, None);
+    let grounds = Grounds {
+        project: "admin".into(),
+        roles: [AdminRole::Audit].into(),
+        standing,
+        ..Grounds::of_nobody("ada")
+    };
+    let hub = &bench.hub;
+    decide(hub, &grounds, Utc::now()).await.expect("holds");
+    for left in [&[AdminRole::Billing][..], &[]] {
+        set(left).await;
+        let error = decide(hub, &grounds, Utc::now()).await.expect_err("lost");
+        assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    }
+}
