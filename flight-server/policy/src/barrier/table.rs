@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Constraints, Statistics};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -235,11 +236,12 @@ impl PolicyTable {
         selection: Option<&Arc<Selection>>,
     ) -> Result<LogicalPlan> {
         let mut plan = match selection {
-            Some(selection) => {
+            // A filter of its own columns is better known to the reader of the files.
+            Some(selection) if has_join(&self.rows)? => {
                 let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
                 LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?
             }
-            None => LogicalPlanBuilder::from(self.rows.clone()),
+            _ => LogicalPlanBuilder::from(self.rows.clone()),
         };
         for filter in filters {
             let filter = below(filter, &self.columns).ok_or_else(|| {
@@ -348,6 +350,10 @@ impl TableProvider for PolicyTable {
         let indices = self.source_projection(None).ok()?;
         Some(self.source.statistics()?.project(Some(&indices)))
     }
+}
+
+fn has_join(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
 }
 
 fn digest(
