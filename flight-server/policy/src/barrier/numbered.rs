@@ -3,8 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -90,9 +91,9 @@ impl Stored {
         self.rows
     }
 
-    /// The files in parts of whole row groups, about `target` a file, with the number of each
-    /// part's first row.
-    fn parts(&self, target: usize) -> Vec<(PartitionedFile, u64)> {
+    /// The files in parts of whole row groups, about `target` a file, with the numbers of each
+    /// part's rows.
+    fn parts(&self, target: usize) -> Vec<(PartitionedFile, Range<u64>)> {
         let mut parts = Vec::new();
         let mut first = 0_u64;
         for StoredFile { file, groups } in &self.files {
@@ -100,8 +101,9 @@ impl Stored {
             for begin in (0..groups.len()).step_by(step) {
                 let part = begin..(begin + step).min(groups.len());
                 let rows: usize = groups.iter().take(part.end).skip(begin).sum();
-                parts.push((only(file, &part, groups.len()), first));
-                first += rows as u64;
+                let end = first + rows as u64;
+                parts.push((only(file, &part, groups.len()), first..end));
+                first = end;
             }
         }
         parts
@@ -109,7 +111,7 @@ impl Stored {
 }
 
 /// The file, of which only these row groups are read.
-fn only(file: &PartitionedFile, part: &Range<usize>, groups: usize) -> PartitionedFile {
+pub fn only(file: &PartitionedFile, part: &Range<usize>, groups: usize) -> PartitionedFile {
     let access = (0..groups).map(|group| {
         if part.contains(&group) {
             RowGroupAccess::Scan
@@ -174,12 +176,12 @@ impl TableProvider for Numbered {
         let config = file_scan(plan.as_ref(), true).ok_or_else(no_files)?;
         // A plan of its own for each part: partitions of one plan take files from one another,
         // and then nobody knows which rows are which.
-        let part = |(file, first): (PartitionedFile, u64)| {
+        let part = |(file, rows): (PartitionedFile, Range<u64>)| {
             let config = FileScanConfigBuilder::from(config.clone())
                 .with_file_groups(vec![FileGroup::new(vec![file])])
                 .build();
             let plan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-            (plan, first)
+            (plan, rows)
         };
         let parts = self.stored.parts(state.config().target_partitions());
         let schema = Arc::new(self.schema.project(projection)?);
@@ -195,7 +197,7 @@ impl TableProvider for Numbered {
 /// Appends the numbers. A leaf: a filter pushed into its files would shift the numbers.
 #[derive(Debug)]
 struct NumberedExec {
-    parts: Vec<(Arc<dyn ExecutionPlan>, u64)>,
+    parts: Vec<(Arc<dyn ExecutionPlan>, Range<u64>)>,
     schema: SchemaRef,
     /// Where the numbers stand in the output, if they are asked for.
     at: Option<usize>,
@@ -204,7 +206,7 @@ struct NumberedExec {
 
 impl NumberedExec {
     fn new(
-        parts: Vec<(Arc<dyn ExecutionPlan>, u64)>,
+        parts: Vec<(Arc<dyn ExecutionPlan>, Range<u64>)>,
         schema: SchemaRef,
         at: Option<usize>,
     ) -> Self {
@@ -269,26 +271,31 @@ impl ExecutionPlan for NumberedExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let (plan, first) = self.parts.get(partition).ok_or_else(no_files)?;
+        let (plan, rows) = self.parts.get(partition).ok_or_else(no_files)?;
         let (schema, at) = (Arc::clone(&self.schema), self.at);
-        let mut next = *first;
+        let read = Arc::new(AtomicU64::new(rows.start));
+        let (next, end) = (Arc::clone(&read), rows.end);
         let numbered = plan.execute(0, context)?.map(move |batch| {
             let batch = batch?;
-            let end = next + batch.num_rows() as u64;
+            let rows = batch.num_rows() as u64;
+            let first = next.fetch_add(rows, Ordering::Relaxed);
             let mut columns = batch.columns().to_vec();
             if let Some(at) = at {
-                let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(next..end));
+                let numbers: ArrayRef =
+                    Arc::new(UInt64Array::from_iter_values(first..first + rows));
                 columns.insert(at.min(columns.len()), numbers);
             }
-            let rows =
-                arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            next = end;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let schema = Arc::clone(&schema);
             Ok(RecordBatch::try_new_with_options(
-                Arc::clone(&schema),
-                columns,
-                &rows,
+                schema, columns, &options,
             )?)
         });
+        // Had the reader left a row out, every number after it would be another row's.
+        let all = futures::stream::once(async move {
+            (read.load(Ordering::Relaxed) != end).then(|| Err(no_files()))
+        });
+        let numbered = numbered.chain(all.filter_map(std::future::ready));
         let schema = Arc::clone(&self.schema);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, numbered)))
     }

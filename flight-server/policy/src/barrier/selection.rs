@@ -2,13 +2,14 @@
 //!
 //! The habilitation's predicate, the semi-joins along the path to the person and the cohort
 //! depend on no query. [`Selections`] runs them once per view and files, and from then on a
-//! scan is told the rows to read, so that a child table is read without its parents and the
-//! number of visible rows is known.
+//! scan keeps the rows whose bits are set, so that a child table is read without its parents and
+//! the number of visible rows is known. A table that is filtered by its own columns alone is
+//! still read by that filter, which the files' statistics can follow.
 //!
 //! The bits say which rows are hidden, so they never leave the barrier: they are kept under the
 //! view's digest and every file that they were computed from, and a file that has changed since
-//! has other bits. Only Parquet files can be told which rows to read; other sources are
-//! filtered and joined at each scan.
+//! has other bits. Only rows of Parquet files have a number; other sources are filtered
+//! and joined at each scan.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,19 +21,19 @@ use arrow::util::bit_util;
 use datafusion::catalog::Session;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, ParquetRowSelection};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 use datafusion::object_store::ObjectMeta;
-use datafusion::parquet::arrow::arrow_reader::RowSelection;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::numbered::{Numbered, POSITION, Stored};
+use super::numbered::{Numbered, POSITION, Stored, only};
 use super::rows::TABLE;
+use super::selected::Group;
 
 /// Views whose rows are kept at once.
 pub const SELECTIONS_MAX: usize = 1_024;
@@ -85,7 +86,8 @@ pub(super) struct Selection {
 
 struct FileRows {
     object: ObjectMeta,
-    access: ParquetAccessPlan,
+    /// By row group.
+    groups: Vec<BooleanBuffer>,
 }
 
 impl Selection {
@@ -94,18 +96,25 @@ impl Selection {
         self.visible
     }
 
-    /// The file, told which of its rows to read.
+    /// The row groups of a file that have visible rows.
     ///
     /// # Errors
     /// When the rows were not computed from this very file.
-    pub fn restrict(&self, file: PartitionedFile) -> Result<PartitionedFile> {
+    pub fn groups(&self, file: &PartitionedFile) -> Result<Vec<Group>> {
         let known = self.files.get(file.object_meta.location.as_ref());
-        match known.filter(|known| known.object == file.object_meta && !has_access(&file)) {
-            Some(known) => Ok(file.with_extension(known.access.clone())),
-            None => Err(DataFusionError::Execution(
-                "a file changed between planning and reading".to_owned(),
-            )),
-        }
+        let known = known
+            .filter(|known| known.object == file.object_meta && is_whole(file))
+            .ok_or_else(|| {
+                let problem = "a file changed between planning and reading";
+                DataFusionError::Execution(problem.to_owned())
+            })?;
+        let groups = known.groups.iter().enumerate();
+        let visible = groups.filter(|(_, bits)| bits.count_set_bits() > 0);
+        let group = |(index, bits): (usize, &BooleanBuffer)| Group {
+            file: only(file, &(index..index + 1), known.groups.len()),
+            bits: bits.clone(),
+        };
+        Ok(visible.map(group).collect())
     }
 }
 
@@ -293,9 +302,8 @@ async fn sources(
             own = Some(files);
         }
     }
-    let whole = |file: &PartitionedFile| file.range.is_none() && !has_access(file);
     Ok(own
-        .filter(|files| files.iter().all(whole))
+        .filter(|files| files.iter().all(is_whole))
         .map(|files| (hash.finalize().into(), files)))
 }
 
@@ -303,10 +311,10 @@ fn is_own(scan: &TableScan) -> bool {
     scan.table_name.table() == TABLE
 }
 
-fn has_access(file: &PartitionedFile) -> bool {
-    use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
-    file.extension::<ParquetAccessPlan>().is_some()
-        || file.extension::<ParquetRowSelection>().is_some()
+fn is_whole(file: &PartitionedFile) -> bool {
+    file.range.is_none()
+        && file.extension::<ParquetAccessPlan>().is_none()
+        && file.extension::<ParquetRowSelection>().is_none()
 }
 
 /// The files that a scan reads, or None where it reads none.
@@ -353,28 +361,16 @@ fn numbered(rows: &LogicalPlan, table: Arc<Numbered>) -> Result<LogicalPlan> {
 
 /// The bits of each file, by row group.
 fn by_file(stored: &Stored, bits: &BooleanBuffer) -> HashMap<String, FileRows> {
-    let access = |first: usize, rows: usize| {
-        let bits = bits.slice(first, rows);
-        match bits.count_set_bits() {
-            0 => RowGroupAccess::Skip,
-            all if all == rows => RowGroupAccess::Scan,
-            _ => RowGroupAccess::Selection(RowSelection::from_boolean_buffer(bits)),
-        }
-    };
     let mut first = 0;
     let mut files = HashMap::new();
     for file in stored.files() {
         let mut groups = Vec::with_capacity(file.groups.len());
         for rows in &file.groups {
-            groups.push(access(first, *rows));
+            groups.push(bits.slice(first, *rows));
             first += rows;
         }
         let object = file.file.object_meta.clone();
-        let rows = FileRows {
-            access: ParquetAccessPlan::new(groups),
-            object: object.clone(),
-        };
-        files.insert(object.location.to_string(), rows);
+        files.insert(object.location.to_string(), FileRows { object, groups });
     }
     files
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Constraints, Statistics};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -297,9 +298,13 @@ impl PolicyTable {
 
     /// The plan of the visible rows with all stored columns.
     fn visible_rows(&self, selection: Option<&Arc<Selection>>) -> Result<LogicalPlan> {
+        // A filter of its own columns is better known to the reader of the files.
         let Some(selection) = selection else {
             return Ok(self.rows.clone());
         };
+        if !has_join(&self.rows)? {
+            return Ok(self.rows.clone());
+        }
         let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
         LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?.build()
     }
@@ -422,6 +427,10 @@ impl TableProvider for PolicyTable {
         let indices = self.source_projection(None).ok()?;
         Some(self.source.statistics()?.project(Some(&indices)))
     }
+}
+
+fn has_join(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
 }
 
 fn digest(
