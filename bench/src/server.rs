@@ -44,6 +44,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
         producer: "TPC".into(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         folder: case.folder.to_string_lossy().into_owned(),
         format: Format::Parquet,
         persons: case.tables.is_empty().then_some(PersonsDefault::None),

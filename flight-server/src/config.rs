@@ -10,6 +10,7 @@ use hubflight_policy::habilitation::{Cohort, Mode, Tables};
 use hubflight_protocol::{Key, user_key_file};
 use serde::Deserialize;
 
+use crate::auth::AttemptLimits;
 use crate::error::{Error, Result};
 
 /// `hub.toml`. Every part has a default but what names the user's own data and people.
@@ -19,6 +20,7 @@ pub struct Config {
     pub server: Server,
     pub limits: Limits,
     pub workers: Workers,
+    pub audit: Audit,
     /// Prices; without them use is recorded and costs nothing.
     pub tariff: Option<Tariff>,
     #[serde(rename = "dataset")]
@@ -73,6 +75,14 @@ pub struct Tls {
 #[serde(transparent)]
 pub struct Redacted(pub String);
 
+impl std::str::FromStr for Redacted {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
 impl std::fmt::Debug for Redacted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
@@ -101,6 +111,12 @@ pub struct Limits {
     pub ticket_seconds_max: u64,
     /// How long a bearer token of a handshake lives.
     pub token_seconds_max: u64,
+    /// Failed logins with a password after which a name is locked.
+    pub login_failures_per_person_max: u32,
+    /// The same for a client's address, whatever the names.
+    pub login_failures_per_peer_max: u32,
+    /// How long failures count, and lock.
+    pub login_lock_seconds: u32,
     pub sessions_max: usize,
     pub session_idle_seconds_max: u64,
     pub prepared_statements_max: usize,
@@ -130,6 +146,9 @@ impl Default for Limits {
             statement_seconds_max: 3600,
             ticket_seconds_max: 600,
             token_seconds_max: 12 * 3600,
+            login_failures_per_person_max: 10,
+            login_failures_per_peer_max: 200,
+            login_lock_seconds: 900,
             sessions_max: 10_000,
             session_idle_seconds_max: 3600,
             prepared_statements_max: 10_000,
@@ -140,6 +159,35 @@ impl Default for Limits {
             frame_bytes_max: 2 << 20,
             interim_ms: 1_000,
             interim_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Limits {
+    pub fn attempts(&self) -> AttemptLimits {
+        AttemptLimits {
+            login_failures_per_person_max: self.login_failures_per_person_max.max(1),
+            login_failures_per_peer_max: self.login_failures_per_peer_max.max(1),
+            login_lock_seconds: self.login_lock_seconds,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Folder that gets one file for each checkpoint of the audit log, best on another machine
+    /// where nothing is overwritten. It must exist.
+    pub witness: Option<PathBuf>,
+    /// Between two checkpoints, while entries come.
+    pub checkpoint_seconds: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            witness: None,
+            checkpoint_seconds: 60,
         }
     }
 }
@@ -186,6 +234,9 @@ pub struct DatasetConfig {
     pub version: u32,
     #[serde(default)]
     pub synthetic: bool,
+    /// Distinct persons that a published aggregate needs (aggregate mode).
+    #[serde(default = "persons_min")]
+    pub persons_min: u32,
     /// Folder or URL in which each file or folder is a table.
     pub folder: String,
     #[serde(default)]
@@ -205,6 +256,10 @@ pub struct DatasetConfig {
 
 fn one() -> u32 {
     1
+}
+
+fn persons_min() -> u32 {
+    hubflight_policy::dataset::PERSONS_MIN_DEFAULT
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -307,6 +362,9 @@ impl Config {
         if let Some(tls) = &mut self.server.tls {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
+        }
+        if let Some(witness) = &mut self.audit.witness {
+            *witness = base.join(&*witness);
         }
         let workers = &mut self.workers;
         for file in [&mut workers.key_file, &mut workers.authority]

@@ -1,16 +1,19 @@
 //! Everything that a request needs, opened once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
-use hubflight_ledger::Ledger;
+use hubflight_audit::{Signer, TextPublicKey, seal_text};
+use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Granted, Request, Sources, decide};
+use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::Authenticator;
@@ -24,6 +27,7 @@ use crate::exec::Engine;
 use crate::exec::registry::Registry;
 use crate::flight::PreparedStatements;
 use crate::metrics::Metrics;
+use crate::opposition;
 use crate::sealed::Sealer;
 
 /// The open hub: state, engine and pool. Shared by all requests.
@@ -42,8 +46,6 @@ pub struct Hub {
     pub running: Registry,
     /// Seals tickets.
     pub tickets: Sealer,
-    /// Seals the texts of statements in the ledger.
-    pub statements: Sealer,
     /// Logical bytes of visible columns, by the digest of the view and the column.
     pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
     secrets: Secrets,
@@ -59,7 +61,7 @@ pub struct Mode {
 /// The store of a configuration and the secrets beside it.
 pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
     let state = &config.server.state;
-    std::fs::create_dir_all(state)
+    make_private(state)
         .map_err(|error| Error::invalid(format!("cannot make `{}`: {error}", state.display())))?;
     let url = match &config.server.database {
         Some(url) => url.0.clone(),
@@ -72,6 +74,21 @@ pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
         .map_err(|error| Error::invalid(error.to_string()))?;
     ensure_admin_catalog(&store).await?;
     Ok((store, secrets))
+}
+
+/// Signs the hub's audit log.
+pub fn audit_signer(secrets: &Secrets) -> Result<Signer> {
+    Signer::of_hub(&secrets.derive("audit log"))
+        .map_err(|error| Error::internal("the audit log cannot be signed", &error))
+}
+
+/// Makes a folder that only its owner opens: the store names persons who oppose.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// The catalog of administrators is a project that only they may enter, so that tokens can be
@@ -100,6 +117,11 @@ async fn ensure_admin_catalog(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Seals the secrets of second factors.
+pub fn factors(secrets: &Secrets) -> Sealer {
+    Sealer::new(&secrets.derive("second factors"), b"hubflight totp 1")
+}
+
 impl Hub {
     /// Opens the ledger and the datasets; what a dead server left open is settled on the way.
     pub async fn open(
@@ -112,19 +134,28 @@ impl Hub {
         let engine = Engine::new(&config)?;
         let datasets = Datasets::open(&config.datasets, engine.template()).await?;
         let limits = &config.limits;
-        let ledger = Ledger::open(&store, config.tariff()?, Default::default())
+        let ledger_limits = LedgerLimits {
+            checkpoint_ms: config.audit.checkpoint_seconds.saturating_mul(1_000),
+            ..LedgerLimits::default()
+        };
+        let audit = AuditSettings {
+            signer: audit_signer(&secrets)?,
+            witness: config.audit.witness.clone(),
+        };
+        let ledger = Ledger::open(&store, config.tariff()?, ledger_limits, audit)
             .await
             .map_err(|error| Error::invalid(error.to_string()))?;
         let auth = Authenticator {
             store: store.clone(),
+            ledger: ledger.clone(),
             tokens: Tokens::new(&secrets.derive("session tokens"), limits.token_seconds_max),
-            passwords: Passwords::new(mode.passwords)?,
+            passwords: Passwords::new(mode.passwords, limits.attempts(), factors(&secrets))?,
             sessions: Sessions::new(
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),
             ),
         };
-        Ok(Arc::new(Self {
+        let hub = Arc::new(Self {
             auth,
             ledger,
             datasets: Arc::new(datasets),
@@ -135,17 +166,36 @@ impl Hub {
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
             tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
-            statements: Sealer::new(&secrets.derive("statements"), b"hubflight statement 1"),
             visible_sizes: Mutex::default(),
             secrets,
             store,
             config,
-        }))
+        });
+        let revision = hub.store.rights_revision().await?;
+        opposition::apply(&hub, revision).await?;
+        Ok(hub)
     }
 
     /// The secret that all pseudonyms are derived from.
     pub fn pseudonym_master(&self) -> [u8; 32] {
         self.secrets.derive("pseudonyms")
+    }
+
+    /// A statement's text, sealed to its project and to the auditors, as far as they have keys:
+    /// the hub cannot read it back. Empty where nobody has one.
+    pub async fn sealed_text(
+        &self,
+        project: Option<&str>,
+        statement_id: Uuid,
+        text: &str,
+    ) -> Result<Vec<u8>> {
+        let keys = self.store.text_keys(project).await?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let readers: Vec<TextPublicKey> = keys.into_iter().map(TextPublicKey::from_bytes).collect();
+        seal_text(text.as_bytes(), statement_id, &readers)
+            .map_err(|error| Error::internal("a statement's text cannot be sealed", &error))
     }
 
     /// The habilitations of a project that are in force, at most one a dataset.
@@ -163,6 +213,7 @@ impl Hub {
                 revoked_at: row.revoked_at,
             });
         }
+        let register: Register = granted.into_iter().collect();
         let in_force = self.datasets.iter().filter_map(|dataset| {
             let request = Request {
                 project,
@@ -170,7 +221,7 @@ impl Hub {
                 action: Action::Browse,
                 at: now,
             };
-            match decide(&request, &granted) {
+            match register.decide(&request) {
                 Decision::Allow(habilitation) => Some(habilitation),
                 Decision::Deny(denial) => {
                     tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");

@@ -16,6 +16,7 @@ pub mod flight;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod opposition;
 pub mod plan;
 pub mod provision;
 pub mod sealed;

@@ -1,7 +1,8 @@
 //! The persons, projects and habilitations of the configuration, brought into the store.
 //!
 //! The file is what counts: what it lists is made or changed, and the memberships and
-//! habilitations that it no longer lists end. A person stays (an administrator may have made
+//! habilitations that it no longer lists end, but for habilitations that were entered by command.
+//! Whoever wrote the file has decided, so that its habilitations need no confirmation. A person stays (an administrator may have made
 //! them), and so do their flags and budgets, which the file does not hold. Everything is
 //! checked before anything is written, and what ends is written before what begins, so that a
 //! crash on the way leaves less access than meant, never more; the next start completes it.
@@ -181,7 +182,7 @@ fn habilitations(config: &Config, datasets: &Datasets) -> Result<BTreeMap<String
     Ok(wanted)
 }
 
-fn habilitation(entry: &HabilitationConfig) -> Habilitation {
+pub(crate) fn habilitation(entry: &HabilitationConfig) -> Habilitation {
     // Without a group of its own choice a dataset is linked with no other: no group that the
     // file can name is written like this one by accident.
     let unlinked = || format!("dataset:{}", entry.dataset);
@@ -201,7 +202,7 @@ fn habilitation(entry: &HabilitationConfig) -> Habilitation {
 }
 
 /// Checks the description, then opens every table, which checks it against the files.
-fn check_habilitation(habilitation: &Habilitation, datasets: &Datasets) -> Result<()> {
+pub(crate) fn check_habilitation(habilitation: &Habilitation, datasets: &Datasets) -> Result<()> {
     let wrong = |error: hubflight_policy::PolicyError| Error::invalid(error.to_string());
     habilitation
         .validate(|name| datasets.dataset(name))
@@ -236,7 +237,10 @@ fn is_same(stored: &HabilitationRow, wanted: &Habilitation) -> bool {
     let read = |text: &str| serde_json::from_str::<Habilitation>(text).ok();
     let candidate = serde_json::to_string(&candidate).ok();
     let candidate = candidate.as_deref().and_then(read);
-    stored.revoked_at.is_none() && candidate.is_some() && candidate == read(&stored.body)
+    stored.revoked_at.is_none()
+        && stored.entered_by.is_none()
+        && candidate.is_some()
+        && candidate == read(&stored.body)
 }
 
 /// Revokes what is not in the file any more, or says something else there.
@@ -245,7 +249,9 @@ async fn end_habilitations(store: &Store, wanted: &BTreeMap<String, Habilitation
         let same = wanted
             .get(&id)
             .is_some_and(|wanted| is_same(&stored, wanted));
-        if !same && stored.revoked_at.is_none() {
+        // What was entered by command is not the file's to end, unless the file decides on it.
+        let foreign = stored.entered_by.is_some() && !wanted.contains_key(&id);
+        if !same && !foreign && stored.revoked_at.is_none() {
             store.revoke_habilitation(&id).await?;
             tracing::info!(%id, version = stored.version, "habilitation revoked");
         }

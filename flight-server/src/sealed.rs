@@ -1,4 +1,4 @@
-//! Authenticated encryption of what clients carry for us: tickets, tokens, statement texts.
+//! Authenticated encryption of what clients carry for us: tickets and tokens.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};

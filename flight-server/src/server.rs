@@ -10,11 +10,13 @@ use hubflight_udfs::{PoolConfig, WorkerPool};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::TcpIncoming;
 
 use crate::catalog::space;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exec::revocation;
 use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
@@ -39,6 +41,8 @@ pub struct Server {
     pub http: SocketAddr,
     tasks: JoinSet<Result<()>>,
     stop: watch::Sender<bool>,
+    /// Ends what runs on rights that have ended.
+    rights: AbortOnDropHandle<()>,
     supervisor: Option<Supervisor>,
 }
 
@@ -78,6 +82,7 @@ impl Server {
             http: address(&http)?,
             tasks: JoinSet::new(),
             stop,
+            rights: AbortOnDropHandle::new(tokio::spawn(revocation::watch(Arc::clone(&hub)))),
             supervisor,
             hub,
         };
@@ -161,6 +166,7 @@ impl Server {
             let _ = tokio::time::timeout(DRAIN_MAX, settled).await;
             self.tasks.shutdown().await;
         }
+        self.rights.abort();
         self.hub.ledger.close().await?;
         if let Some(supervisor) = self.supervisor.take() {
             supervisor.stop().await;

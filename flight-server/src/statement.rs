@@ -17,9 +17,11 @@ use uuid::Uuid;
 
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space;
+use crate::catalog::space::{self, Labels};
 use crate::error::{Error, Result};
 use crate::exec::meter::Meter;
+use crate::exec::registry::Stop;
+use crate::exec::revocation::Grounds;
 use crate::exec::run;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
@@ -27,6 +29,9 @@ use crate::hub::Hub;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters};
 use crate::ticket::Ticket;
+
+/// After which a call that did not begin counts as never run.
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +117,7 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         });
     }
     let project = caller.principal.project()?;
-    let view = Arc::new(ProjectView::load(&hub, project, None, caller.now).await?);
+    let view = Arc::new(caller.view(&hub, project, None).await?);
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -185,9 +190,11 @@ impl<'a> Opening<'a> {
     async fn open(&self) -> Result<Opened, Failure> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
         let project = self.caller.principal.project()?;
-        let view = ProjectView::load(self.hub, project, None, self.caller.now).await?;
+        let view = self.caller.view(self.hub, project, None).await?;
         let view = Arc::new(view);
-        if parsed.is_query() {
+        if let Some(cancelled) = parsed.cancels() {
+            self.cancel(&view, cancelled).await
+        } else if parsed.is_query() {
             Ok(self.query(&view, parsed).await?)
         } else {
             self.change(&view, parsed).await
@@ -232,24 +239,21 @@ impl<'a> Opening<'a> {
             StatementKind::Dml
         };
         self.record(kind, self.caller.now + time).await?;
-        let started = ExecutionStarted {
-            statement_id: self.statement_id,
-            habilitations: view
-                .habilitations()
-                .map(|(_, habilitation)| (habilitation.id.clone(), habilitation.version))
-                .collect(),
-            datasets: view.versions(),
-            columns: serde_json::Value::Null,
-            started_at: Utc::now(),
-        };
         let metrics = &self.hub.metrics;
-        let execution = metrics.ledger(self.hub.ledger.begin(started).await)?;
+        let execution = metrics.ledger(self.hub.ledger.begin(self.started(view)).await)?;
         let begun = Instant::now();
         let meter = Meter::new(self.hub, Arc::clone(execution.quantities()));
+        let stop = Arc::new(Stop::default());
+        let grounds = self.grounds(view)?;
+        let running = &self.hub.running;
+        let _place = running.enter(self.statement_id, Arc::clone(&stop), grounds);
         let changes = self.run_changes(view, parsed, rows, &meter, time);
-        let changed = match tokio::time::timeout(time, changes).await {
-            Ok(changed) => changed,
-            Err(_) => Err(run::too_late()),
+        let changed = tokio::select! {
+            // What is done is done, and is told so.
+            biased;
+            changed = changes => changed,
+            () = tokio::time::sleep(time) => Err(run::too_late()),
+            error = stop.ended() => Err(error),
         };
         let outcome = match &changed {
             Ok(_) => Outcome::Ok,
@@ -263,6 +267,54 @@ impl<'a> Opening<'a> {
         metrics.ledger(execution.settle(outcome).await)?;
         let rows = changed.map_err(Failure::Settled)?;
         Ok(Opened::Changed { rows })
+    }
+
+    fn started(&self, view: &ProjectView) -> ExecutionStarted {
+        let habilitations = view.habilitations();
+        ExecutionStarted {
+            statement_id: self.statement_id,
+            habilitations: habilitations
+                .map(|(_, habilitation)| (habilitation.id.clone(), habilitation.version))
+                .collect(),
+            datasets: view.versions(),
+            columns: serde_json::Value::Null,
+            started_at: Utc::now(),
+        }
+    }
+
+    /// Stops a statement of the caller's own, and is recorded as any other. It needs no place
+    /// to run: who has taken all of theirs can still free one. A statement of somebody else
+    /// reads as one that does not run.
+    async fn cancel(&self, view: &ProjectView, statement: Uuid) -> Result<Opened, Failure> {
+        let expires_at = self.caller.now + CALL_TIME_MAX;
+        self.record(StatementKind::Dml, expires_at).await?;
+        let metrics = &self.hub.metrics;
+        let execution = metrics.ledger(self.hub.ledger.begin(self.started(view)).await)?;
+        let person = &self.caller.principal.person.id;
+        let done = match self.hub.running.cancel(statement, person) {
+            true => Ok(Opened::Changed { rows: 1 }),
+            false => Err(Error::not_found(format!(
+                "no statement `{statement}` of yours runs; `hub.queries` lists what ran"
+            ))),
+        };
+        let outcome = match &done {
+            Ok(_) => Outcome::Ok,
+            Err(error) => outcome_of(error),
+        };
+        metrics.ledger(execution.settle(outcome).await)?;
+        done.map_err(Failure::Settled)
+    }
+
+    /// What a change runs on. Which tables it reads is known only inside, so that it depends on
+    /// all that are open.
+    fn grounds(&self, view: &ProjectView) -> Result<Grounds> {
+        Ok(Grounds {
+            standing: self.caller.principal.standing.clone(),
+            project: view.project.clone(),
+            roles: view.roles(),
+            labels: Labels::of_all(view)?,
+            era: Some(self.hub.datasets.opposition().era),
+        })
     }
 
     async fn run_changes(
@@ -320,6 +372,10 @@ impl<'a> Opening<'a> {
         let principal = &self.caller.principal;
         let project = principal.project().ok().filter(|id| *id != ADMIN_CATALOG);
         let tags = principal.options.tags.clone();
+        let sealing = self
+            .hub
+            .sealed_text(project, self.statement_id, &self.text.sql);
+        let sql_sealed = sealing.await?;
         let opened = StatementOpened {
             statement_id: self.statement_id,
             person: principal.person.id.clone(),
@@ -327,7 +383,7 @@ impl<'a> Opening<'a> {
             kind,
             client: principal.client.clone(),
             sql_sha256: Sha256::digest(self.text.sql.as_bytes()).into(),
-            sql_sealed: self.hub.statements.seal(self.text.sql.as_bytes())?,
+            sql_sealed,
             tags: tags
                 .map(|tags| ("tags".to_owned(), tags))
                 .into_iter()

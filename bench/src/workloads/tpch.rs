@@ -88,7 +88,7 @@ async fn alone(folder: &Path) -> Result<SessionContext> {
 }
 
 /// (name, text) of each query of the file.
-fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn queries() -> impl Iterator<Item = (&'static str, &'static str)> {
     QUERIES.split("-- q").skip(1).filter_map(|part| {
         let (number, text) = part.split_once('\n')?;
         Some((number.trim(), text.trim().trim_end_matches(';')))

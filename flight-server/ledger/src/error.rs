@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use hubflight_audit::AuditError;
 use hubflight_store::StoreError;
 use uuid::Uuid;
 
@@ -39,6 +41,27 @@ pub enum LedgerError {
 
     #[error("the ledger holds an unreadable {what}; restore it from a backup")]
     Corrupt { what: &'static str },
+
+    #[error(
+        "the head of the audit log was not signed by this hub, so nothing is served; find what \
+         was changed with `flight-server admin audit verify`"
+    )]
+    AuditForged,
+
+    #[error("the audit log: {0}")]
+    Audit(#[from] AuditError),
+
+    #[error("the audit log has no entry {0}")]
+    NoEntry(i64),
+
+    #[error("records are kept for 12 months; `{before}` is later than `{latest}`")]
+    TooYoung {
+        before: DateTime<Utc>,
+        latest: DateTime<Utc>,
+    },
+
+    #[error("the witness folder `{folder}` cannot be used: {reason}")]
+    Witness { folder: String, reason: String },
 
     #[error(transparent)]
     Store(Arc<StoreError>),

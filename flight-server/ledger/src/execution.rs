@@ -23,6 +23,7 @@ pub(crate) struct Begun {
     pub kind: String,
     pub client: String,
     pub sql_sha256: String,
+    pub sealed_sha256: Option<String>,
     /// JSON texts.
     pub habilitations: String,
     pub datasets: String,

@@ -8,6 +8,7 @@ use hubflight_store::{Store, micros};
 use sqlx::Row;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::audit::{AuditLog, AuditSettings, Notary, Witness};
 use crate::owner::Owner;
 use crate::write::Begin;
 use crate::writer::{Queued, Reply, Request, Writer};
@@ -31,6 +32,8 @@ pub struct LedgerLimits {
     pub close_tries_max: u32,
     /// Between two looks for expired statements and dead servers, in milliseconds.
     pub sweep_ms: u64,
+    /// Between two checkpoints of the audit log while entries come, in milliseconds.
+    pub checkpoint_ms: u64,
 }
 
 impl Default for LedgerLimits {
@@ -42,6 +45,7 @@ impl Default for LedgerLimits {
             retry_ms: 500,
             close_tries_max: 3,
             sweep_ms: 5_000,
+            checkpoint_ms: 60_000,
         }
     }
 }
@@ -64,20 +68,26 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Owned`] when a living process writes the same SQLite ledger,
     /// [`LedgerError::TariffChanged`] when the tariff's version was used with other prices,
+    /// [`LedgerError::AuditForged`] when the audit log was written by somebody else,
     /// [`LedgerError::Unwritable`].
     pub async fn open(
         store: &Store,
         tariff: Tariff,
         limits: LedgerLimits,
+        audit: AuditSettings,
     ) -> Result<Self, LedgerError> {
+        let AuditSettings { signer, witness } = audit;
+        let witness = witness.map(Witness::new).transpose()?;
         let owner = Owner::claim(store).await?;
         let tariff = Arc::new(tariff);
         keep_tariff(store, &tariff).await?;
+        let log = Arc::new(AuditLog::new(signer));
+        log.adopt(store).await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut writer = Writer::new(
             store.clone(),
             owner,
-            tariff.clone(),
+            (tariff.clone(), log.clone()),
             limits.clone(),
             (receiver, sender.downgrade()),
         );
@@ -88,6 +98,8 @@ impl Ledger {
                 "settled executions that a dead process left open"
             );
         }
+        let every = Duration::from_millis(limits.checkpoint_ms.max(1));
+        writer.notary = Some(Notary::new(store.clone(), log, every, witness).start());
         tokio::spawn(writer.run());
         Ok(Ledger {
             store: store.clone(),

@@ -15,9 +15,14 @@
 //! next requests queue up for the following one. Nothing is served unmetered: [`Ledger::begin`]
 //! fails with [`LedgerError::Unwritable`] when its record is not durable.
 //!
+//! The audit is a Merkle log (`audit/`): each transaction that adds entries signs the tree's new
+//! head, checkpoints of it are kept in the store and by a witness, and [`verify`] finds what
+//! was altered.
+//!
 //! The ledger knows nothing of SQL, of results or of policies: it keeps names, quantities,
 //! prices and outcomes, never values of data nor texts of errors.
 
+mod audit;
 mod bill;
 mod bulk;
 mod error;
@@ -33,6 +38,10 @@ mod tariff;
 mod write;
 mod writer;
 
+pub use audit::{
+    AuditSettings, Finding, InclusionProof, Purged, Report, VerifyOptions, newest_checkpoint,
+    prove_inclusion, purge_before, record_act, record_event, verify,
+};
 pub use bill::{BillLine, BillScope, ProjectTotal};
 pub use error::LedgerError;
 pub use execution::Execution;

@@ -48,7 +48,8 @@ pub struct StatementOpened {
     /// The client's name and version, as it says.
     pub client: String,
     pub sql_sha256: [u8; 32],
-    /// The statement's text, encrypted by the caller.
+    /// The statement's text, sealed by the caller to those who may read it; empty where nobody
+    /// has a key.
     pub sql_sealed: Vec<u8>,
     pub tags: BTreeMap<String, String>,
     pub opened_at: DateTime<Utc>,

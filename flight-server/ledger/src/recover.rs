@@ -7,6 +7,7 @@ use hubflight_store::instant;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use crate::audit::sealed_sha256;
 use crate::execution::{Begun, Settlement};
 use crate::records::Ending;
 use crate::settle::write_settlements;
@@ -16,7 +17,7 @@ use crate::{LedgerError, Measured, Tariff};
 
 const OPEN: &str = "SELECT e.statement_id, e.attempt, e.tariff_version, e.habilitations, \
     e.datasets, e.columns, e.started_at, s.person, s.project, s.organisation, s.kind, \
-    s.client, s.sql_sha256, i.quantities, i.at AS interim_at \
+    s.client, s.sql_sha256, s.sql_sealed, i.quantities, i.at AS interim_at \
     FROM executions e \
     JOIN statements s ON s.statement_id = e.statement_id \
     LEFT JOIN interims i ON i.statement_id = e.statement_id AND i.attempt = e.attempt \
@@ -67,7 +68,9 @@ impl Writer {
             settlements.push(interrupted(row, &tariff)?);
         }
         let references: Vec<&Settlement> = settlements.iter().collect();
-        write_settlements(write.connection(), &references).await?;
+        let mut audits = Vec::with_capacity(settlements.len());
+        write_settlements(write.connection(), &references, &mut audits).await?;
+        self.log.append(write.connection(), &audits).await?;
         write.commit().await?;
         Ok(rows.len())
     }
@@ -98,6 +101,7 @@ fn interrupted(row: &AnyRow, tariff: &Tariff) -> Result<Settlement, LedgerError>
         kind: row.try_get("kind")?,
         client: row.try_get("client")?,
         sql_sha256: row.try_get("sql_sha256")?,
+        sealed_sha256: sealed_sha256(row.try_get("sql_sealed")?),
         habilitations: row.try_get("habilitations")?,
         datasets: row.try_get("datasets")?,
         columns: row.try_get("columns")?,

@@ -1,22 +1,24 @@
-//! The records of what ended: usage, its lines, and the audit.
+//! The records of what ended: usage and its lines, and what the audit is told.
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
 use hubflight_store::micros;
 use sqlx::AnyConnection;
 use uuid::Uuid;
 
+use crate::LedgerError;
+use crate::audit::Audit;
 use crate::bulk::Bulk;
 use crate::execution::Settlement;
-use crate::write::{EMPTY_LIST, executions_of, json};
-use crate::{AuditEvent, LedgerError};
+use crate::write::{executions_of, json};
 
-/// Writes usage, lines and audit of the executions that are still open; answers which. The
-/// mark decides: whoever sets it writes the records, in the same transaction.
+/// Writes usage and lines of the executions that are still open, and adds what the audit is to
+/// say; answers which those are. The mark decides: whoever sets it writes the records, in the
+/// same transaction.
 pub(crate) async fn write_settlements(
     connection: &mut AnyConnection,
     settlements: &[&Settlement],
+    audits: &mut Vec<Audit>,
 ) -> Result<HashSet<(Uuid, u32)>, LedgerError> {
     const MARK: Bulk = Bulk {
         head: "UPDATE executions SET settled = 1 FROM (VALUES ",
@@ -40,13 +42,14 @@ pub(crate) async fn write_settlements(
             settled.contains(&key) && written.insert(key)
         })
         .collect();
-    write_records(connection, &won).await?;
+    write_records(connection, &won, audits).await?;
     Ok(settled)
 }
 
 pub(crate) async fn write_records(
     connection: &mut AnyConnection,
     settlements: &[&Settlement],
+    audits: &mut Vec<Audit>,
 ) -> Result<(), LedgerError> {
     const USAGE: Bulk = Bulk {
         head: "INSERT INTO usage (usage_id, statement_id, attempt, person, project, \
@@ -114,115 +117,12 @@ pub(crate) async fn write_records(
                 .add(line.amount.to_string());
         })
         .await?;
-    let audits: Vec<Audit> = settlements
-        .iter()
-        .map(|s| Audit::of_settlement(s))
-        .collect();
-    write_audits(connection, &audits).await
-}
-
-/// One row of the audit.
-pub(crate) struct Audit {
-    at: DateTime<Utc>,
-    event: &'static str,
-    person: Option<String>,
-    project: Option<String>,
-    execution: Option<(Uuid, u32)>,
-    habilitations: String,
-    datasets: String,
-    columns: String,
-    sql_sha256: Option<String>,
-    outcome: String,
-    error_kind: Option<String>,
-    rows_returned: u64,
-    bytes_returned: u64,
-    client: String,
-}
-
-impl Audit {
-    pub fn of_settlement(settlement: &Settlement) -> Self {
-        let (record, begun) = (&settlement.record, &settlement.begun);
-        Audit {
-            at: record.ended_at,
-            event: "statement",
-            person: Some(record.person.clone()),
-            project: record.project.clone(),
-            execution: Some((record.statement_id, record.attempt)),
-            habilitations: begun.habilitations.clone(),
-            datasets: begun.datasets.clone(),
-            columns: begun.columns.clone(),
-            sql_sha256: Some(begun.sql_sha256.clone()),
-            outcome: record.outcome.clone(),
-            error_kind: record.error_kind.clone(),
-            rows_returned: record.rows_returned,
-            bytes_returned: record.bytes_returned,
-            client: begun.client.clone(),
-        }
-    }
-
-    fn of_event(event: &AuditEvent) -> Self {
-        Audit {
-            at: event.at,
-            event: event.event,
-            person: event.person.clone(),
-            project: event.project.clone(),
-            execution: None,
-            habilitations: EMPTY_LIST.to_owned(),
-            datasets: EMPTY_LIST.to_owned(),
-            columns: EMPTY_LIST.to_owned(),
-            sql_sha256: None,
-            outcome: event.outcome.to_owned(),
-            error_kind: None,
-            rows_returned: 0,
-            bytes_returned: 0,
-            client: event.client.clone(),
-        }
-    }
-}
-
-pub(crate) async fn write_audits(
-    connection: &mut AnyConnection,
-    audits: &[Audit],
-) -> Result<(), LedgerError> {
-    const INSERT: Bulk = Bulk {
-        head: "INSERT INTO audit (at, event, person, project, statement_id, attempt, \
-               habilitations, datasets, columns, sql_sha256, outcome, error_kind, \
-               rows_returned, bytes_returned, client) VALUES ",
-        row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        tail: "",
-    };
-    INSERT
-        .run(connection, audits, |audit, row| {
-            row.add(micros(audit.at))
-                .add(audit.event.to_owned())
-                .add(audit.person.clone())
-                .add(audit.project.clone())
-                .add(audit.execution.map(|(id, _)| id.to_string()))
-                .add(audit.execution.map(|(_, attempt)| i64::from(attempt)))
-                .add(audit.habilitations.clone())
-                .add(audit.datasets.clone())
-                .add(audit.columns.clone())
-                .add(audit.sql_sha256.clone())
-                .add(audit.outcome.clone())
-                .add(audit.error_kind.clone())
-                .add(count(audit.rows_returned))
-                .add(count(audit.bytes_returned))
-                .add(audit.client.clone());
-        })
-        .await?;
+    audits.extend(settlements.iter().map(|s| Audit::of_settlement(s)));
     Ok(())
-}
-
-pub(crate) async fn write_events(
-    connection: &mut AnyConnection,
-    events: &[&AuditEvent],
-) -> Result<(), LedgerError> {
-    let audits: Vec<Audit> = events.iter().map(|event| Audit::of_event(event)).collect();
-    write_audits(connection, &audits).await
 }
 
 /// A count as the database's signed integer. Above 2⁶³ − 1 it saturates: the exact count
 /// stands in the lines, as text.
-fn count(value: u64) -> i64 {
+pub(crate) fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -9,10 +9,11 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
+use crate::audit::{Audit, AuditLog, sealed_sha256};
 use crate::bulk::Bulk;
 use crate::execution::{Begun, Interim, Settlement};
 use crate::records::Ending;
-use crate::settle::{Audit, write_audits, write_events, write_records, write_settlements};
+use crate::settle::{write_records, write_settlements};
 use crate::{
     AuditEvent, ExecutionStarted, LedgerError, Measured, Refusal, StatementOpened, Tariff,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Stamp<'a> {
     pub owner: i64,
     /// Prices that it begins under.
     pub tariff: &'a Tariff,
+    /// Where its audit outcome goes.
+    pub log: &'a AuditLog,
 }
 
 /// What one transaction writes.
@@ -80,7 +83,8 @@ pub(crate) async fn write_batch(
     write_statements(connection, &batch.statements).await?;
     let begun = write_begins(connection, stamp, &batch.begins).await?;
     let measured = write_interims(connection, &batch.interims).await?;
-    let settled = write_settlements(connection, &batch.settlements).await?;
+    let mut audits = Vec::with_capacity(batch.settlements.len());
+    let settled = write_settlements(connection, &batch.settlements, &mut audits).await?;
     let mut refused = Vec::with_capacity(batch.refusals.len());
     for refusal in &batch.refusals {
         let closing = Closing {
@@ -89,9 +93,11 @@ pub(crate) async fn write_batch(
             habilitations: versions(&refusal.habilitations),
             at: refusal.at,
         };
-        refused.push(close_statement(connection, stamp, closing).await?);
+        refused.push(close_statement(connection, stamp, closing, &mut audits).await?);
     }
-    write_events(connection, &batch.events).await?;
+    audits.extend(batch.events.iter().map(|event| Audit::of_event(event)));
+    // Last, since the log's lock is held from here to the commit.
+    stamp.log.append(connection, &audits).await?;
     Ok(Wrote {
         begun,
         measured,
@@ -145,7 +151,7 @@ async fn write_begins(
         head: "UPDATE statements SET attempts = attempts + 1, touched = 1 WHERE statement_id IN (",
         row: "?",
         tail: ") RETURNING statement_id, attempts, person, project, organisation, kind, client, \
-               sql_sha256",
+               sql_sha256, sql_sealed",
     };
     const INSERT: Bulk = Bulk {
         head: "INSERT INTO executions (statement_id, attempt, owner, tariff_version, \
@@ -231,6 +237,7 @@ fn begun_of(row: &AnyRow, id: Uuid, started: &ExecutionStarted) -> Result<Begun,
         kind: row.try_get("kind")?,
         client: row.try_get("client")?,
         sql_sha256: row.try_get("sql_sha256")?,
+        sealed_sha256: sealed_sha256(row.try_get("sql_sealed")?),
         habilitations: versions(&started.habilitations),
         datasets: versions(&started.datasets),
         columns: started.columns.to_string(),
@@ -294,6 +301,7 @@ pub(crate) async fn expire_statements(
     .bind(i64::try_from(max).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await?;
+    let mut audits = Vec::with_capacity(rows.len());
     for row in &rows {
         let closing = Closing {
             statement_id: uuid_of(row, "statement_id")?,
@@ -301,8 +309,9 @@ pub(crate) async fn expire_statements(
             habilitations: EMPTY_LIST.to_owned(),
             at: now,
         };
-        close_statement(connection, stamp, closing).await?;
+        close_statement(connection, stamp, closing, &mut audits).await?;
     }
+    stamp.log.append(connection, &audits).await?;
     Ok(rows.len())
 }
 
@@ -313,11 +322,12 @@ async fn close_statement(
     connection: &mut AnyConnection,
     stamp: Stamp<'_>,
     closing: Closing,
+    audits: &mut Vec<Audit>,
 ) -> Result<bool, LedgerError> {
     let id = closing.statement_id.to_string();
     let rows = sqlx::query(
         "UPDATE statements SET touched = 1 WHERE statement_id = $1 RETURNING attempts, person, \
-         project, organisation, kind, client, sql_sha256, opened_at",
+         project, organisation, kind, client, sql_sha256, sql_sealed, opened_at",
     )
     .bind(&id)
     .fetch_all(&mut *connection)
@@ -334,6 +344,7 @@ async fn close_statement(
         kind: row.try_get("kind")?,
         client: row.try_get("client")?,
         sql_sha256: row.try_get("sql_sha256")?,
+        sealed_sha256: sealed_sha256(row.try_get("sql_sealed")?),
         habilitations: closing.habilitations,
         datasets: EMPTY_LIST.to_owned(),
         columns: EMPTY_LIST.to_owned(),
@@ -363,11 +374,11 @@ async fn close_statement(
         .await?
         .rows_affected();
         if inserted > 0 {
-            write_records(connection, &[&settlement]).await?;
+            write_records(connection, &[&settlement], audits).await?;
             return Ok(true);
         }
     }
-    write_audits(connection, &[Audit::of_settlement(&settlement)]).await?;
+    audits.push(Audit::of_settlement(&settlement));
     Ok(true)
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use uuid::Uuid;
 
+use crate::audit::{AuditLog, NotaryHandle};
 use crate::execution::{Begun, Interim, Settlement};
 use crate::owner::Owner;
 use crate::write::{Batch, Begin, Stamp, Wrote, expire_statements, write_batch};
@@ -65,6 +66,9 @@ pub(crate) struct Writer {
     pub store: Store,
     pub owner: Owner,
     pub tariff: Arc<Tariff>,
+    pub log: Arc<AuditLog>,
+    /// Makes the checkpoints; none until it is started.
+    pub notary: Option<NotaryHandle>,
     pub limits: LedgerLimits,
     receiver: mpsc::UnboundedReceiver<Queued>,
     /// Weak, so that the writer ends when the last handle and the last execution are dropped.
@@ -80,7 +84,7 @@ impl Writer {
     pub fn new(
         store: Store,
         owner: Owner,
-        tariff: Arc<Tariff>,
+        (tariff, log): (Arc<Tariff>, Arc<AuditLog>),
         limits: LedgerLimits,
         (receiver, sender): (
             mpsc::UnboundedReceiver<Queued>,
@@ -91,6 +95,8 @@ impl Writer {
             store,
             owner,
             tariff,
+            log,
+            notary: None,
             limits,
             receiver,
             sender,
@@ -253,6 +259,7 @@ impl Writer {
         Stamp {
             owner: self.owner.id(),
             tariff: &self.tariff,
+            log: &self.log,
         }
     }
 
@@ -347,6 +354,10 @@ impl Writer {
                 Err(error)
             }
         };
+        // What was written last is covered by a checkpoint too.
+        if let Some(notary) = self.notary.take() {
+            notary.stop().await;
+        }
         // Another process may take over before anyone is told that it may.
         drop(self.owner);
         if let Some(reply) = self.closing {

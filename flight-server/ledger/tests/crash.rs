@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use common::{ledger, limits, on_each_store, opened, started, statement, store, tariff};
+use common::{audit, ledger, limits, on_each_store, opened, started, statement, store, tariff};
 use hubflight_ledger::{
     Filter, Ledger, LedgerError, LedgerLimits, Outcome, Page, StatementKind, Tariff, UsageRecord,
     WorkUnit,
@@ -102,7 +102,7 @@ fn a_crash_settles_once_with_the_last_interim() {
                 sweep_ms: 20,
                 ..limits()
             };
-            let ledger = Ledger::open(&store, newer, quick).await.unwrap();
+            let ledger = Ledger::open(&store, newer, quick, audit()).await.unwrap();
             if store.sqlite_path().is_none() {
                 // Where other servers may live, it takes a second look to be sure.
                 wait_for_usage(&ledger, 4).await;
@@ -152,16 +152,20 @@ fn the_running_server_settles_what_another_left() {
             sweep_ms: 20,
             ..limits()
         };
-        let first = Ledger::open(&store, tariff(), quick.clone()).await.unwrap();
+        let first = Ledger::open(&store, tariff(), quick.clone(), audit())
+            .await
+            .unwrap();
         let id = statement(&first, StatementKind::Query).await;
         let mine = first.begin(started(id)).await.unwrap();
         if store.sqlite_path().is_some() {
-            let second = Ledger::open(&store, tariff(), quick).await;
+            let second = Ledger::open(&store, tariff(), quick, audit()).await;
             assert!(matches!(second, Err(LedgerError::Owned { .. })));
         } else {
             // Another server opens, works, and dies; neither takes the other for dead.
             crash(&url);
-            let second = Ledger::open(&store, tariff(), quick).await.unwrap();
+            let second = Ledger::open(&store, tariff(), quick, audit())
+                .await
+                .unwrap();
             let theirs = statement(&second, StatementKind::Query).await;
             let theirs = second.begin(started(theirs)).await.unwrap();
             wait_for_usage(&first, 4).await;
@@ -191,8 +195,8 @@ fn a_lost_session_is_no_death() {
             sweep_ms,
             ..limits()
         };
-        let first = Ledger::open(&store, tariff(), with_sweep(50)).await;
-        let second = Ledger::open(&store, tariff(), with_sweep(400)).await;
+        let first = Ledger::open(&store, tariff(), with_sweep(50), audit()).await;
+        let second = Ledger::open(&store, tariff(), with_sweep(400), audit()).await;
         let (first, second) = (first.unwrap(), second.unwrap());
         let id = statement(&first, StatementKind::Query).await;
         let mine = first.begin(started(id)).await.unwrap();
@@ -440,7 +444,9 @@ async fn a_full_queue_answers_busy() {
         queue_wait_ms_max: 20,
         ..limits()
     };
-    let ledger = Ledger::open(&store, tariff(), narrow).await.unwrap();
+    let ledger = Ledger::open(&store, tariff(), narrow, audit())
+        .await
+        .unwrap();
     let held = store.write().await.unwrap();
     let asked = (0..6).map(|_| ledger.statement(opened(StatementKind::Query)));
     let release = async {

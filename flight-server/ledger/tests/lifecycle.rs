@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use common::{ledger, limits, on_each_store, opened, started, statement, store, tariff, time};
+use common::{
+    audit, ledger, limits, on_each_store, opened, started, statement, store, tariff, time,
+};
 use hubflight_ledger::{
     AuditEvent, BillScope, Fault, Filter, Ledger, LedgerError, LedgerLimits, Outcome, Page,
     Refusal, StatementKind, Tariff, Unit, UsageRecord, WorkUnit,
@@ -324,7 +326,9 @@ fn a_ticket_never_redeemed_settles_at_zero() {
             sweep_ms: 10,
             ..limits()
         };
-        let second = Ledger::open(&store, tariff(), quick).await.unwrap();
+        let second = Ledger::open(&store, tariff(), quick, audit())
+            .await
+            .unwrap();
         let filter = Filter {
             statement_id: Some(expired.statement_id),
             ..Filter::default()
@@ -436,10 +440,10 @@ fn records_are_immutable_and_prices_are_kept() {
 
         let text = common::TARIFF;
         let dearer: Tariff = toml::from_str(&text.replace("0.09", "0.10")).unwrap();
-        let refused = Ledger::open(&store, dearer, limits()).await;
+        let refused = Ledger::open(&store, dearer, limits(), audit()).await;
         assert!(matches!(refused, Err(LedgerError::TariffChanged { .. })));
         let same: Tariff = toml::from_str(&text.replace("0.09", "0.0900")).unwrap();
-        Ledger::open(&store, same, limits())
+        Ledger::open(&store, same, limits(), audit())
             .await
             .unwrap()
             .close()

@@ -23,7 +23,17 @@ pub struct Dataset {
     /// True for generated data: shown wherever the dataset is.
     #[serde(default)]
     pub synthetic: bool,
+    /// Distinct persons that a published aggregate needs.
+    #[serde(default = "persons_min_default")]
+    pub persons_min: u32,
     pub tables: Vec<Table>,
+}
+
+/// Distinct persons that a published aggregate needs where a dataset says nothing else.
+pub const PERSONS_MIN_DEFAULT: u32 = 11;
+
+fn persons_min_default() -> u32 {
+    PERSONS_MIN_DEFAULT
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The coarse decision: may a project do something with a dataset now, and under which
 //! habilitation. Pure, total, deny by default: no clock, no IO, no error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -114,6 +114,39 @@ pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
     }
 }
 
+/// Everything that a store holds, by project and dataset, so that a decision looks only at what
+/// concerns it however many habilitations there are.
+#[derive(Clone, Debug, Default)]
+pub struct Register {
+    projects: HashMap<String, HashMap<String, Vec<Granted>>>,
+}
+
+impl Register {
+    /// As [`decide`] with everything in the register.
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        let datasets = self.projects.get(request.project);
+        let granted = datasets.and_then(|datasets| datasets.get(request.dataset));
+        decide(request, granted.map_or(&[], Vec::as_slice))
+    }
+}
+
+impl FromIterator<Granted> for Register {
+    fn from_iter<I: IntoIterator<Item = Granted>>(granted: I) -> Self {
+        let mut register = Self::default();
+        for version in granted {
+            let habilitation = &version.habilitation;
+            register
+                .projects
+                .entry(habilitation.project.clone())
+                .or_default()
+                .entry(habilitation.dataset.clone())
+                .or_default()
+                .push(version);
+        }
+        register
+    }
+}
+
 fn allow(habilitation: &Arc<Habilitation>, action: Action) -> Decision {
     match (action, habilitation.mode) {
         (Action::Browse, Mode::Row | Mode::Aggregate) | (Action::Read, Mode::Row) => {
@@ -180,8 +213,8 @@ impl fmt::Display for Denial {
             ),
             Self::AggregateOnly => write!(
                 f,
-                "the project may see only aggregates, and aggregate mode is not available yet; \
-                 ask the hub for row access or wait for that mode"
+                "the project may see only aggregates; ask for count, sum or avg, or ask the hub \
+                 for row access"
             ),
             Self::Ambiguous { ids } => write!(
                 f,

@@ -32,10 +32,10 @@ pub enum PolicyError {
         column: Option<String>,
         problem: String,
     },
-    /// The project may see aggregates only, which do not exist yet.
+    /// The project may see aggregates only, and rows were asked for.
     #[error(
-        "the project may see only aggregates of dataset `{dataset}`, and aggregate mode is not \
-         available yet; ask the hub for row access or wait for that mode"
+        "the project may see only aggregates of dataset `{dataset}`: ask for count(*), \
+         count(DISTINCT identifier), sum or avg, with or without GROUP BY"
     )]
     AggregateOnly { dataset: String },
     /// The keys given belong to another project than the habilitation: a bug of the caller.

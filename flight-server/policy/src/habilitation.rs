@@ -90,6 +90,12 @@ pub enum Predicate {
         column: String,
         values: Vec<Value>,
     },
+    /// From `low` to `high`, both included.
+    Between {
+        column: String,
+        low: Value,
+        high: Value,
+    },
     IsNull {
         column: String,
     },
@@ -119,7 +125,8 @@ pub enum Value {
     Date(NaiveDate),
 }
 
-/// What a column shows instead of its value.
+/// What a column shows instead of its value. NULL stays NULL. A column that must not be shown at
+/// all is not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
@@ -132,4 +139,14 @@ pub enum Mask {
     Year,
     /// The first `n` characters.
     Prefix(u8),
+    /// A year of birth (an integer) to the first year of its band of `n` years, bands beginning
+    /// at year 0 (`AgeBand(5)`: `1987` → `1985`).
+    AgeBand(u8),
+    /// An integer or decimal to the multiple of `n` next to it towards zero (`Round(100)`:
+    /// `1234.56` → `1200.00`, `-99` → `0`).
+    Round(u64),
+    /// A text of fixed length in place of an integer or a text: equal values have equal texts
+    /// within a project and linkage group, and nowhere else. Who sees a column so can still
+    /// count how often a value occurs.
+    HashPerProject,
 }

@@ -4,19 +4,22 @@
 //! typed habilitations and raw table providers, and answers with a decision and with tables
 //! that show only what the habilitation opens.
 
+pub mod aggregate;
 pub mod barrier;
 pub mod dataset;
 pub mod decision;
 pub mod habilitation;
+pub mod opposition;
 pub mod pseudonym;
 
 mod error;
 mod validate;
 
 pub use barrier::{
-    PolicyScanExec, PolicyTable, REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables,
-    open_table,
+    PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Selections, Sources, UNIT_KEY,
+    describe_table, granted_tables, open_table,
 };
-pub use decision::{Action, Decision, Denial, Granted, Request, decide};
+pub use decision::{Action, Decision, Denial, Granted, Register, Request, decide};
 pub use error::PolicyError;
+pub use opposition::Opposed;
 pub use pseudonym::{Cipher, LinkageKeys};

@@ -17,6 +17,7 @@ use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt};
 use aes::{Aes128, Block};
 use arrow::array::{
     Array, ArrayRef, AsArray, PrimitiveArray, StringArray, StringViewArray, UInt32Array,
+    UInt64Array,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::take;
@@ -54,6 +55,16 @@ impl LinkageKeys {
 
     pub fn project(&self) -> &str {
         &self.project
+    }
+
+    /// The cipher behind the keys of cells: one for the whole hub, whatever the project, so that
+    /// the same persons give the same noise to everyone. No project has an empty name.
+    pub fn cells(&self, domain: &str) -> Cipher {
+        let hub = Self {
+            master: self.master.clone(),
+            project: String::new(),
+        };
+        hub.cipher("cell keys", domain)
     }
 
     /// The cipher of one domain of identifiers (`person`, `stay`, …) in a linkage group.
@@ -171,6 +182,20 @@ impl Cipher {
                 "identifiers of type {other} cannot be re-keyed; store them as integers or text"
             ))),
         }
+    }
+
+    /// A secret random number for each identifier of a column, NULL where it is NULL: what the
+    /// noise of cells is made of.
+    ///
+    /// # Errors
+    /// As [`Cipher::encrypt_array`].
+    pub fn key_array(&self, array: &dyn Array) -> Result<UInt64Array, ArrowError> {
+        let shown = self.encrypt_array(array)?;
+        let key = |text: &str| {
+            let block = base32::decode(text.as_bytes())?;
+            Some(u64::from_le_bytes(block.first_chunk().copied()?))
+        };
+        Ok(shown.iter().map(|text| key(text?)).collect())
     }
 
     /// The identifier behind a pseudonym of an integer, or None for any other text: wrong

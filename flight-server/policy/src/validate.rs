@@ -4,9 +4,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::aggregate::noise::NOISE_MAX;
 use crate::dataset::{Dataset, ForeignKey, PersonPath, Table};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Columns, Habilitation, Predicate, TableGrant, Tables, Value};
+use crate::habilitation::{
+    Cohort, Columns, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
+};
 
 /// Schemas of every catalog that no dataset may take.
 pub const RESERVED_SCHEMAS: [&str; 4] = ["hub", "information_schema", "sample", "space"];
@@ -24,6 +27,11 @@ impl Dataset {
         }
         if RESERVED_SCHEMAS.contains(&self.name.as_str()) {
             return Err(self.error(None, None, "is a reserved schema; choose another name"));
+        }
+        let least = u32::try_from(NOISE_MAX).unwrap_or(u32::MAX) + 1;
+        if self.persons_min < least {
+            let problem = format!("has `persons_min` below {least}, the least that noise allows");
+            return Err(self.error(None, None, problem));
         }
         if self.producer.is_empty() {
             return Err(self.error(
@@ -262,7 +270,7 @@ impl Habilitation {
             return Err(self.error(Some(&table.name), Some(name), "does not exist"));
         }
         let mut masked = HashSet::new();
-        for (column, _) in &grant.masks {
+        for (index, (column, mask)) in grant.masks.iter().enumerate() {
             let problem = if !may_have(table, column) {
                 "is masked but does not exist"
             } else if !masked.insert(column) {
@@ -271,13 +279,16 @@ impl Habilitation {
                 "is an identifier, which is re-keyed; remove its mask or the column"
             } else if !is_opened(&grant.columns, column) {
                 "is masked but not granted; grant it or remove the mask"
+            } else if matches!(mask, Mask::AgeBand(0) | Mask::Round(0)) {
+                "is masked to multiples of zero; name a step of 1 or more"
             } else {
                 continue;
             };
+            let problem = format!("{problem} (rule `masks[{index}]`)");
             return Err(self.error(Some(&table.name), Some(column), problem));
         }
         match &grant.rows {
-            Some(rows) => self.validate_predicate(table, rows, 0),
+            Some(rows) => self.validate_predicate(table, rows, "rows"),
             None => Ok(()),
         }
     }
@@ -305,50 +316,27 @@ impl Habilitation {
             let problem = "holds the persons but does not exist";
             return Err(self.error(Some(&table.name), Some(&cohort.column), problem));
         }
-        self.validate_predicate(table, &cohort.rows, 0)
+        self.validate_predicate(table, &cohort.rows, "persons.rows")
     }
 
     fn validate_predicate(
         &self,
         table: &Table,
-        predicate: &Predicate,
-        depth: usize,
+        rows: &Predicate,
+        rule: &str,
     ) -> Result<(), PolicyError> {
-        let error = |column: Option<&str>, problem: &str| {
-            Err(self.error(Some(&table.name), column, problem))
-        };
-        if depth > PREDICATE_DEPTH_MAX {
-            return error(None, "has a row predicate nested too deep; flatten it");
-        }
-        match predicate {
-            Predicate::And(parts) | Predicate::Or(parts) => {
-                if parts.is_empty() {
-                    return error(None, "has a row predicate of no parts; fill or remove it");
-                }
-                parts
-                    .iter()
-                    .try_for_each(|part| self.validate_predicate(table, part, depth + 1))
-            }
-            Predicate::Not(part) => self.validate_predicate(table, part, depth + 1),
-            Predicate::Compare { column, .. }
-            | Predicate::In { column, .. }
-            | Predicate::IsNull { column }
-                if !may_have(table, column) =>
-            {
-                error(Some(column), "is in a row predicate but does not exist")
-            }
-            Predicate::Compare { column, value, .. } if !is_finite(value) => {
-                error(Some(column), "is compared with a number that is not finite")
-            }
-            Predicate::In { column, values } if values.is_empty() => error(
-                Some(column),
-                "is compared with an empty list; name the values",
-            ),
-            Predicate::In { column, values } if !values.iter().all(is_finite) => {
-                error(Some(column), "is compared with a number that is not finite")
-            }
-            Predicate::Compare { .. } | Predicate::In { .. } | Predicate::IsNull { .. } => Ok(()),
-        }
+        let broken = Broken::find(table, rows, rule.to_owned(), 0);
+        broken.map_or(
+            Ok(()),
+            |Broken {
+                 rule,
+                 column,
+                 problem,
+             }| {
+                let problem = format!("{problem} (rule `{rule}`)");
+                Err(self.error(Some(&table.name), column.as_deref(), problem))
+            },
+        )
     }
 
     fn error(
@@ -365,6 +353,78 @@ impl Habilitation {
             problem: problem.into(),
         }
     }
+}
+
+/// What is wrong in a row predicate, and where: `rows.and[1].not`.
+struct Broken {
+    rule: String,
+    column: Option<String>,
+    problem: &'static str,
+}
+
+impl Broken {
+    fn find(table: &Table, predicate: &Predicate, rule: String, depth: usize) -> Option<Self> {
+        let in_parts = |parts: &[Predicate], name: &str| {
+            let mut parts = parts.iter().enumerate();
+            parts.find_map(|(index, part)| {
+                Self::find(table, part, format!("{rule}.{name}[{index}]"), depth + 1)
+            })
+        };
+        let (column, problem) = match predicate {
+            _ if depth > PREDICATE_DEPTH_MAX => (
+                None,
+                Some("has a row predicate nested too deep; flatten it"),
+            ),
+            Predicate::And(parts) | Predicate::Or(parts) if parts.is_empty() => (
+                None,
+                Some("has a row predicate of no parts; fill or remove it"),
+            ),
+            Predicate::And(parts) => return in_parts(parts, "and"),
+            Predicate::Or(parts) => return in_parts(parts, "or"),
+            Predicate::Not(part) => {
+                return Self::find(table, part, format!("{rule}.not"), depth + 1);
+            }
+            Predicate::Compare { column, value, .. } => (Some(column), not_finite([value])),
+            Predicate::In { column, values } if values.is_empty() => (
+                Some(column),
+                Some("is compared with an empty list; name the values"),
+            ),
+            Predicate::In { column, values } => (Some(column), not_finite(values)),
+            Predicate::Between { column, low, high } => {
+                let problem = not_finite([low, high]).or_else(|| disorder(low, high));
+                (Some(column), problem)
+            }
+            Predicate::IsNull { column } => (Some(column), None),
+        };
+        let missing = column.is_some_and(|column| !may_have(table, column));
+        let missing = missing.then_some("is in a row predicate but does not exist");
+        missing.or(problem).map(|problem| Self {
+            rule,
+            column: column.cloned(),
+            problem,
+        })
+    }
+}
+
+fn not_finite<'a>(values: impl IntoIterator<Item = &'a Value>) -> Option<&'static str> {
+    let infinite = |value: &Value| matches!(value, Value::Float(value) if !value.is_finite());
+    let mut values = values.into_iter();
+    values
+        .any(infinite)
+        .then_some("is compared with a number that is not finite")
+}
+
+/// Bounds between which no value can lie, or that no column can have both.
+fn disorder(low: &Value, high: &Value) -> Option<&'static str> {
+    let ordered = match (low, high) {
+        (Value::Bool(low), Value::Bool(high)) => low <= high,
+        (Value::Int(low), Value::Int(high)) => low <= high,
+        (Value::Float(low), Value::Float(high)) => low <= high,
+        (Value::Text(low), Value::Text(high)) => low <= high,
+        (Value::Date(low), Value::Date(high)) => low <= high,
+        _ => return Some("is between bounds of two types; write both as one"),
+    };
+    (!ordered).then_some("is between bounds in the wrong order; swap them")
 }
 
 const NAME_RULE: &str = "needs a name of lowercase letters, digits and `_`, from a letter on, \
@@ -389,8 +449,4 @@ fn is_opened(columns: &Columns, column: &str) -> bool {
         Columns::Only(names) => names.iter().any(|name| name == column),
         Columns::Except(names) => names.iter().all(|name| name != column),
     }
-}
-
-fn is_finite(value: &Value) -> bool {
-    !matches!(value, Value::Float(value) if !value.is_finite())
 }

@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use hubflight_policy::habilitation::{Habilitation, Mode};
-use hubflight_store::Store;
+use hubflight_store::{Secrets, Store};
 
 use crate::error::{Error, Result};
+use crate::opposition::reference;
 
 pub(super) async fn tokens(
     store: &Store,
@@ -35,12 +36,19 @@ pub(super) async fn tokens(
 
 pub(super) async fn persons(store: &Store) -> Result<String> {
     let mut table = Table::new(&["id", "name", "state", "administrator", "created"]);
+    let given = store.all_admin_roles().await?;
     for person in store.persons().await? {
+        let roles = given.iter().filter(|(id, _)| *id == person.id);
+        let roles: Vec<&str> = roles.map(|(_, role)| role.as_str()).collect();
         table.row([
             person.id,
             person.name,
             if person.active { "active" } else { "disabled" }.into(),
-            if person.is_admin { "yes" } else { "no" }.into(),
+            match (person.is_admin, roles.as_slice()) {
+                (true, []) => "no role".into(),
+                (true, roles) => roles.join(", "),
+                (false, _) => "no".into(),
+            },
             day(person.created_at),
         ]);
     }
@@ -78,6 +86,7 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
             .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
         let state = match row.revoked_at {
             Some(_) => "revoked",
+            None if row.is_pending() => "waits for confirmation",
             None if body.valid_to <= now => "ended",
             None if body.valid_from > now => "not yet",
             None => "in force",
@@ -97,6 +106,15 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
             state.into(),
             body.decision,
         ]);
+    }
+    Ok(table.text())
+}
+
+pub(super) async fn oppositions(store: &Store, secrets: &Secrets) -> Result<String> {
+    let mut table = Table::new(&["opposition", "domain", "person", "entered"]);
+    for (entry, entered_at) in store.oppositions().await? {
+        let name = reference(secrets, &entry)?;
+        table.row([name, entry.domain, entry.value, entered_at.to_rfc3339()]);
     }
     Ok(table.text())
 }

@@ -1,24 +1,35 @@
 //! Who calls: from the headers of a call to a `Principal` with at most one project.
 //!
-//! Accepted, on any call: `Basic` with a password (where the hub allows passwords alone) or
-//! with a personal access token in place of the password; `Bearer` with a token of the
-//! handshake or a personal access token. Rights are read anew from the store at each call, so
+//! Accepted, on any call: `Basic` with a password (where the hub allows passwords alone), with
+//! a password, a blank or colon, and the code of the second factor (good once, so for the
+//! handshake), or with a personal access token in place of the password; `Bearer` with a token
+//! of the handshake or a personal access token. Rights are read anew from the store at each call, so
 //! that what is withdrawn is withdrawn at once.
 
+mod attempts;
 pub mod passwords;
 pub mod session;
+pub mod standing;
 pub mod token;
+pub mod totp;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Utc};
-use hubflight_store::{Person, Project, Store};
+use hubflight_ledger::{AuditEvent, Ledger};
+use hubflight_store::{AdminRole, Person, Project, Store};
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
-use passwords::Passwords;
+pub use attempts::AttemptLimits;
+use attempts::Subject;
+use passwords::{Asked, Passwords};
 use session::{SessionId, SessionOptions, Sessions};
+use standing::Standing;
 use token::{Origin, SessionToken, Tokens};
 
 /// The catalog of administrators, which is no project of the store.
@@ -28,6 +39,8 @@ pub const ADMIN_CATALOG: &str = "admin";
 #[derive(Clone, Debug)]
 pub struct Principal {
     pub person: Person,
+    /// What they may see of the hub as an administrator.
+    pub roles: BTreeSet<AdminRole>,
     /// Projects that are open now, by id.
     pub projects: Vec<Project>,
     /// Identifies the session for its options.
@@ -35,6 +48,8 @@ pub struct Principal {
     pub options: SessionOptions,
     /// What the client says of itself, for the audit.
     pub client: String,
+    /// What lets them in, to be asked again while their statements run.
+    pub standing: Standing,
     /// The project that was asked for by session option or header.
     wanted: Option<String>,
 }
@@ -64,16 +79,7 @@ impl Principal {
 
     /// The catalogs that this person may choose, sorted.
     pub fn catalogs(&self) -> Vec<&str> {
-        let mut catalogs: Vec<&str> = self
-            .projects
-            .iter()
-            .map(|project| project.id.as_str())
-            .collect();
-        if self.person.is_admin {
-            catalogs.push(ADMIN_CATALOG);
-        }
-        catalogs.sort_unstable();
-        catalogs
+        standing::catalogs(&self.person, &self.projects)
     }
 
     /// The organisation that pays for a project.
@@ -106,6 +112,8 @@ const TOKEN_PREFIX: &str = "hubpat_";
 #[derive(Debug)]
 pub struct Authenticator {
     pub store: Store,
+    /// Where lock-outs are recorded.
+    pub ledger: Ledger,
     pub tokens: Tokens,
     pub passwords: Passwords,
     pub sessions: Sessions,
@@ -122,6 +130,20 @@ struct Proof {
     person: Person,
     session: SessionId,
     origin: Origin,
+    /// The epoch of a session; none where an access token stands for itself.
+    epoch: Option<i64>,
+}
+
+impl Proof {
+    fn standing(&self) -> Standing {
+        Standing {
+            person: self.person.id.clone(),
+            epoch: self.epoch,
+            access_token: self.origin.access_token.clone(),
+            bound_to: self.origin.bound_to.clone(),
+            expires: self.origin.expires_max,
+        }
+    }
 }
 
 impl Proof {
@@ -131,6 +153,7 @@ impl Proof {
             name: session,
         };
         Self {
+            epoch: Some(person.token_epoch),
             person,
             session,
             origin,
@@ -152,23 +175,17 @@ impl Authenticator {
             Credential::Bearer(text) => self.bearer(&text, connection, now).await?,
         };
         let options = self.sessions.options(&proof.session);
-        let mut projects = self.store.projects_of(&proof.person.id).await?;
-        projects.retain(|project| {
-            project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
-        });
-        let mut person = proof.person;
-        if let Some(bound) = &proof.origin.bound_to {
-            projects.retain(|project| project.id == *bound);
-            // An administrator's token for a project is good for that project only.
-            person.is_admin &= bound == ADMIN_CATALOG;
-        }
-        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
+        let standing = proof.standing();
         let bound_to = proof.origin.bound_to;
+        let admitted = self.open_to(proof.person, bound_to.as_deref(), now).await?;
+        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
         let wanted = options.catalog.clone().or(header).or(bound_to);
         Ok(Principal {
-            person,
-            projects,
+            person: admitted.person,
+            roles: admitted.roles,
+            projects: admitted.projects,
             session: proof.session,
+            standing,
             client: client(metadata),
             options,
             wanted,
@@ -204,8 +221,45 @@ impl Authenticator {
             }
             return Err(refused());
         }
-        let person = self.passwords.verify(&self.store, &user, secret).await?;
-        Ok(Proof::new(person, connection.to_owned(), Origin::default()))
+        let asked = Asked {
+            peer: connection.parse::<SocketAddr>().ok().map(|peer| peer.ip()),
+            now,
+        };
+        match self
+            .passwords
+            .verify(&self.store, &user, secret, asked)
+            .await
+        {
+            Ok(person) => Ok(Proof::new(person, connection.to_owned(), Origin::default())),
+            Err(refusal) => {
+                for subject in refusal.locked {
+                    self.record_lock(subject, now).await?;
+                }
+                Err(refusal.error)
+            }
+        }
+    }
+
+    /// Records a lock-out: of a person, if there is one of that name, or of an address. What
+    /// else was typed as a name may be a password, and is not recorded.
+    async fn record_lock(&self, subject: Subject, now: DateTime<Utc>) -> Result<()> {
+        let (person, client) = match subject {
+            Subject::Person(name) => {
+                let person = self.store.person(&name).await?;
+                (person.map(|person| person.id), String::new())
+            }
+            Subject::Peer(address) => (None, format!("address {address}")),
+        };
+        tracing::warn!(?person, %client, "failed logins lock");
+        let event = AuditEvent {
+            event: "login_locked",
+            outcome: "locked",
+            person,
+            project: None,
+            client,
+            at: now,
+        };
+        Ok(self.ledger.event(event).await?)
     }
 
     async fn bearer(&self, text: &str, connection: &str, now: DateTime<Utc>) -> Result<Proof> {
@@ -220,20 +274,14 @@ impl Authenticator {
             access_token,
             expires,
         } = self.tokens.open(text, now).ok_or_else(refused)?;
-        let person = self
-            .store
-            .person(&person)
-            .await?
-            .filter(|person| person.active && person.token_epoch == epoch)
-            .ok_or_else(refused)?;
-        if let Some(id) = &access_token {
-            // Read anew, as all rights: a session ends with the token that began it.
-            self.store
-                .token_holder(id, now)
-                .await?
-                .filter(|holder| holder.person == person.id)
-                .ok_or_else(refused)?;
-        }
+        let standing = Standing {
+            person,
+            epoch: Some(epoch),
+            access_token: access_token.clone(),
+            bound_to: bound_to.clone(),
+            expires: Some(expires),
+        };
+        let person = self.identify(&standing, now).await?;
         let origin = Origin {
             bound_to,
             access_token,
@@ -265,7 +313,10 @@ impl Authenticator {
             access_token: Some(token.token),
             expires_max: Some(token.expires_at),
         };
-        Ok(Proof::new(person, session, origin))
+        let mut proof = Proof::new(person, session, origin);
+        // A new password ends sessions, not tokens.
+        proof.epoch = None;
+        Ok(proof)
     }
 }
 
@@ -328,6 +379,7 @@ impl Principal {
                 token_epoch: 0,
                 created_at: Utc::now(),
             },
+            roles: BTreeSet::new(),
             projects: Vec::new(),
             session: SessionId {
                 person: person.into(),
@@ -335,140 +387,17 @@ impl Principal {
             },
             options: SessionOptions::default(),
             client: String::new(),
+            standing: Standing {
+                person: person.into(),
+                epoch: Some(0),
+                access_token: None,
+                bound_to: None,
+                expires: None,
+            },
             wanted: None,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use chrono::TimeDelta;
-    use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile};
-
-    use super::*;
-
-    /// A hub of one person in one project; a bearer of a handshake lives for an hour.
-    async fn opened(folder: &tempfile::TempDir) -> Authenticator {
-        let url = format!("sqlite://{}", folder.path().join("hub.sqlite").display());
-        let store = Store::open(&url).await.expect("store");
-        let organisation = Organisation {
-            id: "chu".into(),
-            name: "CHU".into(),
-        };
-        store.put_organisation(&organisation).await.expect("puts");
-        let person = PersonProfile {
-            id: "ada".into(),
-            name: "Ada".into(),
-            active: true,
-            is_admin: false,
-        };
-        store.put_person(&person).await.expect("puts");
-        let project = Project {
-            id: "p".into(),
-            title: String::new(),
-            purpose: String::new(),
-            organisation: "chu".into(),
-            valid_from: Utc::now() - TimeDelta::days(1),
-            valid_to: Utc::now() + TimeDelta::days(1),
-            space_quota_bytes: 0,
-            budget: None,
-        };
-        store.put_project(&project).await.expect("puts");
-        let member = Member {
-            project: "p".into(),
-            person: "ada".into(),
-            role: "member".into(),
-        };
-        store.put_member(&member).await.expect("puts");
-        store
-            .set_password("ada", "correct horse")
-            .await
-            .expect("sets");
-        Authenticator {
-            store,
-            tokens: Tokens::new(&[1; 32], 3600),
-            passwords: Passwords::new(true).expect("passwords"),
-            sessions: Sessions::new(10, Duration::from_secs(60)),
-        }
-    }
-
-    async fn issue(auth: &Authenticator, life: TimeDelta) -> IssuedToken {
-        let new = NewToken {
-            person: "ada".into(),
-            project: "p".into(),
-            name: "laptop".into(),
-            expires_at: Utc::now() + life,
-        };
-        auth.store.issue_token(&new).await.expect("issues")
-    }
-
-    fn header(value: &str) -> MetadataMap {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("authorization", value.parse().expect("a header"));
-        metadata
-    }
-
-    fn bearer(token: &str) -> MetadataMap {
-        header(&format!("Bearer {token}"))
-    }
-
-    #[tokio::test]
-    async fn a_session_ends_with_the_access_token_that_began_it() {
-        let folder = tempfile::tempdir().expect("folder");
-        let auth = opened(&folder).await;
-        let now = Utc::now();
-        let life = TimeDelta::minutes(10);
-        for way in ["revoked", "expired", "left"] {
-            let token = issue(&auth, life).await;
-            let begun = auth.handshake(&bearer(&token.text), "c", now).await;
-            let session = begun.expect("a token begins a session");
-            let renewed = auth.handshake(&bearer(&session), "c", now).await;
-            let renewed = renewed.expect("a session begins another");
-            let mut later = now;
-            for text in [&session, &renewed] {
-                let caller = auth.authenticate(&bearer(text), "c", now).await;
-                assert_eq!(caller.expect("in force").project().expect("bound"), "p");
-            }
-            match way {
-                "revoked" => {
-                    let revoked = auth.store.revoke_token(&token.id, "ada").await;
-                    revoked.expect("revokes");
-                }
-                "expired" => later = Utc::now() + life,
-                _ => auth.store.remove_member("p", "ada").await.expect("removes"),
-            }
-            for text in [&session, &renewed] {
-                let error = auth.authenticate(&bearer(text), "c", later).await;
-                let error = error.expect_err(way);
-                assert_eq!(error.kind, crate::error::ErrorKind::Unauthenticated);
-                let error = auth.handshake(&bearer(text), "c", later).await;
-                assert!(error.is_err(), "{way}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_handshake_with_a_session_does_not_prolong_it() {
-        let folder = tempfile::tempdir().expect("folder");
-        let auth = opened(&folder).await;
-        let now = Utc::now();
-        // `ada:correct horse`
-        let basic = header("Basic YWRhOmNvcnJlY3QgaG9yc2U=");
-        let mut session = auth.handshake(&basic, "c", now).await.expect("logs in");
-        for minutes in [20, 40, 59] {
-            let later = now + TimeDelta::minutes(minutes);
-            session = auth
-                .handshake(&bearer(&session), "c", later)
-                .await
-                .expect("within the first hour");
-        }
-        let late = now + TimeDelta::minutes(60);
-        assert!(
-            auth.authenticate(&bearer(&session), "c", late)
-                .await
-                .is_err()
-        );
-    }
-}
+mod tests;

@@ -1,19 +1,26 @@
-//! Passwords: argon2 is slow on purpose, so what was verified is remembered for a moment.
+//! Passwords: argon2 is slow on purpose, so what was verified is remembered for a moment; with
+//! a second factor it is not, since its codes are good once.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use hubflight_store::{Person, Store};
+use hubflight_store::{Login, Person, Store};
 use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
+use super::attempts::{AttemptLimits, Attempts, Subject};
+use super::totp;
 use crate::error::{Error, Result};
-use crate::sealed::random;
+use crate::sealed::{Sealer, random};
 
 /// Logins that are hashed at once: each takes tens of megabytes and milliseconds.
 const HASHES_RUNNING_MAX: usize = 2;
+/// Logins that wait to be hashed; more are refused.
+const HASHES_WAITING_MAX: usize = 64;
 const REMEMBERED_MAX: usize = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 
@@ -24,6 +31,10 @@ pub struct Passwords {
     /// Key of this process, so that a memory dump shows no reusable digest.
     key: [u8; 32],
     hashing: Semaphore,
+    waiting: Semaphore,
+    attempts: Attempts,
+    /// Opens the secrets of second factors.
+    factors: Sealer,
     /// When a password was verified.
     remembered: Mutex<HashMap<Verified, Instant>>,
 }
@@ -31,26 +42,123 @@ pub struct Passwords {
 /// Person, epoch, and digest of the password.
 type Verified = (String, i64, [u8; 32]);
 
+/// From where a login is asked for, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub peer: Option<IpAddr>,
+    pub now: DateTime<Utc>,
+}
+
+/// Why a login is refused, and whom it has locked out.
+#[derive(Debug)]
+pub struct Refusal {
+    pub error: Error,
+    pub locked: Vec<Subject>,
+}
+
+impl Refusal {
+    fn of(error: Error) -> Self {
+        Self {
+            error,
+            locked: Vec::new(),
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::of(error.into())
+    }
+}
+
 impl Passwords {
-    pub fn new(allowed: bool) -> Result<Self> {
+    pub fn new(allowed: bool, limits: AttemptLimits, factors: Sealer) -> Result<Self> {
         Ok(Self {
             allowed,
             key: random()?,
             hashing: Semaphore::new(HASHES_RUNNING_MAX),
+            waiting: Semaphore::new(HASHES_RUNNING_MAX + HASHES_WAITING_MAX),
+            attempts: Attempts::new(limits),
+            factors,
             remembered: Mutex::new(HashMap::new()),
         })
     }
 
-    pub async fn verify(&self, store: &Store, user: &str, password: String) -> Result<Person> {
-        if !self.allowed {
-            return Err(Error::unauthenticated(
-                "a password alone is not enough here: use a personal access token as the \
-                 password, or as the bearer token",
-            ));
+    /// The person whose password this is, with the code of their second factor after it where
+    /// they have one. What is wrong counts against the name and the peer.
+    pub async fn verify(
+        &self,
+        store: &Store,
+        user: &str,
+        secret: String,
+        asked: Asked,
+    ) -> Result<Person, Refusal> {
+        let login = store.login(user).await?;
+        let unlocked = login.unlocked_at;
+        self.attempts.check(user, asked.peer, unlocked, asked.now)?;
+        let factors = totp::split(&secret);
+        if !self.allowed && factors.is_none() {
+            return Err(Refusal::of(Error::unauthenticated(
+                "a password alone is not enough here: write the code of your authenticator \
+                 after it (`password 123456`), or use a personal access token as the password, \
+                 or as the bearer token",
+            )));
         }
-        let digest = self.digest(&password)?;
+        // A demo's password may look like one with a code, where no code is asked for.
+        let asks_for_code = !self.allowed || login.totp_sealed.is_some();
+        let (password, code) = match factors {
+            Some((password, code)) if asks_for_code => (password, Some(code)),
+            _ => (secret.as_str(), None),
+        };
+        let alone = !asks_for_code;
+        let found = self.matching(store, user, password, alone).await?;
+        if let Some(person) = found
+            && (alone
+                || self
+                    .code_is_theirs(store, &person, &login, code, asked.now)
+                    .await?)
+        {
+            self.attempts.succeeded(user);
+            return Ok(person);
+        }
+        Err(Refusal {
+            error: super::refused(),
+            locked: self.attempts.failed(user, asked.peer, asked.now),
+        })
+    }
+
+    /// True for a code of the person's own that nobody has used yet.
+    async fn code_is_theirs(
+        &self,
+        store: &Store,
+        person: &Person,
+        login: &Login,
+        code: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let (Some(sealed), Some(code)) = (&login.totp_sealed, code) else {
+            return Ok(false);
+        };
+        let secret = totp::Secret::open(sealed, &self.factors, &person.id)?;
+        match secret.step_of(code, now)? {
+            Some(step) => Ok(store.take_totp_step(&person.id, step).await?),
+            None => Ok(false),
+        }
+    }
+
+    /// The person, if the password is theirs. One that is enough `alone` is remembered.
+    async fn matching(
+        &self,
+        store: &Store,
+        user: &str,
+        password: &str,
+        alone: bool,
+    ) -> Result<Option<Person>> {
+        let digest = self.digest(password)?;
         let person = store.person(user).await?.filter(|person| person.active);
-        if let Some(person) = &person {
+        if let Some(person) = &person
+            && alone
+        {
             let entry = (person.id.clone(), person.token_epoch, digest);
             let fresh = self
                 .remembered
@@ -58,17 +166,24 @@ impl Passwords {
                 .get(&entry)
                 .is_some_and(|at| at.elapsed() < REMEMBERED_FOR);
             if fresh {
-                return Ok(person.clone());
+                return Ok(Some(person.clone()));
             }
         }
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(Error::exhausted(
+                "too many logins wait; try again in a moment, or use an access token",
+            ));
+        };
         let permit = self.hashing.acquire().await;
         // The store hashes for an unknown person too, so that time does not tell them apart.
-        let verified = store.verify_password(user, &password).await?;
+        let verified = store.verify_password(user, password).await?;
         drop(permit);
-        let person = verified
-            .filter(|person| person.active)
-            .ok_or_else(super::refused)?;
-        self.remember((person.id.clone(), person.token_epoch, digest));
+        let person = verified.filter(|person| person.active);
+        if let Some(person) = &person
+            && alone
+        {
+            self.remember((person.id.clone(), person.token_epoch, digest));
+        }
         Ok(person)
     }
 

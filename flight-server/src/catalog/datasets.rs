@@ -18,8 +18,9 @@ use datafusion::datasource::listing::{
 };
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use hubflight_policy::Sources;
 use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
+use hubflight_policy::{Opposed, Selections, Sources};
+use parking_lot::RwLock;
 
 use super::bucket::Bucket;
 use super::dicom_folder;
@@ -30,7 +31,23 @@ use crate::error::{Error, Result};
 #[derive(Default)]
 pub struct Datasets {
     loaded: BTreeMap<String, Loaded>,
+    opposition: RwLock<Opposition>,
+    selections: Option<Arc<Selections>>,
 }
+
+/// The persons who oppose, by the domain of their identifiers.
+#[derive(Clone, Debug, Default)]
+pub struct Opposition {
+    pub lists: BTreeMap<String, Arc<Opposed>>,
+    /// Grows when a person is added: what was planned before may still read their rows.
+    pub era: u64,
+    /// The audit does not tell of these lists yet.
+    pub unrecorded: bool,
+}
+
+/// Memory that the rows of restricted views may hold, one bit a stored row: two thousand
+/// million rows. It is also reserved in the server's own limit.
+const SELECTIONS_BYTES_MAX: usize = 256 << 20;
 
 impl std::fmt::Debug for Datasets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +63,11 @@ struct Loaded {
 impl Datasets {
     /// Opens the datasets of the configuration; an error names the dataset and table.
     pub async fn open(configs: &[DatasetConfig], state: &SessionState) -> Result<Self> {
-        let mut datasets = Self::default();
+        let pool = &state.runtime_env().memory_pool;
+        let mut datasets = Self {
+            selections: Some(Arc::new(Selections::new(SELECTIONS_BYTES_MAX, pool))),
+            ..Self::default()
+        };
         for config in configs {
             let bucket = Bucket::of(config)?;
             if let Some(bucket) = &bucket {
@@ -90,6 +111,44 @@ impl Datasets {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Dataset>> {
         self.loaded.values().map(|loaded| &loaded.dataset)
     }
+
+    /// Who opposes, as every plan that is made now sees it.
+    pub fn opposition(&self) -> Opposition {
+        self.opposition.read().clone()
+    }
+
+    /// Replaces the lists; true where the audit does not tell of them yet.
+    pub fn oppose(&self, lists: BTreeMap<String, Arc<Opposed>>) -> bool {
+        let mut opposition = self.opposition.write();
+        let digests = |lists: &BTreeMap<String, Arc<Opposed>>| {
+            let digests = lists.iter();
+            let digests = digests.map(|(domain, list)| (domain.clone(), list.digest()));
+            digests.collect::<Vec<_>>()
+        };
+        if digests(&lists) == digests(&opposition.lists) {
+            return opposition.unrecorded;
+        }
+        let adds = lists.iter().any(|(domain, list)| {
+            let known = opposition.lists.get(domain);
+            known.is_none_or(|known| list.exceeds(known))
+        });
+        opposition.era += u64::from(adds);
+        opposition.lists = lists;
+        opposition.unrecorded = true;
+        true
+    }
+
+    /// The audit tells of the lists.
+    pub fn opposition_recorded(&self) {
+        self.opposition.write().unrecorded = false;
+    }
+
+    /// True where a table describes persons.
+    pub fn describes_persons(&self, dataset: &str, table: &str) -> bool {
+        let loaded = self.loaded.get(dataset);
+        let table = loaded.and_then(|loaded| loaded.dataset.table(table));
+        table.is_some_and(|table| table.person != PersonPath::None)
+    }
 }
 
 impl Sources for Datasets {
@@ -99,6 +158,14 @@ impl Sources for Datasets {
 
     fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>> {
         Some(Arc::clone(self.loaded.get(dataset)?.tables.get(table)?))
+    }
+
+    fn opposed(&self, domain: &str) -> Option<Arc<Opposed>> {
+        self.opposition.read().lists.get(domain).map(Arc::clone)
+    }
+
+    fn selections(&self) -> Option<Arc<Selections>> {
+        self.selections.clone()
     }
 }
 
@@ -148,6 +215,7 @@ async fn describe(config: &DatasetConfig, bucket: Option<&Bucket>) -> Result<Dat
         producer: config.producer.clone(),
         version: config.version,
         synthetic: config.synthetic,
+        persons_min: config.persons_min,
         tables,
     })
 }

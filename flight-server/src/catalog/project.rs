@@ -1,6 +1,6 @@
 //! A project as a SQL catalog: only what its habilitations open now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -14,40 +14,71 @@ use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::Habilitation;
 use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
+use hubflight_store::AdminRole;
 
 use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
 use super::space::{Space, SpaceSchema};
-use crate::auth::ADMIN_CATALOG;
+use crate::auth::{ADMIN_CATALOG, Principal};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
 pub const SPACE_SCHEMA: &str = "space";
 pub const HUB_SCHEMA: &str = "hub";
 
+/// Who looks: what is their own, and what of the hub an administrator may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Viewer {
+    pub person: String,
+    pub roles: BTreeSet<AdminRole>,
+}
+
+impl Viewer {
+    pub fn of(principal: &Principal) -> Self {
+        Self {
+            person: principal.person.id.clone(),
+            roles: principal.roles.clone(),
+        }
+    }
+}
+
+/// What is to be seen of a project, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    pub project: &'a str,
+    pub viewer: &'a Viewer,
+    /// The space's; the newest where there is none.
+    pub snapshot: Option<i64>,
+    pub now: DateTime<Utc>,
+}
+
 /// A project at one moment: what is in force, and the snapshot of its space.
 #[derive(Clone)]
 pub struct ProjectView {
     pub project: String,
+    pub viewer: Viewer,
     datasets: BTreeMap<String, Arc<DatasetSchema>>,
     pub space: Option<Arc<Space>>,
     hub_schema: Arc<HubSchema>,
 }
 
 impl ProjectView {
-    /// Reads the habilitations in force at `now`, and the space at `snapshot` (or newest).
-    pub async fn load(
-        hub: &Arc<Hub>,
-        project: &str,
-        snapshot: Option<i64>,
-        now: DateTime<Utc>,
-    ) -> Result<Self> {
+    /// Reads the habilitations in force, and the space at its snapshot.
+    pub async fn load(hub: &Arc<Hub>, look: Look<'_>) -> Result<Self> {
+        let Look {
+            project,
+            viewer,
+            snapshot,
+            now,
+        } = look;
         if project == ADMIN_CATALOG {
+            let scope = Scope::Hub(viewer.roles.clone());
             return Ok(Self {
                 project: project.to_owned(),
+                viewer: viewer.clone(),
                 datasets: BTreeMap::new(),
                 space: None,
-                hub_schema: Arc::new(HubSchema::new(hub, Scope::Everything)),
+                hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
         let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
@@ -66,12 +97,28 @@ impl ProjectView {
             };
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
         }
+        let scope = Scope::Project {
+            project: project.to_owned(),
+            person: viewer.person.clone(),
+        };
         Ok(Self {
             project: project.to_owned(),
+            viewer: viewer.clone(),
             datasets,
             space: Some(Arc::new(space)),
-            hub_schema: Arc::new(HubSchema::new(hub, Scope::Project(project.to_owned()))),
+            hub_schema: Arc::new(HubSchema::new(hub, scope)),
         })
+    }
+
+    /// The same project as the same person sees it by now.
+    pub async fn newest(&self, hub: &Arc<Hub>, now: DateTime<Utc>) -> Result<Self> {
+        let look = Look {
+            project: &self.project,
+            viewer: &self.viewer,
+            snapshot: None,
+            now,
+        };
+        Self::load(hub, look).await
     }
 
     /// The same project with another view of its space.
@@ -95,6 +142,14 @@ impl ProjectView {
         self.datasets
             .values()
             .map(|schema| (&schema.dataset, &schema.habilitation))
+    }
+
+    /// The roles that this view of the hub rests on; none in a project.
+    pub fn roles(&self) -> BTreeSet<AdminRole> {
+        match self.project == ADMIN_CATALOG {
+            true => self.viewer.roles.clone(),
+            false => BTreeSet::new(),
+        }
     }
 
     pub fn space_snapshot(&self) -> i64 {

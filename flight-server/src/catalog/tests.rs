@@ -13,10 +13,11 @@ use arrow::util::display::array_value_to_string;
 use chrono::Utc;
 use datafusion::physical_plan::collect;
 use hubflight_protocol::Key;
+use hubflight_store::{AdminRole, NewToken};
 use hubflight_udfs::{PoolConfig, WorkerPool};
 use tempfile::TempDir;
 
-use super::project::ProjectView;
+use super::project::{Look, ProjectView, Viewer};
 use crate::auth::session::SessionOptions;
 use crate::config::Config;
 use crate::error::{ErrorKind, Result};
@@ -65,12 +66,15 @@ async fn opened() -> (Arc<Hub>, TempDir) {
     write_notes(&folder.path().join("data"));
     let period = "valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
     let mut text = "[[dataset]]\nname = 'clinic'\nfolder = 'data'\npersons = 'none'\n\
-                    producer = 'x'\nformat = 'arrow'\n[[person]]\nid = 'ada'\n"
+                    producer = 'x'\nformat = 'arrow'\n\
+                    [[dataset]]\nname = 'ward'\nfolder = 'data'\nproducer = 'x'\nformat = 'arrow'\n\
+                    [[dataset.table]]\nname = 'notes'\nlocation = 'notes.arrow'\n\
+                    person = { column = 'id' }\n[[person]]\nid = 'ada'\n"
         .to_owned();
-    for (project, mode) in [("reads", "row"), ("browses", "aggregate")] {
+    for (project, dataset, mode) in [("reads", "clinic", "row"), ("browses", "ward", "aggregate")] {
         text += &format!(
             "[[project]]\nid = '{project}'\nmembers = ['ada']\n{period}\
-             [[habilitation]]\nproject = '{project}'\ndataset = 'clinic'\nmode = '{mode}'\n\
+             [[habilitation]]\nproject = '{project}'\ndataset = '{dataset}'\nmode = '{mode}'\n\
              decision = 'd'\n{period}"
         );
     }
@@ -97,8 +101,28 @@ async fn opened() -> (Arc<Hub>, TempDir) {
 
 /// A query's rows as text, planned and checked as a statement is.
 async fn query(hub: &Arc<Hub>, project: &str, sql: &str) -> Result<Vec<String>> {
+    query_as(hub, project, &AdminRole::ALL, sql).await
+}
+
+/// The same, as an administrator of some roles where the project is theirs.
+async fn query_as(
+    hub: &Arc<Hub>,
+    project: &str,
+    roles: &[AdminRole],
+    sql: &str,
+) -> Result<Vec<String>> {
     let now = Utc::now();
-    let view = Arc::new(ProjectView::load(hub, project, None, now).await?);
+    let viewer = Viewer {
+        person: "ada".into(),
+        roles: roles.iter().copied().collect(),
+    };
+    let look = Look {
+        project,
+        viewer: &viewer,
+        snapshot: None,
+        now,
+    };
+    let view = Arc::new(ProjectView::load(hub, look).await?);
     let options = SessionOptions::default();
     let planning = Planning {
         hub,
@@ -158,11 +182,11 @@ async fn a_table_that_may_not_be_read_is_still_listed() {
     assert!(
         tables
             .iter()
-            .any(|row| row.contains("clinic notes BASE TABLE")),
+            .any(|row| row.contains("ward notes BASE TABLE")),
         "{tables:?}"
     );
     let columns = "SELECT column_name FROM information_schema.columns \
-                   WHERE table_schema = 'clinic' ORDER BY ordinal_position";
+                   WHERE table_schema = 'ward' ORDER BY ordinal_position";
     assert_eq!(
         rows(&hub, "browses", columns).await,
         ["id", "note", "scores"]
@@ -170,18 +194,18 @@ async fn a_table_that_may_not_be_read_is_still_listed() {
     let views = "SELECT count(*) FROM information_schema.views WHERE table_schema = 'hub'";
     assert_eq!(rows(&hub, "browses", views).await.len(), 1);
     for sql in [
-        "SELECT count(*) FROM notes",
-        "SELECT note FROM clinic.notes",
-        "SELECT nothing FROM clinic.notes",
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM clinic.notes)",
-        "EXPLAIN SELECT note FROM clinic.notes",
+        "SELECT max(note) OVER () FROM notes",
+        "SELECT note FROM ward.notes",
+        "SELECT DISTINCT note FROM ward.notes",
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM ward.notes)",
+        "EXPLAIN SELECT note FROM ward.notes",
     ] {
         let error = query(&hub, "browses", sql).await.expect_err(sql);
         assert_eq!(error.kind, ErrorKind::PermissionDenied, "{sql}: {error}");
         assert!(
             error
                 .to_string()
-                .contains("only aggregates of dataset `clinic`")
+                .contains("only aggregates of dataset `ward`")
         );
     }
 }
@@ -220,4 +244,113 @@ async fn only_administrators_see_where_workers_listen() {
         asked == again || waited.as_millis() >= 1_000,
         "asked twice in {waited:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_the_tables_of_their_roles_and_no_data() {
+    let (hub, _folder) = opened().await;
+    use AdminRole::{Audit, Billing, People, Policy};
+    let cases: [(&[AdminRole], &[&str]); 5] = [
+        (&[], &[]),
+        (&[People], &["members", "persons", "tokens"]),
+        (&[Billing], &["datasets", "usage"]),
+        (
+            &[Policy],
+            &["columns", "datasets", "habilitations", "members", "tables"],
+        ),
+        (
+            &[Audit],
+            &[
+                "audit",
+                "habilitations",
+                "members",
+                "persons",
+                "queries",
+                "tokens",
+            ],
+        ),
+    ];
+    let all = [
+        "audit",
+        "columns",
+        "datasets",
+        "habilitations",
+        "members",
+        "persons",
+        "queries",
+        "tables",
+        "tokens",
+        "usage",
+    ];
+    for (roles, shown) in cases {
+        for table in all {
+            let sql = format!("SELECT count(*) FROM hub.{table}");
+            let seen = query_as(&hub, "admin", roles, &sql).await;
+            if shown.contains(&table) {
+                seen.expect(table);
+                continue;
+            }
+            // As a table that does not exist.
+            let error = seen.expect_err(table);
+            assert_eq!(error.kind, ErrorKind::NotFound, "{table}");
+            let missing = query_as(&hub, "admin", roles, "SELECT 1 FROM hub.nothing").await;
+            let missing = missing.expect_err("missing").to_string();
+            assert_eq!(error.to_string().replace(table, "nothing"), missing);
+        }
+        for sql in [
+            "SELECT * FROM clinic.notes",
+            "SELECT * FROM reads.clinic.notes",
+        ] {
+            let error = query_as(&hub, "admin", roles, sql).await.expect_err(sql);
+            assert_eq!(error.kind, ErrorKind::NotFound, "{sql}");
+        }
+    }
+    for table in ["persons", "members"] {
+        let sql = format!("SELECT * FROM hub.{table}");
+        let error = query_as(&hub, "reads", &AdminRole::ALL, &sql).await;
+        assert_eq!(error.expect_err(table).kind, ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_ones_own_of_this_project_and_without_secrets() {
+    let (hub, _folder) = opened().await;
+    let bob = hubflight_store::PersonProfile {
+        id: "bob".into(),
+        name: "Bob".into(),
+        active: true,
+        is_admin: false,
+    };
+    hub.store.put_person(&bob).await.expect("written");
+    let member = hubflight_store::Member {
+        project: "reads".into(),
+        person: "bob".into(),
+        role: "member".into(),
+    };
+    hub.store.put_member(&member).await.expect("written");
+    let mut issued = Vec::new();
+    for (person, project) in [("ada", "reads"), ("ada", "browses"), ("bob", "reads")] {
+        let new = NewToken {
+            person: person.into(),
+            project: project.into(),
+            name: "laptop".into(),
+            expires_at: Utc::now() + chrono::TimeDelta::days(1),
+        };
+        issued.push(hub.store.issue_token(&new).await.expect("issues"));
+    }
+    let sql = "SELECT * FROM hub.tokens";
+    let own = rows(&hub, "reads", sql).await;
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert!(own[0].starts_with(&issued[0].id) && own[0].ends_with(" valid"));
+    let everybodys = rows(&hub, "admin", sql).await;
+    assert_eq!(everybodys.len(), 3);
+    for token in &issued {
+        let secret = token.text.rsplit('_').next().expect("a secret");
+        assert!(everybodys.iter().all(|row| !row.contains(secret)));
+    }
+    hub.store
+        .revoke_token(&issued[0].id, "ada")
+        .await
+        .expect("revokes");
+    assert!(rows(&hub, "reads", sql).await[0].ends_with(" revoked"));
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
@@ -18,6 +19,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
 use datafusion::physical_plan::execute_stream;
 use futures::future::{BoxFuture, WeakShared};
 use futures::{FutureExt, StreamExt, TryFutureExt};
+use hubflight_policy::{PersonRows, PolicyTable};
 use hubflight_store::VisibleSize;
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
@@ -93,6 +95,7 @@ async fn measure(
         .table(&access.dataset, &access.table)
         .await?
         .ok_or_else(missing)?;
+    let (table, only_counted) = readable(table);
     let schema = table.schema();
     let (_, field) = schema.column_with_name(column).ok_or_else(missing)?;
     let width = field.data_type().primitive_width();
@@ -115,9 +118,30 @@ async fn measure(
         }
         Ok::<u64, Error>(total)
     });
-    AbortOnDropHandle::new(measured)
+    let bytes = AbortOnDropHandle::new(measured)
         .await
-        .map_err(|error| Error::internal("measuring a column failed", &error))?
+        .map_err(|error| Error::internal("measuring a column failed", &error))??;
+    Ok(if only_counted {
+        bytes.next_multiple_of(COUNTED_BYTES)
+    } else {
+        bytes
+    })
+}
+
+/// Sizes of what may only be counted are rounded up to this: an exact size tells the number of
+/// rows.
+const COUNTED_BYTES: u64 = 1 << 20;
+
+/// The table to measure, and whether its rows may only be counted.
+fn readable(table: Arc<dyn TableProvider>) -> (Arc<dyn TableProvider>, bool) {
+    let any = Arc::clone(&table) as Arc<dyn std::any::Any + Send + Sync>;
+    match any.downcast::<PolicyTable>() {
+        Ok(policy) if policy.shows_aggregates_only() => {
+            let rows = PersonRows::of(&policy).map(|rows| Arc::new(rows) as _);
+            (rows.unwrap_or(table), true)
+        }
+        _ => (table, false),
+    }
 }
 
 /// The digest of a view, and a column of it.
@@ -210,10 +234,23 @@ fn logical_bytes(array: &ArrayRef) -> u64 {
             .sum(),
         DataType::Struct(_) => array.as_struct().columns().iter().map(logical_bytes).sum(),
         DataType::Boolean => array.len() as u64,
-        other => other.primitive_width().map_or_else(
-            || array.get_array_memory_size(),
-            |width| width * array.len(),
-        ) as u64,
+        DataType::FixedSizeBinary(width) => u64::from(width.unsigned_abs()) * array.len() as u64,
+        DataType::FixedSizeList(_, _) => {
+            let lists = array.as_fixed_size_list().iter();
+            lists.flatten().map(|list| logical_bytes(&list)).sum()
+        }
+        DataType::Map(_, _) => {
+            let pairs = array.as_map().iter().flatten();
+            pairs
+                .map(|pairs| logical_bytes(&(Arc::new(pairs) as ArrayRef)))
+                .sum()
+        }
+        // As if each row held its value.
+        DataType::Dictionary(_, values) => {
+            cast(array, values).map_or(0, |values| logical_bytes(&values))
+        }
+        // Other types have no value of a size of their own.
+        other => (other.primitive_width().unwrap_or(0) * array.len()) as u64,
     }
 }
 

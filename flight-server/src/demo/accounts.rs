@@ -8,7 +8,7 @@ use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::{
     Cohort, Columns, Comparison, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
-use hubflight_store::{PersonProfile, Store};
+use hubflight_store::{AdminRole, PersonProfile, Store};
 use hubflight_synth::Facts;
 
 use crate::auth::ADMIN_CATALOG;
@@ -56,6 +56,9 @@ pub async fn set_passwords(store: &Store) -> Result<()> {
                 is_admin: true,
             };
             store.put_person(&admin).await?;
+            let mut write = store.write().await?;
+            write.set_admin_roles(id, &AdminRole::ALL.into()).await?;
+            write.commit().await?;
         }
     }
     for (person, _) in PERSONS {
@@ -79,6 +82,7 @@ pub fn describe(config: &mut Config, datasets: &Path, facts: &Facts) -> Result<(
             producer: String::new(),
             version: 1,
             synthetic: true,
+            persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
             folder: folder.to_string_lossy().into_owned(),
             format: Default::default(),
             persons: None,

@@ -39,11 +39,17 @@ FROM s
 WHERE sor_dat <= DATE '{last_exit}'",
 };
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step {
         account: "researcher",
         title: "Identifiers are pseudonyms of this project, communes are masked to departments",
         sql: "SELECT ben_idt, ben_nai_ann, ben_res_com FROM snds.ir_ben_r ORDER BY ben_idt LIMIT 3",
+    },
+    Step {
+        account: "epidemiologist",
+        title: "Aggregates only: no cell of fewer than 11 persons, noise in all others",
+        sql: "SELECT substr(dgn_pal, 1, 1) AS chapter, count(*) AS stays, count(DISTINCT ben_idt) AS persons
+FROM snds.t_mco_b GROUP BY 1 ORDER BY 2 DESC NULLS LAST LIMIT 4",
     },
     Step {
         account: "startup",
@@ -142,7 +148,10 @@ async fn readmissions(endpoint: &Endpoint, facts: &Facts) -> anyhow::Result<()> 
 async fn refusals(endpoint: &Endpoint) -> anyhow::Result<()> {
     for (account, sql) in [
         ("researcher", "SELECT count(*) FROM cardio.ecg"),
-        ("epidemiologist", "SELECT count(*) FROM snds.er_prs_f"),
+        (
+            "epidemiologist",
+            "SELECT ben_idt, dgn_pal FROM snds.t_mco_b LIMIT 5",
+        ),
         ("visitor", "SELECT 1"),
     ] {
         match refusal(endpoint, account, sql).await? {

@@ -6,6 +6,7 @@ pub mod functions;
 pub mod memory;
 pub mod meter;
 pub mod registry;
+pub mod revocation;
 pub mod run;
 mod spill;
 mod stream;
@@ -27,6 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
+use crate::plan::casts::HideCasts;
 use memory::QueryPool;
 use spill::SpillFolder;
 
@@ -83,7 +85,9 @@ impl Engine {
         let options = hubflight_udfs::Options {
             echo: config.workers.echo,
         };
-        let template = hubflight_udfs::register(builder, &options).build();
+        let template = hubflight_udfs::register(builder, &options)
+            .with_optimizer_rule(Arc::new(HideCasts))
+            .build();
         let waiting = limits.queries_running_max + limits.queries_waiting_max;
         Ok(Self {
             template,

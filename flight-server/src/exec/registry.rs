@@ -1,16 +1,99 @@
-//! The executions that run now, so that they can be cancelled.
+//! The executions that run now: to cancel them, and to end those whose rights have ended.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::revocation::Grounds;
+use crate::error::{Error, ErrorKind};
+
+/// Ends one execution from outside, once, with a reason that its client is told.
+#[derive(Debug, Default)]
+pub struct Stop {
+    token: CancellationToken,
+    why: OnceLock<Error>,
+}
+
+impl Stop {
+    /// The first reason counts.
+    pub fn end(&self, why: Error) {
+        self.why.get_or_init(|| why);
+        self.token.cancel();
+    }
+
+    fn cancel(&self) {
+        self.end(cancelled());
+    }
+
+    /// Waits until somebody ends the execution, and tells why.
+    pub async fn ended(&self) -> Error {
+        self.token.cancelled().await;
+        self.why.get().cloned().unwrap_or_else(cancelled)
+    }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the statement was cancelled")
+}
+
+/// An execution that runs, and what it runs on.
+#[derive(Debug)]
+pub struct Entry {
+    pub stop: Arc<Stop>,
+    pub grounds: Grounds,
+    /// What was last decided; nothing before the first time.
+    held: Mutex<Option<Held>>,
+    /// Since when it could not be decided.
+    doubted: Mutex<Option<Instant>>,
+}
+
+/// Until when a decision stands, unless rights change before.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// The revision of rights that it was made at.
+    pub revision: i64,
+    /// When the first of its grounds ends by itself.
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    pub fn hold(&self, held: Held) {
+        *self.held.lock() = Some(held);
+        *self.doubted.lock() = None;
+    }
+
+    /// It cannot be decided now; gives for how long that has been so.
+    pub fn doubt(&self) -> Duration {
+        self.doubted
+            .lock()
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+    }
+
+    /// The time that the last decision was good for has come.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        let held = *self.held.lock();
+        held.and_then(|held| held.until)
+            .is_some_and(|until| until <= now)
+    }
+
+    fn is_due(&self, revision: i64, now: DateTime<Utc>) -> bool {
+        let held = *self.held.lock();
+        held.is_none_or(|held| held.revision != revision) || self.is_over(now)
+    }
+}
+
+type Executions = HashMap<Uuid, HashMap<u64, Arc<Entry>>>;
+
 /// Running executions by statement.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    running: Arc<Mutex<HashMap<Uuid, HashMap<u64, CancellationToken>>>>,
+    running: Arc<Mutex<Executions>>,
 }
 
 /// An execution's place in the registry; it leaves when dropped.
@@ -22,11 +105,17 @@ pub struct Registered {
 }
 
 impl Registry {
-    pub fn enter(&self, statement_id: Uuid, stop: CancellationToken) -> Registered {
+    pub fn enter(&self, statement_id: Uuid, stop: Arc<Stop>, grounds: Grounds) -> Registered {
         let mut running = self.running.lock();
         let executions = running.entry(statement_id).or_default();
         let key = (0..).find(|key| !executions.contains_key(key)).unwrap_or(0);
-        executions.insert(key, stop);
+        let entry = Entry {
+            stop,
+            grounds,
+            held: Mutex::default(),
+            doubted: Mutex::default(),
+        };
+        executions.insert(key, Arc::new(entry));
         Registered {
             registry: self.clone(),
             statement_id,
@@ -34,27 +123,43 @@ impl Registry {
         }
     }
 
-    /// Stops every execution of a statement; false when none runs.
-    pub fn cancel(&self, statement_id: Uuid) -> bool {
+    /// Stops the executions of a statement that `person` runs; false when none runs.
+    pub fn cancel(&self, statement_id: Uuid, person: &str) -> bool {
         let running = self.running.lock();
-        let executions = running.get(&statement_id);
-        executions
-            .into_iter()
-            .flat_map(HashMap::values)
-            .map(CancellationToken::cancel)
-            .count()
-            > 0
+        let executions = running.get(&statement_id).into_iter();
+        let mut cancelled = false;
+        for entry in executions.flat_map(HashMap::values) {
+            if entry.grounds.standing.person == person {
+                entry.stop.cancel();
+                cancelled = true;
+            }
+        }
+        cancelled
     }
 
     /// Stops every execution.
     pub fn cancel_all(&self) {
-        for executions in self.running.lock().values() {
-            executions.values().for_each(CancellationToken::cancel);
-        }
+        self.all().iter().for_each(|entry| entry.stop.cancel());
     }
 
     pub fn is_empty(&self) -> bool {
         self.running.lock().is_empty()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        let running = self.running.lock();
+        running
+            .values()
+            .flat_map(HashMap::values)
+            .map(Arc::clone)
+            .collect()
+    }
+
+    /// The executions whose rights must be decided on at this revision and time.
+    pub fn due(&self, revision: i64, now: DateTime<Utc>) -> Vec<Arc<Entry>> {
+        let mut entries = self.all();
+        entries.retain(|entry| entry.is_due(revision, now));
+        entries
     }
 }
 
@@ -67,5 +172,40 @@ impl Drop for Registered {
                 running.remove(&self.statement_id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[tokio::test]
+    async fn the_first_reason_ends_an_execution() {
+        let registry = Registry::default();
+        let stop = Arc::new(Stop::default());
+        let id = Uuid::now_v7();
+        let place = registry.enter(id, Arc::clone(&stop), Grounds::of_nobody("ada"));
+        stop.end(Error::denied("revoked"));
+        assert!(!registry.cancel(id, "eve"), "another person's");
+        assert!(registry.cancel(id, "ada"));
+        assert_eq!(stop.ended().await.kind, ErrorKind::PermissionDenied);
+        drop(place);
+        assert!(registry.is_empty() && !registry.cancel(id, "ada"));
+    }
+
+    #[test]
+    fn an_execution_is_decided_on_at_first_then_on_change_and_at_its_time() {
+        let registry = Registry::default();
+        let stop = Arc::new(Stop::default());
+        let _place = registry.enter(Uuid::now_v7(), stop, Grounds::of_nobody("ada"));
+        let now = Utc::now();
+        let due = registry.due(7, now);
+        assert_eq!(due.len(), 1, "rights may have changed before it began");
+        let until = Some(now + TimeDelta::seconds(5));
+        due[0].hold(Held { revision: 7, until });
+        assert!(registry.due(7, now).is_empty());
+        assert_eq!(registry.due(8, now).len(), 1);
+        assert_eq!(registry.due(7, now + TimeDelta::seconds(5)).len(), 1);
     }
 }

@@ -16,9 +16,11 @@ use tonic::Status;
 
 use super::frames::FrameWriter;
 use super::meter::Meter;
+use super::revocation::Grounds;
 use super::stream::{Source, Start, start};
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
+use crate::catalog::space::Labels;
 use crate::catalog::visible;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flight::call::Caller;
@@ -40,6 +42,8 @@ struct Planned {
     first: Option<Optimised>,
     schema: SchemaRef,
     tables: BTreeSet<TableAccess>,
+    /// The datasets that it reads, also through the space, and under which rights.
+    labels: Labels,
     /// Bytes of the visible columns that it reads, for all rows of parameters.
     scanned: u64,
 }
@@ -52,6 +56,8 @@ pub async fn redeem(
 ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
     let permit = hub.engine.admit(&caller.principal.person.id).await?;
     let deadline = Deadline::now() + statement_time(hub, caller, ticket.statement_seconds);
+    // Before the plan: who opposes while it is made is found by the next look.
+    let era = hub.datasets.opposition().era;
     let planning = plan(Arc::clone(hub), caller.clone(), ticket.clone());
     let planned = hub.engine.compute(deadline, planning).await?;
     let started = started(&ticket, &planned);
@@ -68,6 +74,17 @@ pub async fn redeem(
         pool: Arc::clone(&hub.workers),
         meter: Arc::clone(&meter) as _,
     });
+    let describes_persons = |access: &TableAccess| {
+        let (dataset, table) = (&access.dataset, &access.table);
+        hub.datasets.describes_persons(dataset, table)
+    };
+    let grounds = Grounds {
+        era: planned.tables.iter().any(describes_persons).then_some(era),
+        standing: caller.principal.standing.clone(),
+        project: ticket.project.clone(),
+        roles: planned.view.roles(),
+        labels: planned.labels,
+    };
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let writer = FrameWriter::new(planned.schema, ticket.compression, frame_bytes_max)?;
     let source = Source {
@@ -85,6 +102,7 @@ pub async fn redeem(
         writer,
         permit,
         deadline,
+        grounds,
     }))
 }
 
@@ -101,7 +119,7 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
         )));
     }
     let snapshot = Some(ticket.space_snapshot);
-    let view = ProjectView::load(hub, &ticket.project, snapshot, caller.now).await?;
+    let view = caller.view(hub, &ticket.project, snapshot).await?;
     let changed = ticket
         .versions
         .iter()
@@ -144,6 +162,7 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         rows: Vec::new(),
         first: None,
         tables: BTreeSet::new(),
+        labels: Labels::default(),
         scanned: 0,
     };
     // The plans of rows after the first are made again when they run: thousands at once would
@@ -157,6 +176,8 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         let scanned = visible::bytes(&hub, &planned.view, std::slice::from_ref(&query)).await?;
         planned.scanned = planned.scanned.saturating_add(scanned);
         planned.tables.extend(query.tables.iter().cloned());
+        let labels = Labels::of(&query.providers()?, &planned.view)?;
+        planned.labels.add(labels.sources);
         planned.first.get_or_insert(query);
         tokio::task::yield_now().await;
     }

@@ -9,9 +9,11 @@
 //! Two parties share it. The *producer* computes and encodes on the CPU runtime, writes an
 //! interim record now and then, and ends at the deadline or a cancel whether or not anybody
 //! reads. The *stream* is what the transport polls: it counts each frame as it is taken. The
-//! execution lies in a slot that both reach, and whoever empties it settles.
+//! execution lies in a slot that both reach, and whoever empties it settles. A *guard* empties
+//! it at once when the execution is ended from outside, so that nothing more is handed over,
+//! not even what was encoded before.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arrow_flight::FlightData;
@@ -31,7 +33,8 @@ use super::Permit;
 use super::frames::{Frame, FrameWriter};
 use super::memory::QueryPool;
 use super::meter::Meter;
-use super::registry::Registered;
+use super::registry::{Registered, Stop};
+use super::revocation::Grounds;
 use super::run::too_late;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
@@ -53,6 +56,7 @@ pub(super) struct Start {
     pub writer: FrameWriter,
     pub permit: Permit,
     pub deadline: Deadline,
+    pub grounds: Grounds,
 }
 
 /// Where the rows come from.
@@ -66,13 +70,19 @@ pub(super) struct Source {
 
 /// Starts the producer, and gives the stream of its frames.
 pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+    let stop = Arc::new(Stop::default());
+    let running = &start.hub.running;
+    let place = running.enter(start.statement_id, Arc::clone(&stop), start.grounds);
     let account = Arc::new(Account {
         slot: Mutex::new(Some(start.execution)),
         failed: OnceLock::new(),
         hub: Arc::clone(&start.hub),
         started: Instant::now(),
+        settled: CancellationToken::new(),
+        place: parking_lot::Mutex::new(Some(place)),
     });
-    let stop = CancellationToken::new();
+    let settled = account.settled.clone();
+    tokio::spawn(guard(Arc::downgrade(&account), Arc::clone(&stop), settled));
     let (sender, frames) = mpsc::channel(FRAMES_AHEAD_MAX);
     let producer = Producer {
         account: Arc::clone(&account),
@@ -80,17 +90,17 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         writer: start.writer,
         sender,
         _permit: start.permit,
-        _registered: start.hub.running.enter(start.statement_id, stop.clone()),
     };
     let task = start
         .hub
         .engine
         .cpu()
-        .spawn(producer.run(start.deadline, stop));
+        .spawn(producer.run(start.deadline, Arc::clone(&stop)));
     let running = Running {
         frames,
         account,
         meter: start.meter,
+        stop,
         task,
         unrecorded: 0,
         interim_bytes: start.hub.config.limits.interim_bytes,
@@ -108,6 +118,10 @@ struct Account {
     failed: OnceLock<Error>,
     hub: Arc<Hub>,
     started: Instant,
+    /// Cancelled when the slot has been emptied and what was counted is durable.
+    settled: CancellationToken,
+    /// Until then the execution can be ended from outside.
+    place: parking_lot::Mutex<Option<Registered>>,
 }
 
 impl Account {
@@ -135,7 +149,10 @@ impl Account {
         };
         let metrics = &self.hub.metrics;
         metrics.finished("query", label, self.started.elapsed());
-        metrics.ledger(execution.settle(outcome).await)?;
+        let settled = execution.settle(outcome).await;
+        drop(self.place.lock().take());
+        self.settled.cancel();
+        metrics.ledger(settled)?;
         Ok(())
     }
 
@@ -154,11 +171,24 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.settled.cancel();
         // An execution that is only dropped settles itself as cancelled.
         if self.slot.get_mut().is_some() {
             let elapsed = self.started.elapsed();
             self.hub.metrics.finished("query", "cancelled", elapsed);
         }
+    }
+}
+
+/// Settles an execution that is ended from outside, whether or not it computes, or its client
+/// reads. It does not keep the account alive: a client that goes away settles as ever.
+async fn guard(account: Weak<Account>, stop: Arc<Stop>, settled: CancellationToken) {
+    let error = tokio::select! {
+        error = stop.ended() => error,
+        () = settled.cancelled() => return,
+    };
+    if let Some(account) = account.upgrade() {
+        account.fail(&error).await;
     }
 }
 
@@ -170,19 +200,17 @@ struct Producer {
     sender: mpsc::Sender<Result<Frame>>,
     /// Given back when nothing computes any more, whether or not the client reads.
     _permit: Permit,
-    _registered: Registered,
 }
 
 impl Producer {
-    async fn run(mut self, deadline: Deadline, stop: CancellationToken) {
+    async fn run(mut self, deadline: Deadline, stop: Arc<Stop>) {
         let (account, sender) = (Arc::clone(&self.account), self.sender.clone());
         let outcome = tokio::select! {
             outcome = self.produce() => outcome,
             error = record(&account) => Err(error),
             () = tokio::time::sleep_until(deadline) => Err(too_late()),
-            () = stop.cancelled() => {
-                Err(Error::new(ErrorKind::Cancelled, "the statement was cancelled"))
-            }
+            // The guard settles.
+            _ = stop.ended() => return,
         };
         // Its memory, its files and its place.
         drop(self);
@@ -265,6 +293,7 @@ struct Running {
     frames: mpsc::Receiver<Result<Frame>>,
     account: Arc<Account>,
     meter: Arc<Meter>,
+    stop: Arc<Stop>,
     task: JoinHandle<()>,
     /// Bytes that were handed over since the last interim record for bytes.
     unrecorded: u64,
@@ -273,7 +302,12 @@ struct Running {
 
 impl Running {
     async fn next(&mut self) -> Option<Result<FlightData, Status>> {
-        match self.frames.recv().await {
+        let frame = tokio::select! {
+            biased;
+            error = self.stop.ended() => return Some(Err(self.fail(error).await)),
+            frame = self.frames.recv() => frame,
+        };
+        match frame {
             Some(Ok(frame)) => match self.hand_over(&frame).await {
                 Ok(true) => Some(Ok(frame.data)),
                 Ok(false) => self.end().await,

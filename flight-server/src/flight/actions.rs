@@ -211,7 +211,7 @@ fn cancel(hub: &Arc<Hub>, caller: &Caller, info: &FlightInfo) -> Result<CancelSt
             let person = &caller.principal.person.id;
             let handle = &statement.statement_handle;
             let ticket = Ticket::open(handle, &hub.tickets, person, caller.now)?;
-            cancelled |= hub.running.cancel(ticket.statement_id);
+            cancelled |= hub.running.cancel(ticket.statement_id, person);
         }
     }
     Ok(if cancelled {

@@ -11,6 +11,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::{Answer, BoxStream};
 use crate::auth::Principal;
+use crate::catalog::project::{Look, ProjectView, Viewer};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
@@ -21,6 +22,24 @@ pub struct Caller {
     pub now: DateTime<Utc>,
     /// From the header `grpc-timeout`.
     pub timeout: Option<Duration>,
+}
+
+impl Caller {
+    /// The project as it is now, seen by this caller.
+    pub async fn view(
+        &self,
+        hub: &Arc<Hub>,
+        project: &str,
+        snapshot: Option<i64>,
+    ) -> Result<ProjectView> {
+        let look = Look {
+            project,
+            viewer: &Viewer::of(&self.principal),
+            snapshot,
+            now: self.now,
+        };
+        ProjectView::load(hub, look).await
+    }
 }
 
 pub async fn caller<T>(hub: &Arc<Hub>, request: &Request<T>) -> Result<Caller, Status> {

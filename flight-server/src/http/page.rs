@@ -258,6 +258,7 @@ mod tests {
             producer: "p".into(),
             version: 3,
             synthetic: true,
+            persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
             tables: Vec::new(),
         };
         let account = |id: &str, projects: &[&str]| Account {

@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, WindowFunctionDefinition};
-use hubflight_policy::PolicyTable;
+use hubflight_policy::{PersonRows, PolicyTable, aggregate};
 
 use crate::catalog::{project, space};
 use crate::error::{Error, Result};
@@ -179,14 +179,17 @@ fn columns_of(scan: &TableScan) -> BTreeSet<String> {
 
 fn access(scan: &TableScan) -> datafusion::error::Result<Option<TableAccess>> {
     let provider = source_as_provider(&scan.source)?;
-    let Some(table) = (provider.as_ref() as &dyn std::any::Any).downcast_ref::<PolicyTable>()
-    else {
+    let provider = provider.as_ref() as &dyn std::any::Any;
+    let counted = provider.downcast_ref().map(PersonRows::table);
+    let Some(table) = counted.or_else(|| provider.downcast_ref::<PolicyTable>()) else {
         return Ok(None);
     };
+    let mut columns = columns_of(scan);
+    columns.remove(aggregate::PERSON);
     Ok(Some(TableAccess {
         dataset: table.dataset().to_owned(),
         table: table.table().to_owned(),
-        columns: columns_of(scan),
+        columns,
         digest: table.digest(),
     }))
 }

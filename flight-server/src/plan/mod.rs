@@ -8,6 +8,7 @@
 //! ```
 
 pub mod authorise;
+pub mod casts;
 pub mod parameters;
 pub mod parse;
 mod shape;
@@ -27,6 +28,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
+use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
 
 use crate::auth::session::SessionOptions;
@@ -85,6 +87,7 @@ impl Planning<'_> {
         if explain {
             shape::check_plan_size(&plan)?;
             check_plan(&plan)?;
+            aggregate::protect(plan.clone())?;
             return self.authorise(explained(&plan)?, state);
         }
         self.authorise(plan, state)
@@ -95,6 +98,7 @@ impl Planning<'_> {
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
         shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
+        let plan = aggregate::protect(plan)?;
         let views = self.options.wire_views;
         let schema = wire::schema_of(&plan, &state, views)?;
         Ok(Authorised {

@@ -8,6 +8,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
+use uuid::Uuid;
+
 use super::shape;
 use crate::error::{Error, Result};
 
@@ -46,6 +48,14 @@ impl Parsed {
     pub fn is_ddl(&self) -> bool {
         matches!(&self.statement, Statement::Statement(inner)
             if matches!(inner.as_ref(), Sql::CreateTable(_) | Sql::CreateView(_) | Sql::Drop { .. }))
+    }
+
+    /// The statement that `CALL hub.cancel('…')` is to stop.
+    pub fn cancels(&self) -> Option<Uuid> {
+        match &self.statement {
+            Statement::Statement(inner) => cancelled(inner),
+            _ => None,
+        }
     }
 
     pub fn is_query(&self) -> bool {
@@ -117,12 +127,25 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
             object_type: ObjectType::Table | ObjectType::View,
             ..
         } => Kind::Change,
+        Sql::Call(_) if cancelled(inner).is_some() => Kind::Change,
+        Sql::Call(_) => return Err(refused("CALL")),
         other => return Err(refused(&first_words(&other.to_string()))),
     };
     if explain && kind == Kind::Change {
         return Err(Error::invalid("`EXPLAIN` is for queries"));
     }
     Ok(kind)
+}
+
+/// The argument of `CALL hub.cancel('…')`, which can be nothing but the id of a statement: as
+/// that is all that may stand between the quotes, the text of the call tells.
+fn cancelled(statement: &Sql) -> Option<Uuid> {
+    let Sql::Call(call) = statement else {
+        return None;
+    };
+    let text = call.to_string().to_lowercase();
+    let id = text.strip_prefix("hub.cancel('")?.strip_suffix("')")?;
+    Uuid::parse_str(id).ok()
 }
 
 /// The verb of a statement, for its refusal: never more of the text than that.
@@ -137,7 +160,8 @@ fn refused(verb: &str) -> Error {
     Error::invalid(format!(
         "`{verb}` is not available; there are SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW \
          COLUMNS, DESCRIBE, and in schema `space` CREATE TABLE, CREATE VIEW, INSERT, UPDATE, \
-         DELETE and DROP; options are set on the session"
+         DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours; options \
+         are set on the session"
     ))
 }
 
@@ -260,9 +284,33 @@ mod tests {
             "SELECT 1; SELECT 2",
             "",
             "GRANT SELECT ON t TO u",
+            "CALL hub.cancel()",
+            "CALL hub.cancel('x')",
+            "CALL hub.cancel(NULL)",
+            "CALL hub.cancel(?)",
+            "CALL hub.cancel((SELECT statement_id FROM hub.queries))",
+            "CALL hub.cancel('0198f2c0-0000-7000-8000-000000000001', '')",
+            "CALL other.cancel('0198f2c0-0000-7000-8000-000000000001')",
+            "CALL space.cancel('0198f2c0-0000-7000-8000-000000000001')",
+            "EXPLAIN CALL hub.cancel('0198f2c0-0000-7000-8000-000000000001')",
+            "CALL system.shutdown()",
         ] {
             assert!(kind(sql).is_err(), "{sql}");
         }
+    }
+
+    #[test]
+    fn a_call_cancels_one_statement() {
+        let id = "0198f2c0-0000-7000-8000-00000000abcd";
+        for sql in [
+            format!("CALL hub.cancel('{id}')"),
+            format!("call HUB.Cancel ( '{}' )", id.to_uppercase()),
+        ] {
+            let parsed = parse(&sql, 1000).expect("parses");
+            assert_eq!(parsed.cancels(), Uuid::parse_str(id).ok());
+            assert!(!parsed.is_query() && !parsed.is_ddl());
+        }
+        assert_eq!(parse("SELECT 1", 1000).expect("parses").cancels(), None);
     }
 
     #[test]

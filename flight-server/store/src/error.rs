@@ -15,6 +15,11 @@ pub enum StoreError {
     Newer { store: i64, known: i64 },
 
     #[error(
+        "the store has migration {store} and this program would migrate it to {known}; look at it with the program that wrote it"
+    )]
+    Older { store: i64, known: i64 },
+
+    #[error(
         "the store could not be migrated; restore it from a backup or ask for help with this message"
     )]
     Migration(#[source] Box<MigrateError>),

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 
 use crate::columns::{get, instant, instant_or_null, micros};
 use crate::people::found;
-use crate::{Put, Store, StoreError};
+use crate::{Put, Store, StoreError, WriteTransaction};
 
 /// A version to write; `body` is JSON text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +27,21 @@ pub struct HabilitationRow {
     pub body: String,
     pub created_at: DateTime<Utc>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// Who entered it by command; none for the configuration's, which need no confirmation.
+    pub entered_by: Option<String>,
+    /// The second person.
+    pub confirmed_by: Option<String>,
+}
+
+impl HabilitationRow {
+    /// True until a second person confirms what the first entered.
+    pub fn is_pending(&self) -> bool {
+        self.entered_by.is_some() && self.confirmed_by.is_none()
+    }
 }
 
 const ROW: &str = "SELECT h.id, h.version, h.project, h.dataset, h.body, h.created_at, \
-                   h.revoked_at FROM habilitations h";
+                   h.revoked_at, h.entered_by, h.confirmed_by FROM habilitations h";
 
 impl Store {
     /// Writes a version. Writing an existing version with the same content again does nothing
@@ -41,6 +52,26 @@ impl Store {
     /// another project, [`StoreError::Invalid`] when the version is not the next one,
     /// [`StoreError::NotFound`] when the project does not exist.
     pub async fn put_habilitation(&self, new: &NewHabilitation) -> Result<Put, StoreError> {
+        self.insert_habilitation(new, None).await
+    }
+
+    /// Writes a version that is in force only when a second person has confirmed it.
+    ///
+    /// # Errors
+    /// As [`Store::put_habilitation`].
+    pub async fn enter_habilitation(
+        &self,
+        new: &NewHabilitation,
+        entered_by: &str,
+    ) -> Result<Put, StoreError> {
+        self.insert_habilitation(new, Some(entered_by)).await
+    }
+
+    async fn insert_habilitation(
+        &self,
+        new: &NewHabilitation,
+        entered_by: Option<&str>,
+    ) -> Result<Put, StoreError> {
         let mut write = self.write().await?;
         let projects = sqlx::query("SELECT id FROM projects WHERE id = $1")
             .bind(&new.project)
@@ -61,7 +92,9 @@ impl Store {
             return Err(immutable());
         }
         if let Some(old) = versions.iter().find(|old| old.version == new.version) {
-            let same = old.dataset == new.dataset && old.body == new.body;
+            let same = old.dataset == new.dataset
+                && old.body == new.body
+                && old.entered_by.as_deref() == entered_by;
             return if same {
                 Ok(Put::Updated)
             } else {
@@ -77,8 +110,8 @@ impl Store {
             });
         }
         sqlx::query(
-            "INSERT INTO habilitations (id, version, project, dataset, body, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO habilitations (id, version, project, dataset, body, created_at, entered_by) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(&new.id)
         .bind(i64::from(new.version))
@@ -86,6 +119,7 @@ impl Store {
         .bind(&new.dataset)
         .bind(&new.body)
         .bind(micros(Utc::now()))
+        .bind(entered_by)
         .execute(write.connection())
         .await?;
         write.commit().await?;
@@ -107,7 +141,8 @@ impl Store {
         found(changed, "habilitation in force", id)
     }
 
-    /// The newest version of each of the project's habilitations, but for revoked ones. The
+    /// The newest version of each of the project's habilitations, but for revoked ones and for
+    /// those that wait for confirmation, which leave the version before them in force. The
     /// period of validity stands in the body and is the reader's to check.
     pub async fn habilitations_of(
         &self,
@@ -115,7 +150,8 @@ impl Store {
     ) -> Result<Vec<HabilitationRow>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
             "{ROW} WHERE h.project = $1 AND h.revoked_at IS NULL AND h.version = \
-             (SELECT MAX(n.version) FROM habilitations n WHERE n.id = h.id) ORDER BY h.id"
+             (SELECT MAX(n.version) FROM habilitations n WHERE n.id = h.id AND \
+             (n.entered_by IS NULL OR n.confirmed_by IS NOT NULL)) ORDER BY h.id"
         ));
         let rows = sqlx::query(sql)
             .bind(project)
@@ -132,6 +168,32 @@ impl Store {
     }
 }
 
+impl WriteTransaction {
+    /// Confirms a version that another person entered; false where the rules do not allow it:
+    /// it does not wait, was revoked, or `person` entered it or is a member of its project.
+    pub async fn confirm_habilitation(
+        &mut self,
+        id: &str,
+        version: u32,
+        person: &str,
+    ) -> Result<bool, StoreError> {
+        let confirmed = sqlx::query(
+            "UPDATE habilitations SET confirmed_by = $3, confirmed_at = $4 \
+             WHERE id = $1 AND version = $2 AND revoked_at IS NULL AND confirmed_by IS NULL \
+             AND entered_by <> $3 AND NOT EXISTS (SELECT 1 FROM members m \
+             WHERE m.project = habilitations.project AND m.person = $3)",
+        )
+        .bind(id)
+        .bind(i64::from(version))
+        .bind(person)
+        .bind(micros(Utc::now()))
+        .execute(self.connection())
+        .await?
+        .rows_affected();
+        Ok(confirmed > 0)
+    }
+}
+
 fn row_of(row: &AnyRow) -> Result<HabilitationRow, StoreError> {
     Ok(HabilitationRow {
         id: get(row, "id")?,
@@ -143,5 +205,7 @@ fn row_of(row: &AnyRow) -> Result<HabilitationRow, StoreError> {
         body: get(row, "body")?,
         created_at: instant(get(row, "created_at")?)?,
         revoked_at: instant_or_null(get(row, "revoked_at")?)?,
+        entered_by: get(row, "entered_by")?,
+        confirmed_by: get(row, "confirmed_by")?,
     })
 }

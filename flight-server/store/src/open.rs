@@ -84,6 +84,34 @@ impl Store {
             .await?;
         migrate(&mut first, address.backend).await?;
         first.close().await?;
+        Self::of(address, options, setup, limits).await
+    }
+
+    /// Opens a copy that is to be looked at as it is: nothing is made, migrated or written.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and [`StoreError::Older`] for a store that this program would migrate.
+    pub async fn open_copy(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let mut address = Address::parse(url)?;
+        if let Some(path) = &address.sqlite_path {
+            address.options = copy_options(url, path)?;
+        }
+        let options = address.options.clone().disable_statement_logging();
+        let limits = StoreLimits::default();
+        let setup = address.copy_setup(&limits);
+        let mut first = AnyConnection::connect_with(&options).await?;
+        check_current(&mut first, address.backend).await?;
+        first.close().await?;
+        Self::of(address, options, setup, &limits).await
+    }
+
+    async fn of(
+        address: Address,
+        options: AnyConnectOptions,
+        setup: String,
+        limits: &StoreLimits,
+    ) -> Result<Self, StoreError> {
         let pool = AnyPoolOptions::new()
             .min_connections(1)
             .max_connections(limits.connections_max.max(2))
@@ -230,13 +258,63 @@ impl Address {
             Backend::Postgres => format!("SET lock_timeout = {wait}"),
         }
     }
+
+    /// What every new connection to a copy runs first.
+    fn copy_setup(&self, limits: &StoreLimits) -> String {
+        let wait = limits.lock_wait_ms_max;
+        match self.backend {
+            Backend::Sqlite => format!("PRAGMA busy_timeout = {wait}; PRAGMA query_only = ON"),
+            Backend::Postgres => "SET default_transaction_read_only = on".to_owned(),
+        }
+    }
+}
+
+/// Options that write nothing, not even the files beside a database that is in use.
+fn copy_options(url: &str, path: &Path) -> Result<AnyConnectOptions, StoreError> {
+    let refuse = |reason| StoreError::Address {
+        url: without_password(url),
+        reason,
+    };
+    if !path.is_file() {
+        return Err(refuse("there is no such file"));
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    // What is only in the write-ahead log must be read too.
+    let is_logged = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+    let immutable = if is_logged { "" } else { "&immutable=true" };
+    let text = path
+        .to_str()
+        .ok_or_else(|| refuse("the path is not UTF-8"))?;
+    format!("sqlite://{}?mode=ro{immutable}", percent_encoded(text))
+        .parse()
+        .map_err(|_| refuse("the path is not valid"))
+}
+
+/// Refuses a store that is not of this program's version.
+async fn check_current(connection: &mut AnyConnection, backend: Backend) -> Result<(), StoreError> {
+    let migrator = migrator(backend);
+    let known = migrator.iter().map(|m| m.version).max().unwrap_or_default();
+    let applied = connection
+        .list_applied_migrations(&migrator.table_name)
+        .await?;
+    let store = applied.iter().map(|m| m.version).max().unwrap_or_default();
+    match store.cmp(&known) {
+        std::cmp::Ordering::Less => Err(StoreError::Older { store, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::Newer { store, known }),
+    }
+}
+
+fn migrator(backend: Backend) -> &'static Migrator {
+    match backend {
+        Backend::Sqlite => &SQLITE,
+        Backend::Postgres => &POSTGRES,
+    }
 }
 
 async fn migrate(connection: &mut AnyConnection, backend: Backend) -> Result<(), StoreError> {
-    let migrator = match backend {
-        Backend::Sqlite => &SQLITE,
-        Backend::Postgres => &POSTGRES,
-    };
+    let migrator = migrator(backend);
     let known = migrator.iter().map(|m| m.version).max().unwrap_or_default();
     connection
         .ensure_migrations_table(&migrator.table_name)

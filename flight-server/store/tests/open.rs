@@ -60,6 +60,54 @@ fn a_newer_store_is_refused() {
     });
 }
 
+/// A copy is read as it is, with what stands in its write-ahead log only, and nothing is made.
+#[tokio::test]
+async fn a_copy_is_only_read() {
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let url = |folder: &tempfile::TempDir| format!("sqlite://{}/hub.db", folder.path().display());
+    let missing = Store::open_copy(&url(&copies)).await;
+    assert!(matches!(missing, Err(StoreError::Address { .. })));
+    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 0);
+
+    let store = Store::open(&url(&folder)).await.unwrap();
+    let organisation = Organisation {
+        id: "o".to_owned(),
+        name: "logged".to_owned(),
+    };
+    store.put_organisation(&organisation).await.unwrap();
+    for file in ["hub.db", "hub.db-wal"] {
+        fs::copy(folder.path().join(file), copies.path().join(file)).unwrap();
+    }
+    let name = async |store: &Store| -> String {
+        sqlx::query_scalar("SELECT name FROM organisations WHERE id = 'o'")
+            .fetch_one(store.pool())
+            .await
+            .unwrap()
+    };
+    let copy = Store::open_copy(&url(&copies)).await.unwrap();
+    assert_eq!(name(&copy).await, "logged");
+    assert!(copy.put_organisation(&organisation).await.is_err());
+    copy.close().await;
+
+    // A database that was closed has no log, and gets none.
+    store.close().await;
+    let before = fs::read(folder.path().join("hub.db")).unwrap();
+    let copy = Store::open_copy(&url(&folder)).await.unwrap();
+    assert_eq!(name(&copy).await, "logged");
+    copy.close().await;
+    assert_eq!(fs::read(folder.path().join("hub.db")).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let older = Store::open(&url(&folder)).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version > 3")
+        .execute(older.pool())
+        .await
+        .unwrap();
+    older.close().await;
+    let refused = Store::open_copy(&url(&folder)).await;
+    assert!(matches!(refused, Err(StoreError::Older { store: 3, .. })));
+}
+
 #[test]
 fn writers_take_turns() {
     on_each_store("turns", |store| async move {

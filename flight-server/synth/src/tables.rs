@@ -153,6 +153,7 @@ pub fn describe(dir: &Path, name: &str, title: &str, tables: &[Declaration]) -> 
         producer: PRODUCER.to_owned(),
         version: crate::DATA_VERSION,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: tables.iter().map(Declaration::table).collect(),
     };
     let path = dir.join("dataset.json");

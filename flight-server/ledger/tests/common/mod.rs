@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use hubflight_audit::Signer;
 use hubflight_ledger::{
-    ExecutionStarted, Ledger, LedgerLimits, StatementKind, StatementOpened, Tariff,
+    AuditEvent, AuditSettings, ExecutionStarted, Ledger, LedgerLimits, Outcome, Report,
+    StatementKind, StatementOpened, Tariff, VerifyOptions, verify,
 };
 use hubflight_store::{Organisation, Project, Store};
 use sqlx::migrate::MigrateDatabase;
@@ -92,7 +95,21 @@ pub async fn store(url: &str) -> Store {
 }
 
 pub async fn ledger(store: &Store) -> Ledger {
-    Ledger::open(store, tariff(), limits()).await.unwrap()
+    Ledger::open(store, tariff(), limits(), audit())
+        .await
+        .unwrap()
+}
+
+/// The log is signed by a key of the tests, and has no witness.
+pub fn audit() -> AuditSettings {
+    AuditSettings {
+        signer: signer(),
+        witness: None,
+    }
+}
+
+pub fn signer() -> Signer {
+    Signer::of_hub(&[42; 32]).unwrap()
 }
 
 pub fn time(seconds: i64) -> DateTime<Utc> {
@@ -130,4 +147,56 @@ pub async fn statement(ledger: &Ledger, kind: StatementKind) -> Uuid {
     let id = opened.statement_id;
     ledger.statement(opened).await.unwrap();
     id
+}
+
+pub fn login(at: DateTime<Utc>) -> AuditEvent {
+    AuditEvent {
+        event: "login",
+        outcome: "ok",
+        person: Some("ada".to_owned()),
+        project: None,
+        client: "test".to_owned(),
+        at,
+    }
+}
+
+pub async fn settle_one(ledger: &Ledger) {
+    let id = statement(ledger, StatementKind::Query).await;
+    let execution = ledger.begin(started(id)).await.unwrap();
+    execution.settle(Outcome::Ok).await.unwrap();
+}
+
+/// Entries of [`write_log`].
+pub const LOG_ENTRIES: u64 = 24;
+
+/// A log of 24 entries with three checkpoints, of 8, 16 and 24, which a witness has too.
+pub async fn write_log(url: &str, witness: &Path) {
+    let store = store(url).await;
+    for _ in 0..3 {
+        let settings = AuditSettings {
+            signer: signer(),
+            witness: Some(witness.to_owned()),
+        };
+        let ledger = Ledger::open(&store, tariff(), limits(), settings)
+            .await
+            .unwrap();
+        for _ in 0..6 {
+            settle_one(&ledger).await;
+        }
+        ledger.event(login(Utc::now())).await.unwrap();
+        ledger.event(login(Utc::now())).await.unwrap();
+        ledger.close().await.unwrap();
+    }
+    store.close().await;
+}
+
+pub async fn report(url: &str, witness: Option<&Path>) -> Report {
+    let copy = Store::open_copy(url).await.unwrap();
+    let options = VerifyOptions {
+        key: signer().key().clone(),
+        witness: witness.map(Path::to_owned),
+    };
+    let report = verify(&copy, &options).await.unwrap();
+    copy.close().await;
+    report
 }

@@ -136,7 +136,11 @@ fn show(granted: &GrantedTable, field: &Field, index: usize) -> Result<Visible, 
                     ),
                 ));
             }
-            (field.data_type().clone(), true, How::Masked(mask))
+            let shown = match mask {
+                Mask::HashPerProject => DataType::Utf8View,
+                _ => field.data_type().clone(),
+            };
+            (shown, true, How::Masked(mask))
         }
     };
     Ok(Visible {
@@ -184,6 +188,18 @@ impl Mask {
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
             ),
             Self::Year => matches!(data_type, DataType::Date32 | DataType::Date64),
+            Self::AgeBand(_) => data_type.is_integer(),
+            Self::Round(_) => match data_type {
+                DataType::Decimal128(_, scale) => *scale >= 0,
+                other => other.is_integer(),
+            },
+            Self::HashPerProject => {
+                data_type.is_integer()
+                    || matches!(
+                        data_type,
+                        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                    )
+            }
         }
     }
 }

@@ -28,7 +28,11 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::clean::clean;
 use crate::error::PolicyError;
+
+/// One row in so many is guessed to pass the user's filters, as DataFusion guesses.
+const FILTERED_SHARE: usize = 5;
 
 /// What may be known of a scan from outside.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub(super) struct About {
     pub filters: Vec<String>,
     /// Every stored row is visible.
     pub all_rows: bool,
+    /// How many rows are visible before the user's filters, where it is known.
+    pub visible_rows: Option<usize>,
     /// By output column: shows the stored value.
     pub plain: Vec<bool>,
     /// By output column: comparing its stored values cannot fail.
@@ -112,6 +118,27 @@ impl PolicyScanExec {
     /// The dataset's and the table's name.
     pub fn table(&self) -> (&str, &str) {
         (&self.about.dataset, &self.about.table)
+    }
+
+    /// The number of rows that the user sees, as far as it is known: of these rows alone, and
+    /// exactly only where nothing else drops rows.
+    fn visible_statistics(&self, of_partition: bool) -> Statistics {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        if let Some(visible) = self.about.visible_rows.filter(|_| !of_partition) {
+            let filtered = !self.about.filters.is_empty();
+            let left = if filtered {
+                visible / FILTERED_SHARE
+            } else {
+                visible
+            };
+            let rows = self.fetch.map_or(left, |fetch| left.min(fetch));
+            statistics.num_rows = if filtered || !self.dynamic.is_empty() {
+                Precision::Inexact(rows)
+            } else {
+                Precision::Exact(rows)
+            };
+        }
+        statistics
     }
 
     /// A filter whose values come from rows that the user sees, over plain columns only. An
@@ -239,7 +266,11 @@ impl ExecutionPlan for PolicyScanExec {
             let batch = batch.map_err(|error| conceal(&error, &about.dataset, &about.table))?;
             // The files' own metadata may speak of hidden columns: the view's schema does not.
             let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            let columns = batch.columns().to_vec();
+            let columns = batch
+                .columns()
+                .iter()
+                .map(clean)
+                .collect::<Result<_, _>>()?;
             Ok(RecordBatch::try_new_with_options(
                 Arc::clone(&schema),
                 columns,
@@ -266,7 +297,9 @@ impl ExecutionPlan for PolicyScanExec {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         if !self.about.all_rows {
-            return Ok(Arc::new(Statistics::new_unknown(&self.schema)));
+            return Ok(Arc::new(
+                self.visible_statistics(args.partition().is_some()),
+            ));
         }
         let inside = StatisticsContext::new()
             .compute(self.inner.as_ref(), args)

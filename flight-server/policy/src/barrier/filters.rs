@@ -15,7 +15,7 @@ use super::columns::{How, Visible};
 use super::rows::{TABLE, scalar_of};
 use super::table::Shown;
 use crate::habilitation::Value;
-use crate::pseudonym::is_number;
+use crate::pseudonym::{Cipher, is_number};
 
 /// The filter over the stored columns (`t.column`), or None when it must stay above.
 pub fn below(filter: &Expr, columns: &[Shown]) -> Option<Expr> {
@@ -96,10 +96,7 @@ impl Below<'_> {
                 literal,
             )));
         }
-        if op == Operator::Eq && polarity == Polarity::Positive {
-            return self.identifier_in(column, [literal]);
-        }
-        None
+        self.identifier_comparison(column, op, literal, polarity)
     }
 
     fn between(&self, between: &Between) -> Option<Expr> {
@@ -139,43 +136,74 @@ impl Below<'_> {
                 .collect();
             return Some(stored(shown).in_list(items?, list.negated));
         }
-        if polarity == Polarity::Positive && !list.negated {
-            return self.identifier_in(column, literals);
-        }
-        None
+        self.identifier_in(column, literals, list.negated, polarity)
     }
 
-    /// `pseudonym IN (literals)` as a comparison of stored identifiers. A literal that is no
-    /// pseudonym under this key equals nothing.
-    fn identifier_in<'a>(
+    /// `pseudonym op literal` as the same comparison of the stored identifier: the cipher is
+    /// one-to-one, so that both are true, false and NULL on the same rows. Order is not kept.
+    fn identifier_comparison(
         &self,
         column: &Column,
-        literals: impl IntoIterator<Item = &'a ScalarValue>,
+        op: Operator,
+        literal: &ScalarValue,
+        polarity: Polarity,
     ) -> Option<Expr> {
-        let shown = self.find(column)?;
-        let cipher = shown.cipher.as_ref()?;
-        if !is_number(&shown.stored_type) {
-            // A pseudonym of a text cannot be inverted.
-            return None;
+        let (shown, cipher) = self.identifier(column)?;
+        let text = literal.try_as_str()??;
+        let id = stored_identifier(cipher, text, &shown.stored_type);
+        match (op, id) {
+            (
+                Operator::Eq
+                | Operator::NotEq
+                | Operator::IsDistinctFrom
+                | Operator::IsNotDistinctFrom,
+                Some(id),
+            ) => Some(Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(stored(shown)),
+                op,
+                Box::new(id),
+            ))),
+            (Operator::Eq, None) => Some(equals_nothing(shown, polarity)),
+            (Operator::NotEq, None) => Some(differs_from_all(shown, polarity)),
+            (Operator::IsDistinctFrom, None) => Some(lit(true)),
+            (Operator::IsNotDistinctFrom, None) => Some(lit(false)),
+            _ => None,
         }
+    }
+
+    /// `pseudonym [NOT] IN (literals)` as the same of the stored identifier. A literal that is
+    /// no pseudonym under this key equals nothing.
+    fn identifier_in(
+        &self,
+        column: &Column,
+        literals: Vec<&ScalarValue>,
+        negated: bool,
+        polarity: Polarity,
+    ) -> Option<Expr> {
+        let (shown, cipher) = self.identifier(column)?;
         let mut ids = Vec::new();
         for literal in literals {
-            // NULL would make the rest of the list NULL where it is FALSE: the same here.
-            let Some(text) = literal.try_as_str()? else {
-                continue;
-            };
-            if let Some(id) = cipher
-                .decrypt(text)
-                .and_then(|id| identifier(id, &shown.stored_type))
-            {
-                ids.push(Expr::Literal(id, None));
+            match literal.try_as_str()? {
+                Some(text) => ids.extend(stored_identifier(cipher, text, &shown.stored_type)),
+                // NULL makes the rest of the list NULL where it is FALSE: the same only here.
+                None if polarity == Polarity::Positive && !negated => {}
+                None => return None,
             }
         }
-        match ids.len() {
-            0 => Some(lit(false)),
-            1 => Some(stored(shown).eq(ids.pop()?)),
-            _ => Some(stored(shown).in_list(ids, false)),
-        }
+        Some(match (ids.is_empty(), negated) {
+            (true, false) => equals_nothing(shown, polarity),
+            (true, true) => differs_from_all(shown, polarity),
+            (false, _) => stored(shown).in_list(ids, negated),
+        })
+    }
+
+    /// A column of pseudonyms that can be inverted: those of texts cannot.
+    fn identifier(&self, column: &Column) -> Option<(&Shown, &Cipher)> {
+        let shown = self.find(column)?;
+        let cipher = shown.cipher.as_ref()?;
+        let invertible =
+            matches!(shown.visible.how, How::Pseudonym(_)) && is_number(&shown.stored_type);
+        invertible.then_some((shown, cipher))
     }
 
     fn nullable(&self, inner: &Expr) -> Option<Expr> {
@@ -243,10 +271,33 @@ pub fn is_simple(data_type: &DataType) -> bool {
         )
 }
 
-fn identifier(id: i64, data_type: &DataType) -> Option<ScalarValue> {
-    match data_type {
+/// The identifier behind a pseudonym, if it is one under this key and of this type.
+fn stored_identifier(cipher: &Cipher, text: &str, data_type: &DataType) -> Option<Expr> {
+    let id = cipher.decrypt(text)?;
+    let id = match data_type {
         // The cipher keeps the 64 bits of unsigned identifiers as they are.
-        DataType::UInt64 => Some(ScalarValue::UInt64(Some(id as u64))),
-        other => scalar_of(&Value::Int(id), other),
+        DataType::UInt64 => ScalarValue::UInt64(Some(id as u64)),
+        other => scalar_of(&Value::Int(id), other)?,
+    };
+    Some(Expr::Literal(id, None))
+}
+
+/// FALSE, and NULL where the identifier is NULL, if that makes a difference.
+fn equals_nothing(shown: &Shown, polarity: Polarity) -> Expr {
+    match polarity {
+        Polarity::Positive => lit(false),
+        Polarity::Any => stored(shown).is_null().and(null()),
     }
+}
+
+/// TRUE, and NULL where the identifier is NULL.
+fn differs_from_all(shown: &Shown, polarity: Polarity) -> Expr {
+    match polarity {
+        Polarity::Positive => stored(shown).is_not_null(),
+        Polarity::Any => stored(shown).is_not_null().or(null()),
+    }
+}
+
+fn null() -> Expr {
+    Expr::Literal(ScalarValue::Boolean(None), None)
 }

@@ -4,14 +4,20 @@
 //! Where nothing is hidden it steps aside, so that pruning, statistics and dynamic filters
 //! work as without it. Otherwise its scan is a [`PolicyScanExec`]: a leaf for the optimiser
 //! and for EXPLAIN, which keeps a plan of its own inside (stored rows → predicate of the
-//! habilitation → semi-joins along the path to the person → harmless filters of the user →
-//! masks and pseudonyms).
+//! habilitation → semi-joins along the path to the person → without persons who oppose →
+//! harmless filters of the user → masks and pseudonyms). Which rows pass the first four depends
+//! on no query: it is found once ([`Selections`]) and told to the reader of the files.
 
+mod clean;
 mod columns;
 mod exec;
 mod filters;
+mod numbered;
+mod persons;
 mod reveal;
 mod rows;
+mod selected;
+mod selection;
 mod table;
 
 use std::sync::Arc;
@@ -21,11 +27,14 @@ use datafusion::catalog::TableProvider;
 
 use crate::dataset::{Dataset, Table};
 use crate::error::PolicyError;
-use crate::habilitation::{Habilitation, Mode, TableGrant, Tables};
+use crate::habilitation::{Habilitation, TableGrant, Tables};
+use crate::opposition::Opposed;
 use crate::pseudonym::LinkageKeys;
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
+pub use persons::PersonRows;
+pub use selection::Selections;
 pub use table::PolicyTable;
 
 /// Where raw tables come from: implemented by the server.
@@ -33,6 +42,14 @@ pub trait Sources: Send + Sync {
     fn dataset(&self, name: &str) -> Option<Arc<Dataset>>;
     /// The stored rows and columns of a table. Its type names become those of the view.
     fn source(&self, dataset: &str, table: &str) -> Option<Arc<dyn TableProvider>>;
+    /// The persons whose rows nobody sees, by the domain of their identifiers; none where
+    /// nobody opposes.
+    fn opposed(&self, domain: &str) -> Option<Arc<Opposed>>;
+
+    /// Where the rows that views show are kept; without it they are found at each scan.
+    fn selections(&self) -> Option<Arc<Selections>> {
+        None
+    }
 }
 
 /// The names of the tables that a habilitation opens, in the dataset's order.
@@ -51,8 +68,11 @@ pub fn granted_tables(dataset: &Dataset, habilitation: &Habilitation) -> Vec<Str
 /// The table as the habilitation shows it, or None when it is not granted or does not exist:
 /// the two must not be told apart.
 ///
+/// In aggregate mode the table can be planned but not scanned: [`crate::aggregate::protect`]
+/// makes of such a plan one that publishes aggregates.
+///
 /// # Errors
-/// [`PolicyError::AggregateOnly`] in aggregate mode; [`PolicyError::Source`] when the files do
+/// [`PolicyError::Source`] when the files do
 /// not fit the dataset or the habilitation; [`PolicyError::KeysOfOtherProject`].
 pub fn open_table(
     sources: &dyn Sources,
@@ -63,11 +83,6 @@ pub fn open_table(
     let Some(granted) = find(sources, habilitation, table)? else {
         return Ok(None);
     };
-    if habilitation.mode == Mode::Aggregate {
-        return Err(PolicyError::AggregateOnly {
-            dataset: habilitation.dataset.clone(),
-        });
-    }
     if keys.project() != habilitation.project {
         return Err(PolicyError::KeysOfOtherProject {
             project: habilitation.project.clone(),

@@ -1,6 +1,8 @@
 //! Which stored rows a view shows: the habilitation's predicate on the table and on every
-//! table along its path to the person, then the cohort, as one logical plan.
+//! table along its path to the person, then the cohort, without the persons who oppose, as one
+//! logical plan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
@@ -12,9 +14,10 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, not};
 use datafusion::prelude::lit;
 
 use super::{GrantedTable, Sources, grant, source_error, source_of};
-use crate::dataset::{Dataset, PersonPath, Table};
+use crate::dataset::{Dataset, PERSON_DOMAIN, PersonPath, Table};
 use crate::error::PolicyError;
 use crate::habilitation::{Cohort, Comparison, Habilitation, Predicate, Value};
+use crate::opposition::OPPOSED_COLUMN;
 use crate::pseudonym::is_number;
 
 /// Name of the table itself in the plan; its stored columns are `t.column`.
@@ -31,29 +34,103 @@ struct Part {
     restricted: bool,
 }
 
-/// The plan of the visible rows with all stored columns, and whether it hides any row.
+/// The rows whose partners in a table belong to persons who oppose.
+struct Excluded {
+    part: Part,
+    /// (column of the table, column of the part)
+    on: Vec<(String, String)>,
+    digest: [u8; 32],
+}
+
+/// What of a table's rows is visible.
+pub struct VisibleRows {
+    /// The visible rows with all stored columns.
+    pub plan: LogicalPlan,
+    /// Whether any row is hidden.
+    pub restricted: bool,
+    /// Tells the lists of persons who oppose apart; none where nobody does.
+    pub opposed: Option<[u8; 32]>,
+}
+
 pub fn visible_rows(
     sources: &dyn Sources,
     habilitation: &Habilitation,
     granted: &GrantedTable,
-) -> Result<(LogicalPlan, bool), PolicyError> {
+) -> Result<VisibleRows, PolicyError> {
     let path = Path {
         sources,
         habilitation,
         dataset: &granted.dataset,
     };
-    let part = path.part(
-        &granted.table,
-        Arc::clone(&granted.source),
-        TABLE.to_owned(),
-        1,
-    )?;
+    let (table, source) = (&granted.table, Arc::clone(&granted.source));
+    let mut part = path.part(table, Arc::clone(&source), TABLE.to_owned(), 1)?;
+    let excluded = path.excluded(table, source, 1)?;
+    let opposed = excluded.as_ref().map(|excluded| excluded.digest);
+    if let Some(Excluded { part: rows, on, .. }) = excluded {
+        part = path.join(part, &table.name, rows, &on, JoinType::LeftAnti)?;
+    }
     let restricted = part.restricted;
     let plan = part
         .plan
         .build()
-        .map_err(|error| path.bug(&granted.table.name, &error))?;
-    Ok((plan, restricted))
+        .map_err(|error| path.bug(&table.name, &error))?;
+    Ok(VisibleRows {
+        plan,
+        restricted,
+        opposed,
+    })
+}
+
+/// The visible rows joined with their persons, and the stored column that identifies these;
+/// None for a table that leads to nobody.
+pub fn rows_of_persons(
+    sources: &dyn Sources,
+    habilitation: &Habilitation,
+    granted: &GrantedTable,
+    rows: LogicalPlan,
+) -> Result<Option<(LogicalPlan, Column)>, PolicyError> {
+    let path = Path {
+        sources,
+        habilitation,
+        dataset: &granted.dataset,
+    };
+    let mut table = &granted.table;
+    let mut alias = TABLE.to_owned();
+    let mut plan = LogicalPlanBuilder::from(rows);
+    for depth in 1..=PATH_TABLES_MAX {
+        let (parent, on) = match &table.person {
+            PersonPath::None => return Ok(None),
+            PersonPath::Column(person) => {
+                let person = Column::new(Some(alias), person);
+                let known = plan.filter(Expr::Column(person.clone()).is_not_null());
+                let plan = known.and_then(LogicalPlanBuilder::build);
+                return Ok(Some((
+                    plan.map_err(|error| path.bug(&table.name, &error))?,
+                    person,
+                )));
+            }
+            PersonPath::Parent { table: parent, on } => {
+                (path.parent_with_unique_key(table, parent, on)?, on)
+            }
+        };
+        let source = source_of(sources, &granted.dataset.name, &parent.name)?;
+        let next = format!("person{depth}");
+        let part = path.scan(&granted.dataset.name, &parent.name, next.clone(), source)?;
+        let side = |alias: &str, column: &String| Column::new(Some(alias), column);
+        let left: Vec<Column> = on.iter().map(|(own, _)| side(&alias, own)).collect();
+        let right: Vec<Column> = on.iter().map(|(_, theirs)| side(&next, theirs)).collect();
+        let joined = part
+            .plan
+            .build()
+            .and_then(|parent| plan.join(parent, JoinType::Inner, (left, right), None));
+        plan = joined.map_err(|error| path.bug(&table.name, &error))?;
+        (table, alias) = (parent, next);
+    }
+    Err(path.error(
+        &granted.table.name,
+        None,
+        format!("has a path to the person longer than {PATH_TABLES_MAX} tables"),
+    ))
 }
 
 struct Path<'a> {
@@ -102,6 +179,94 @@ impl Path<'_> {
                 self.semi_join(part, &table.name, parent_part, on)
             }
         }
+    }
+
+    /// The parent, if its rows are told apart by the columns that lead to it: a row that led to
+    /// two persons would count for both.
+    fn parent_with_unique_key(
+        &self,
+        table: &Table,
+        parent: &str,
+        on: &[(String, String)],
+    ) -> Result<&Table, PolicyError> {
+        let Some(parent) = self.dataset.table(parent) else {
+            return Err(self.error(&table.name, None, "has a parent that does not exist"));
+        };
+        let leads: BTreeSet<&String> = on.iter().map(|(_, theirs)| theirs).collect();
+        let key: BTreeSet<&String> = parent.primary_key.iter().collect();
+        if !key.is_empty() && key.is_subset(&leads) {
+            return Ok(parent);
+        }
+        Err(self.error(
+            &table.name,
+            None,
+            format!(
+                "leads to `{}` by columns that are not declared as its primary key, which \
+                 aggregate mode needs",
+                parent.name
+            ),
+        ))
+    }
+
+    /// What leads from a table to persons who oppose; none where nobody does. A row that leads
+    /// to nobody, because its person or its parent is missing, is nobody's to exclude.
+    fn excluded(
+        &self,
+        table: &Table,
+        source: Arc<dyn TableProvider>,
+        depth: usize,
+    ) -> Result<Option<Excluded>, PolicyError> {
+        // The path's length and its tables were checked with its rows.
+        match &table.person {
+            PersonPath::None => Ok(None),
+            PersonPath::Column(person) => self.opposed(table, &source, person),
+            PersonPath::Parent { table: parent, on } => {
+                let Some(parent) = self.dataset.table(parent) else {
+                    return Err(self.error(&table.name, None, "has a parent that does not exist"));
+                };
+                let source = source_of(self.sources, &self.dataset.name, &parent.name)?;
+                let persons = self.excluded(parent, Arc::clone(&source), depth + 1)?;
+                let Some(persons) = persons else {
+                    return Ok(None);
+                };
+                let alias = format!("excluded{depth}");
+                let rows = self.scan(&self.dataset.name, &parent.name, alias, source)?;
+                let rows = self.semi_join(rows, &parent.name, persons.part, &persons.on)?;
+                Ok(Some(Excluded {
+                    part: rows,
+                    on: on.clone(),
+                    digest: persons.digest,
+                }))
+            }
+        }
+    }
+
+    /// The persons of the column's domain who oppose, as values of the column's own type.
+    fn opposed(
+        &self,
+        table: &Table,
+        source: &Arc<dyn TableProvider>,
+        person: &str,
+    ) -> Result<Option<Excluded>, PolicyError> {
+        let domain = self.dataset.identifier(table, person);
+        let Some(opposed) = self.sources.opposed(domain.unwrap_or(PERSON_DOMAIN)) else {
+            return Ok(None);
+        };
+        let wrong = |problem: &str| self.error(&table.name, Some(person), problem);
+        let schema = source.schema();
+        let field = schema
+            .field_with_name(person)
+            .map_err(|_| wrong("leads to the person but does not exist"))?;
+        let persons = opposed
+            .table(field.data_type())
+            .map_err(|error| self.bug(&table.name, &error))?
+            .ok_or_else(|| wrong("has a type in which persons who oppose cannot be told"))?;
+        let part = self.scan(&self.dataset.name, &table.name, "opposed".into(), persons)?;
+        Ok(Some(Excluded {
+            part,
+            on: vec![(person.to_owned(), OPPOSED_COLUMN.to_owned())],
+            digest: opposed.digest(),
+        }))
     }
 
     fn scan(
@@ -179,6 +344,18 @@ impl Path<'_> {
         other: Part,
         on: &[(String, String)],
     ) -> Result<Part, PolicyError> {
+        self.join(part, table, other, on, JoinType::LeftSemi)
+    }
+
+    /// Keeps the rows of `part` that have a partner in `other`, or those that have none.
+    fn join(
+        &self,
+        part: Part,
+        table: &str,
+        other: Part,
+        on: &[(String, String)],
+        kind: JoinType,
+    ) -> Result<Part, PolicyError> {
         if on.is_empty() {
             return Err(self.error(table, None, "has a parent but no columns that lead to it"));
         }
@@ -209,10 +386,7 @@ impl Path<'_> {
         let plan = other
             .plan
             .build()
-            .and_then(|others| {
-                part.plan
-                    .join(others, JoinType::LeftSemi, (left, right), None)
-            })
+            .and_then(|others| part.plan.join(others, kind, (left, right), None))
             .map_err(|error| self.bug(table, &error))?;
         Ok(Part {
             plan,
@@ -273,6 +447,12 @@ impl Typed<'_> {
                     .map(|value| self.value(&column, &data_type, value))
                     .collect();
                 Ok(Expr::Column(column).in_list(values?, false))
+            }
+            Predicate::Between { column, low, high } => {
+                let (column, data_type) = self.column(column)?;
+                let low = self.value(&column, &data_type, low)?;
+                let high = self.value(&column, &data_type, high)?;
+                Ok(Expr::Column(column).between(low, high))
             }
             Predicate::IsNull { column } => Ok(Expr::Column(self.column(column)?.0).is_null()),
             Predicate::And(parts) => self.fold(parts, true, Expr::and),

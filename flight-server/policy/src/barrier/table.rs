@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Constraints, Statistics};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
@@ -17,18 +19,24 @@ use sha2::{Digest, Sha256};
 use super::columns::{How, Visible, described_schema, schema, visible};
 use super::exec::{About, PolicyScanExec, conceal};
 use super::filters::{below, is_simple, stored};
-use super::rows::visible_rows;
+use super::persons::Persons;
+use super::rows::{TABLE, visible_rows};
+use super::selected::Selected;
+use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Habilitation};
+use crate::habilitation::{Cohort, Habilitation, Mask, Mode};
 use crate::pseudonym::{Cipher, LinkageKeys};
+
+/// Key domain of masked values: no dataset's identifiers have it, or a hash would join them.
+const HASH_DOMAIN: &str = "\u{1}hash";
 
 /// A visible column with what its values pass through.
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub visible: Visible,
     pub stored_type: DataType,
-    /// Present when the column shows pseudonyms.
+    /// Present when the column shows pseudonyms or keyed hashes.
     pub cipher: Option<Cipher>,
 }
 
@@ -46,6 +54,12 @@ pub struct PolicyTable {
     rows: LogicalPlan,
     all_rows: bool,
     digest: [u8; 32],
+    mode: Mode,
+    persons_min: u32,
+    /// Present in aggregate mode, for a table that leads to persons.
+    persons: Option<Persons>,
+    name: ViewName,
+    selections: Option<Arc<Selections>>,
 }
 
 impl PolicyTable {
@@ -56,13 +70,22 @@ impl PolicyTable {
         keys: &LinkageKeys,
     ) -> Result<Self, PolicyError> {
         let visible = visible(granted)?;
-        let (rows, restricted) = visible_rows(sources, habilitation, granted)?;
+        let rows = visible_rows(sources, habilitation, granted)?;
+        let persons = match habilitation.mode {
+            Mode::Row => None,
+            Mode::Aggregate => {
+                Persons::of(sources, habilitation, granted, keys, &rows.plan, &visible)?
+            }
+        };
         let source_schema = granted.source.schema();
         let show = |visible: &Visible| Shown {
             visible: visible.clone(),
             stored_type: source_schema.field(visible.index).data_type().clone(),
             cipher: match &visible.how {
                 How::Pseudonym(domain) => Some(keys.cipher(&habilitation.linkage_group, domain)),
+                How::Masked(Mask::HashPerProject) => {
+                    Some(keys.cipher(&habilitation.linkage_group, HASH_DOMAIN))
+                }
                 How::Plain | How::Masked(_) => None,
             },
         };
@@ -74,10 +97,48 @@ impl PolicyTable {
             columns: visible.iter().map(show).collect(),
             schema: schema(&visible),
             described: described_schema(&granted.table, &visible),
-            rows,
-            all_rows: !restricted,
-            digest: digest(sources, habilitation, granted, keys),
+            digest: digest(sources, habilitation, granted, keys, rows.opposed),
+            rows: rows.plan,
+            all_rows: !rows.restricted,
+            mode: habilitation.mode,
+            persons_min: granted.dataset.persons_min,
+            persons,
+            name: ViewName([
+                habilitation.project.clone(),
+                granted.dataset.name.clone(),
+                granted.table.name.clone(),
+                habilitation.id.clone(),
+            ]),
+            selections: sources.selections(),
         })
+    }
+
+    /// True where rows must not show, though they may be counted.
+    pub fn shows_aggregates_only(&self) -> bool {
+        self.mode == Mode::Aggregate
+    }
+
+    /// Distinct persons that a published aggregate of it needs.
+    pub fn persons_min(&self) -> u32 {
+        self.persons_min
+    }
+
+    /// The visible columns that hold identifiers.
+    pub fn identifiers(&self) -> Vec<&str> {
+        let columns = self.columns.iter();
+        columns
+            .filter(|shown| shown.cipher.is_some())
+            .map(|shown| shown.visible.field.name().as_str())
+            .collect()
+    }
+
+    /// Sets of visible columns whose values belong to one person each.
+    pub fn person_keys(&self) -> &[Vec<String>] {
+        self.persons.as_ref().map_or(&[], |persons| &persons.keys)
+    }
+
+    pub(super) fn persons(&self) -> Option<&Persons> {
+        self.persons.as_ref()
     }
 
     /// The dataset's name.
@@ -109,7 +170,7 @@ impl PolicyTable {
     }
 
     /// SHA-256 over everything that shapes what is visible: the datasets' descriptions and
-    /// versions, the habilitation, the table, its types, the keys. Equal digests show the same.
+    /// versions, the habilitation, the table, its types, the keys, who opposes. Equal digests show the same.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
@@ -122,11 +183,21 @@ impl PolicyTable {
     /// True when nothing but whole columns is hidden, so that the barrier steps aside. The
     /// plan of such a scan is the source's own: EXPLAIN must not be shown as it is.
     pub fn is_unrestricted(&self) -> bool {
-        self.all_rows
+        self.mode == Mode::Row
+            && self.all_rows
             && self
                 .columns
                 .iter()
                 .all(|shown| shown.visible.how == How::Plain)
+    }
+
+    /// Which filters may be evaluated below the barrier.
+    pub(super) fn pushed_down(&self, filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
+        let support = |filter: &&Expr| match below(filter, &self.columns) {
+            Some(_) => TableProviderFilterPushDown::Exact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        filters.iter().map(support).collect()
     }
 
     /// Positions in the source of the projected visible columns.
@@ -138,7 +209,7 @@ impl PolicyTable {
             .collect())
     }
 
-    fn projected(&self, projection: Option<&[usize]>) -> Result<Vec<&Shown>> {
+    pub(super) fn projected(&self, projection: Option<&[usize]>) -> Result<Vec<&Shown>> {
         match projection {
             None => Ok(self.columns.iter().collect()),
             Some(indices) => indices
@@ -163,9 +234,33 @@ impl PolicyTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let shown = self.projected(projection)?;
-        let plan = self
-            .inner_plan(&shown, filters)
+        let schema = match projection {
+            None => Arc::clone(&self.schema),
+            Some(indices) => Arc::new(self.schema.project(indices)?),
+        };
+        let selection = self
+            .selection(state)
+            .await
             .map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let plan = self
+            .visible_rows(selection.as_ref())
+            .and_then(|rows| self.inner_plan(rows, &shown, None, filters));
+        let visible = selection.map(|selection| selection.visible());
+        let scan = self.scan_of(state, plan, schema, &shown, filters, visible);
+        Ok(Arc::new(scan.await?.limited(limit)))
+    }
+
+    /// The barrier over a plan of [`Self::inner_plan`].
+    pub(super) async fn scan_of(
+        &self,
+        state: &dyn Session,
+        plan: Result<LogicalPlan>,
+        schema: SchemaRef,
+        shown: &[&Shown],
+        filters: &[Expr],
+        visible_rows: Option<usize>,
+    ) -> Result<PolicyScanExec> {
+        let plan = plan.map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let inner = state
             .create_physical_plan(&plan)
             .await
@@ -174,7 +269,8 @@ impl PolicyTable {
             dataset: self.dataset.clone(),
             table: self.table.clone(),
             filters: filters.iter().map(ToString::to_string).collect(),
-            all_rows: self.all_rows,
+            all_rows: self.all_rows && self.mode == Mode::Row,
+            visible_rows,
             plain: shown
                 .iter()
                 .map(|shown| shown.visible.how == How::Plain)
@@ -184,16 +280,44 @@ impl PolicyTable {
                 .map(|shown| is_simple(&shown.stored_type))
                 .collect(),
         };
-        let schema = match projection {
-            None => Arc::clone(&self.schema),
-            Some(indices) => Arc::new(self.schema.project(indices)?),
-        };
-        let scan = PolicyScanExec::try_new(inner, schema, about)?.limited(limit);
-        Ok(Arc::new(scan))
+        PolicyScanExec::try_new(inner, schema, about)
     }
 
-    fn inner_plan(&self, shown: &[&Shown], filters: &[Expr]) -> Result<LogicalPlan> {
-        let mut plan = LogicalPlanBuilder::from(self.rows.clone());
+    /// The visible rows, where they are kept.
+    async fn selection(&self, state: &dyn Session) -> Result<Option<Arc<Selection>>> {
+        let Some(selections) = self.selections.as_ref().filter(|_| !self.all_rows) else {
+            return Ok(None);
+        };
+        let view = View {
+            name: self.name.clone(),
+            digest: self.digest,
+            rows: &self.rows,
+        };
+        selections.of(state, &view).await
+    }
+
+    /// The plan of the visible rows with all stored columns.
+    fn visible_rows(&self, selection: Option<&Arc<Selection>>) -> Result<LogicalPlan> {
+        // A filter of its own columns is better known to the reader of the files.
+        let Some(selection) = selection else {
+            return Ok(self.rows.clone());
+        };
+        if !has_join(&self.rows)? {
+            return Ok(self.rows.clone());
+        }
+        let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
+        LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?.build()
+    }
+
+    /// `rows` filtered, and of these the columns that are shown, then the person's key if asked.
+    pub(super) fn inner_plan(
+        &self,
+        rows: LogicalPlan,
+        shown: &[&Shown],
+        person: Option<Expr>,
+        filters: &[Expr],
+    ) -> Result<LogicalPlan> {
+        let mut plan = LogicalPlanBuilder::from(rows);
         for filter in filters {
             let filter = below(filter, &self.columns).ok_or_else(|| {
                 DataFusionError::Plan("a filter that must stay above the barrier came below".into())
@@ -206,19 +330,21 @@ impl PolicyTable {
                 let name = shown.visible.field.name();
                 match (&shown.visible.how, &shown.cipher) {
                     (How::Plain, _) => Ok(stored(shown)),
-                    (How::Pseudonym(_), Some(cipher)) => {
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), Some(cipher)) => {
                         Ok(reveal::pseudonym(stored(shown), cipher.clone()).alias(name))
                     }
-                    (How::Pseudonym(_), None) => Err(DataFusionError::Plan(
-                        "a pseudonymised column has no cipher".to_owned(),
-                    )),
+                    (How::Pseudonym(_) | How::Masked(Mask::HashPerProject), None) => {
+                        Err(DataFusionError::Plan(
+                            "a column that is shown re-keyed has no cipher".to_owned(),
+                        ))
+                    }
                     (How::Masked(mask), _) => {
                         Ok(reveal::masked(stored(shown), *mask, &shown.stored_type)?.alias(name))
                     }
                 }
             })
             .collect();
-        plan.project(columns?)?.build()
+        plan.project(columns?.into_iter().chain(person))?.build()
     }
 }
 
@@ -271,6 +397,12 @@ impl TableProvider for PolicyTable {
             let args = args.with_projection(Some(&projection));
             return self.source.scan_with_args(state, args).await;
         }
+        if self.persons.is_some() {
+            // Only `PersonRows` may read it, of which nothing but aggregates is published.
+            let dataset = self.dataset.clone();
+            let refused = PolicyError::AggregateOnly { dataset };
+            return Err(DataFusionError::External(Box::new(refused)));
+        }
         let filters = args.filters().unwrap_or(&[]);
         let plan = self
             .scan_restricted(state, args.projection(), filters, args.limit())
@@ -285,11 +417,7 @@ impl TableProvider for PolicyTable {
         if self.is_unrestricted() {
             return self.source.supports_filters_pushdown(filters);
         }
-        let support = |filter: &&Expr| match below(filter, &self.columns) {
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
-        };
-        Ok(filters.iter().map(support).collect())
+        Ok(self.pushed_down(filters))
     }
 
     fn statistics(&self) -> Option<Statistics> {
@@ -301,11 +429,16 @@ impl TableProvider for PolicyTable {
     }
 }
 
+fn has_join(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
+}
+
 fn digest(
     sources: &dyn Sources,
     habilitation: &Habilitation,
     granted: &GrantedTable,
     keys: &LinkageKeys,
+    opposed: Option<[u8; 32]>,
 ) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -320,6 +453,9 @@ fn digest(
     part(&keys.cipher(&habilitation.linkage_group, "").fingerprint());
     if let Some(Cohort { dataset, .. }) = &habilitation.persons {
         part(format!("{:?}", sources.dataset(dataset)).as_bytes());
+    }
+    if let Some(opposed) = opposed {
+        part(&opposed);
     }
     hash.finalize().into()
 }

@@ -125,14 +125,19 @@ async fn aggregate_mode_and_foreign_keys_are_refused() {
         mode: Mode::Aggregate,
         ..researcher()
     };
-    let refused = open_table(&world, &aggregate, "stays", &keys("readmission")).unwrap_err();
-    assert!(refused.is_denial());
-    assert!(
-        refused
-            .to_string()
-            .contains("aggregate mode is not available yet"),
-        "{refused}"
-    );
+    let stays = open_table(&world, &aggregate, "stays", &keys("readmission"));
+    let ctx = SessionContext::new();
+    ctx.register_table("stays", stays.unwrap().unwrap())
+        .unwrap();
+    for sql in [
+        "SELECT * FROM stays",
+        "SELECT count(*) FROM stays",
+        "SELECT 1 FROM stays",
+    ] {
+        let ran = ctx.sql(sql).await.unwrap().collect().await;
+        let refused = ran.unwrap_err().to_string();
+        assert!(refused.contains("only aggregates of dataset"), "{refused}");
+    }
     assert!(
         describe_table(&world, &aggregate, "stays")
             .unwrap()

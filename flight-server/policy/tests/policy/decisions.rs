@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hubflight_policy::habilitation::{Habilitation, Mode, Tables};
-use hubflight_policy::{Action, Decision, Denial, Granted, Request, decide};
+use hubflight_policy::{Action, Decision, Denial, Granted, Register, Request, decide};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -178,4 +178,74 @@ fn agrees_with_the_naive_model() {
         }
     }
     assert!(allows > 2_000 && denials > 2_000, "{allows} {denials}");
+}
+
+/// As a hub that has run for years: 10,000 versions over projects and datasets, some of which
+/// have many.
+fn ten_thousand() -> Vec<Granted> {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let one = |number: usize| {
+        let from = rng.random_range(0..50);
+        let to = from + rng.random_range(1..100);
+        let revoked = rng.random_bool(0.2).then(|| rng.random_range(0..100));
+        let mut version = version("a", 1, from, to, revoked);
+        let habilitation = Arc::make_mut(&mut version.habilitation);
+        // The first project has a thousand, for one dataset a hundred.
+        let crowd = number < 1_000;
+        habilitation.project = format!("p{}", if crowd { 0 } else { number % 97 });
+        habilitation.dataset = format!("d{}", if number < 100 { 0 } else { number % 31 });
+        habilitation.id = format!("h{}", number / 7);
+        habilitation.version = (number % 7) as u32 + 1;
+        version
+    };
+    (0..10_000).map(one).collect()
+}
+
+#[test]
+fn the_register_decides_as_everything_does() {
+    let granted = ten_thousand();
+    let register: Register = granted.iter().cloned().collect();
+    let (mut allows, mut missing) = (0, 0);
+    for number in 0..600 {
+        let (project, dataset) = (format!("p{}", number % 99), format!("d{}", number % 33));
+        let request = Request {
+            project: &project,
+            dataset: &dataset,
+            action: Action::Read,
+            at: day(number % 140),
+        };
+        let decided = register.decide(&request);
+        assert_eq!(decided, decide(&request, &granted), "{request:?}");
+        allows += usize::from(matches!(decided, Decision::Allow(_)));
+        missing += usize::from(decided == Decision::Deny(Denial::NoHabilitation));
+    }
+    assert!(allows > 50 && missing > 10, "{allows} {missing}");
+}
+
+/// Holds in an unoptimised build too: the median decision is far below the limit.
+#[test]
+fn a_decision_takes_less_than_fifty_microseconds() {
+    let register: Register = ten_thousand().into_iter().collect();
+    for (project, dataset) in [("p0", "d0"), ("p0", "d1"), ("p5", "d7"), ("nobody", "d0")] {
+        let request = Request {
+            project,
+            dataset,
+            action: Action::Read,
+            at: day(40),
+        };
+        let mut times: Vec<_> = (0..201)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                std::hint::black_box(register.decide(&request));
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        println!("{project}, {dataset}: {:?}", times[100]);
+        assert!(
+            times[100].as_micros() < 50,
+            "{project}, {dataset}: {:?}",
+            times[100]
+        );
+    }
 }

@@ -67,8 +67,7 @@ const FAILURES: &[&str] = &[
     "SELECT arrow_cast(diagnosis, 'Int32') FROM stays",
 ];
 
-async fn compare(born_before: Option<i32>) {
-    let world = World::new().await;
+async fn compare(world: &World, born_before: Option<i32>) {
     let mut habilitation = researcher();
     habilitation.persons = born_before.map(|_| world::cohort());
     for pushdown in [false, true] {
@@ -116,12 +115,20 @@ fn difference(actual: &Outcome, expected: &Outcome) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_filter_masks_and_pseudonyms() {
-    compare(None).await;
+    compare(&World::new().await, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_cohort_from_a_hidden_table() {
-    compare(Some(1970)).await;
+    compare(&World::new().await, Some(1970)).await;
+}
+
+/// Where the visible rows are found once and kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_rows_that_are_kept() {
+    let world = World::keeping(1 << 20).await;
+    compare(&world, Some(1970)).await;
+    assert_eq!(world.selections.map(|kept| kept.len()), Some(2));
 }
 
 /// Where every row is visible and only identifiers are re-keyed, nothing may change either.

@@ -1,11 +1,17 @@
 //! One binary for all tests of the crate.
 #![allow(clippy::unwrap_used)]
 
+mod aggregate;
 mod attacks;
 mod barrier;
 mod decisions;
 mod differential;
+mod literals;
+mod naive;
+mod opposition;
 mod pseudonyms;
+mod rules;
+mod selections;
 mod speed;
 mod validation;
 mod world;

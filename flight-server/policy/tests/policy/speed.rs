@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use arrow::array::StringArray;
 use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int32Array, Int64Array, RecordBatch};
-use datafusion::prelude::SessionContext;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
-use hubflight_policy::habilitation::Tables;
+use hubflight_policy::dataset::PersonPath;
+use hubflight_policy::habilitation::{Comparison, Mask, Predicate, TableGrant, Tables, Value};
 
-use crate::world::{World, config, habilitation, keys, parquet_table, researcher, rows};
+use crate::world::{
+    World, config, date, grant, habilitation, keys, parquet_table, researcher, rows,
+};
 
 fn best(runs: usize, mut run: impl FnMut()) -> Duration {
     (0..runs)
@@ -185,4 +189,123 @@ async fn planning() {
     }
     println!("open_table: {:.3} ms", start.elapsed().as_secs_f64());
     rows(&ours, "SELECT 1").await.unwrap();
+}
+
+/// The 22 queries of TPC-H on orders since 1995 with masked dates, and on a copy of just these.
+/// `HUBFLIGHT_TPCH` names the folder that `bench tpch` wrote, `…-filtered` beside it the copy
+/// that `bench run policy` made; `HUBFLIGHT_PLANS` prints the plan of one query.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints timings; needs the files of `bench run policy`"]
+async fn tpch() {
+    let folder = std::env::var("HUBFLIGHT_TPCH").unwrap();
+    let plans = std::env::var("HUBFLIGHT_PLANS").unwrap_or_default();
+    let ours = tpch_session(&folder, &folder, tpch_grants()).await;
+    let copy = format!("{folder}-filtered");
+    let copy = tpch_session(&folder, &copy, Tables::All).await;
+    let mut ratios = Vec::new();
+    for (name, sql) in tpch_queries() {
+        if name == plans {
+            for ctx in [&copy, &ours] {
+                let plan = ctx.sql(sql).await.unwrap().create_physical_plan().await;
+                println!("{}", displayable(plan.unwrap().as_ref()).indent(false));
+            }
+        }
+        let mut times = [Duration::MAX; 2];
+        for _ in 0..5 {
+            for (time, ctx) in times.iter_mut().zip([&copy, &ours]) {
+                let start = Instant::now();
+                read(ctx, sql).await;
+                *time = start.elapsed().min(*time);
+            }
+        }
+        let [copy, ours] = times.map(|time| time.as_secs_f64());
+        ratios.push((ours / copy).ln());
+        println!(
+            "{name}: copy {copy:.4} s, ours {ours:.4} s, {:.3} x",
+            ours / copy
+        );
+    }
+    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    println!("geometric mean of {}: {:.3}", ratios.len(), mean.exp());
+}
+
+fn tpch_queries() -> impl Iterator<Item = (&'static str, &'static str)> {
+    const MORE: [(&str, &str); 4] = [
+        (
+            "filter",
+            "SELECT count(*), sum(o_totalprice) FROM orders WHERE o_orderstatus = 'F'",
+        ),
+        (
+            "group",
+            "SELECT o_orderpriority, count(*), max(o_orderdate) FROM orders GROUP BY 1",
+        ),
+        (
+            "join",
+            "SELECT count(*), sum(l_quantity) FROM lineitem JOIN orders ON l_orderkey = o_orderkey",
+        ),
+        (
+            "mask",
+            "SELECT o_orderdate, count(*) FROM orders GROUP BY 1 ORDER BY 1",
+        ),
+    ];
+    let queries = include_str!("../../../../bench/queries/tpch.sql");
+    let of_tpch = queries.split("-- q").skip(1).filter_map(|part| {
+        let (number, text) = part.split_once('\n')?;
+        Some((number.trim(), text.trim().trim_end_matches(';')))
+    });
+    of_tpch.chain(MORE)
+}
+
+fn tpch_grants() -> Tables {
+    let orders = TableGrant {
+        rows: Some(Predicate::Compare {
+            column: "o_orderdate".to_owned(),
+            op: Comparison::Ge,
+            value: Value::Date(date(1995, 1, 1)),
+        }),
+        masks: vec![("o_orderdate".to_owned(), Mask::Year)],
+        ..grant("orders")
+    };
+    let mut grants = vec![orders, grant("lineitem")];
+    let others = [
+        "customer", "nation", "part", "partsupp", "region", "supplier",
+    ];
+    grants.extend(others.map(grant));
+    Tables::Only(grants)
+}
+
+/// TPC-H as one dataset, orders and lines from a folder of their own.
+async fn tpch_session(folder: &str, restricted: &str, tables: Tables) -> SessionContext {
+    let ctx = SessionContext::new_with_config(SessionConfig::new().with_batch_size(8_192));
+    let mut world = World::keeping(64 << 20).await;
+    let mut dataset = crate::world::hospital();
+    dataset.tables.clear();
+    let all = [
+        "orders", "lineitem", "customer", "nation", "part", "partsupp", "region", "supplier",
+    ];
+    for name in all {
+        let person = match name {
+            "orders" => PersonPath::Column("o_custkey".to_owned()),
+            "customer" => PersonPath::Column("c_custkey".to_owned()),
+            "lineitem" => PersonPath::Parent {
+                table: "orders".to_owned(),
+                on: vec![("l_orderkey".to_owned(), "o_orderkey".to_owned())],
+            },
+            _ => PersonPath::None,
+        };
+        dataset
+            .tables
+            .push(crate::world::table(name, person, Vec::new()));
+        let base = if matches!(name, "orders" | "lineitem") {
+            restricted
+        } else {
+            folder
+        };
+        let source = crate::world::listed(&ctx, &format!("{base}/{name}/")).await;
+        let key = ("hospital".to_owned(), name.to_owned());
+        world.sources.insert(key, source);
+    }
+    world.datasets[0] = Arc::new(dataset);
+    world.register(&ctx, &habilitation("p", tables), &keys("p"));
+    ctx
 }

@@ -263,6 +263,36 @@ fn habilitations() {
         }),
         "not finite",
     );
+    let between = |low: Value, high: Value| {
+        rows(Predicate::Or(vec![
+            is_null("note"),
+            Predicate::Not(Box::new(Predicate::Between {
+                column: "score".to_owned(),
+                low,
+                high,
+            })),
+        ]))
+    };
+    check(&between(Value::Int(2), Value::Int(1)), "wrong order");
+    check(&between(Value::Int(2), Value::Float(3.0)), "two types");
+    check(
+        &between(Value::Float(f64::NAN), Value::Float(1.0)),
+        "not finite",
+    );
+    // The whole text: who, where, what, and which rule.
+    check(
+        &between(Value::Int(2), Value::Int(1)),
+        "habilitation `readmission-hospital` version 3, table `stays`, column `score`: is between \
+         bounds in the wrong order; swap them (rule `rows.or[1].not`)",
+    );
+    check(
+        &masks(
+            &[("note", Mask::Null), ("big", Mask::Round(0))],
+            Columns::All,
+        ),
+        "column `big`: is masked to multiples of zero; name a step of 1 or more (rule `masks[1]`)",
+    );
+    check(&masks(&[("big", Mask::AgeBand(0))], Columns::All), "zero");
     let deep = (0..100).fold(is_null("note"), |inner, _| Predicate::Not(Box::new(inner)));
     check(&rows(deep), "too deep");
     let persons = |change: &dyn Fn(&mut hubflight_policy::habilitation::Cohort)| {
@@ -274,4 +304,8 @@ fn habilitations() {
     check(&persons(&|c| c.table = "x".to_owned()), "table `x`");
     check(&persons(&|c| c.column = "x".to_owned()), "column `x`");
     check(&persons(&|c| c.rows = is_null("x")), "column `x`");
+    check(
+        &persons(&|c| c.rows = is_null("x")),
+        "(rule `persons.rows`)",
+    );
 }

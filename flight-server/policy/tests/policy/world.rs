@@ -21,12 +21,13 @@ use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
 };
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use hubflight_policy::dataset::{Column, Dataset, Format, PersonPath, Table};
 use hubflight_policy::habilitation::{
     Cohort, Columns, Comparison, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
-use hubflight_policy::{LinkageKeys, Sources, open_table};
+use hubflight_policy::{LinkageKeys, Opposed, Selections, Sources, open_table};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
@@ -40,6 +41,9 @@ pub struct World {
     pub dir: TempDir,
     pub datasets: Vec<Arc<Dataset>>,
     pub sources: HashMap<(String, String), Arc<dyn TableProvider>>,
+    /// By the domain of their identifiers.
+    pub opposed: HashMap<String, Arc<Opposed>>,
+    pub selections: Option<Arc<Selections>>,
 }
 
 impl Sources for World {
@@ -55,13 +59,21 @@ impl Sources for World {
             .get(&(dataset.to_owned(), table.to_owned()))
             .cloned()
     }
+
+    fn opposed(&self, domain: &str) -> Option<Arc<Opposed>> {
+        self.opposed.get(domain).cloned()
+    }
+
+    fn selections(&self) -> Option<Arc<Selections>> {
+        self.selections.clone()
+    }
 }
 
 pub fn date(year: i32, month: u32, day: u32) -> NaiveDate {
     NaiveDate::from_ymd_opt(year, month, day).unwrap()
 }
 
-fn days(date: NaiveDate) -> i32 {
+pub fn days(date: NaiveDate) -> i32 {
     date.signed_duration_since(NaiveDate::default()).num_days() as i32
 }
 
@@ -146,7 +158,7 @@ fn column(name: &str, identifier: Option<&str>) -> Column {
     }
 }
 
-fn table(name: &str, person: PersonPath, columns: Vec<Column>) -> Table {
+pub fn table(name: &str, person: PersonPath, columns: Vec<Column>) -> Table {
     Table {
         name: name.to_owned(),
         remarks: String::new(),
@@ -183,6 +195,7 @@ pub fn hospital() -> Dataset {
         producer: "test".to_owned(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![
             table("stays", PersonPath::Column("person".to_owned()), of_stays),
             table(
@@ -213,6 +226,7 @@ pub fn registry() -> Dataset {
         producer: "test".to_owned(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![table(
             "persons",
             PersonPath::Column("person".to_owned()),
@@ -373,7 +387,12 @@ pub async fn parquet_table(
         writer.write(part).unwrap();
         writer.close().unwrap();
     }
-    let url = ListingTableUrl::parse(format!("{}/", folder.display())).unwrap();
+    listed(ctx, &format!("{}/", folder.display())).await
+}
+
+/// A folder of Parquet files, opened as the server does.
+pub async fn listed(ctx: &SessionContext, folder: &str) -> Arc<dyn TableProvider> {
+    let url = ListingTableUrl::parse(folder).unwrap();
     let options =
         ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
     let config = ListingTableConfig::new(url)
@@ -381,7 +400,8 @@ pub async fn parquet_table(
         .infer_schema(&ctx.state())
         .await
         .unwrap();
-    Arc::new(ListingTable::try_new(config).unwrap())
+    let cache = ctx.runtime_env().cache_manager.get_file_statistic_cache();
+    Arc::new(ListingTable::try_new(config).unwrap().with_cache(cache))
 }
 
 impl World {
@@ -404,6 +424,17 @@ impl World {
             dir,
             datasets: vec![Arc::new(hospital()), Arc::new(registry())],
             sources,
+            opposed: HashMap::new(),
+            selections: None,
+        }
+    }
+
+    /// The same world, in which the rows that views show are kept in `bytes_max`.
+    pub async fn keeping(bytes_max: usize) -> Self {
+        let pool = Arc::new(GreedyMemoryPool::new(bytes_max)) as Arc<dyn MemoryPool>;
+        Self {
+            selections: Some(Arc::new(Selections::new(bytes_max, &pool))),
+            ..Self::new().await
         }
     }
 

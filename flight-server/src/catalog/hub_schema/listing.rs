@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::hub::Hub;
 
 /// One batch, made by a future.
-fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Batches {
+pub(super) fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Batches {
     futures::stream::once(made).boxed()
 }
 
@@ -197,6 +197,8 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         instant("valid_from"),
         instant("valid_to"),
         instant("revoked_at"),
+        text("entered_by"),
+        text("confirmed_by"),
     ];
     SystemTable::new(fields, move |schema| {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
@@ -219,6 +221,8 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                 rows.instant(6, Some(body.valid_from));
                 rows.instant(7, Some(body.valid_to));
                 rows.instant(8, row.revoked_at);
+                rows.text(9, row.entered_by.as_deref());
+                rows.text(10, row.confirmed_by.as_deref());
             }
             rows.finish(schema)
         })
@@ -238,7 +242,7 @@ pub fn workers(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         text("version"),
     ];
     SystemTable::new(fields, move |schema| {
-        let (hub, shows_address) = (Arc::clone(&hub), scope == Scope::Everything);
+        let (hub, shows_address) = (Arc::clone(&hub), scope.project().is_none());
         once(async move {
             let mut rows = Rows::new(&schema);
             for (index, worker) in asked_workers(&hub).await.iter().enumerate() {
@@ -266,7 +270,7 @@ async fn asked_workers(hub: &Hub) -> Vec<WorkerStatus> {
 
 /// Columns that grow row by row. The kinds are those of the schema; a value of another kind
 /// is a mistake of this file that `finish` reports.
-struct Rows {
+pub(super) struct Rows {
     columns: Vec<Cells>,
 }
 
@@ -278,7 +282,7 @@ enum Cells {
 }
 
 impl Rows {
-    fn new(schema: &SchemaRef) -> Self {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
         use arrow::datatypes::DataType;
         let cells = |field: &Arc<Field>| match field.data_type() {
             DataType::Int64 => Cells::Integer(Int64Builder::new()),
@@ -291,7 +295,7 @@ impl Rows {
         }
     }
 
-    fn text(&mut self, column: usize, value: Option<&str>) {
+    pub(super) fn text(&mut self, column: usize, value: Option<&str>) {
         if let Some(Cells::Text(cells)) = self.columns.get_mut(column) {
             cells.append_option(value);
         }
@@ -303,13 +307,13 @@ impl Rows {
         }
     }
 
-    fn boolean(&mut self, column: usize, value: Option<bool>) {
+    pub(super) fn boolean(&mut self, column: usize, value: Option<bool>) {
         if let Some(Cells::Boolean(cells)) = self.columns.get_mut(column) {
             cells.append_option(value);
         }
     }
 
-    fn instant(&mut self, column: usize, value: Option<DateTime<Utc>>) {
+    pub(super) fn instant(&mut self, column: usize, value: Option<DateTime<Utc>>) {
         if let Some(Cells::Instant(cells)) = self.columns.get_mut(column) {
             cells.append_option(value.map(|at| at.timestamp_micros()));
         }
@@ -328,7 +332,7 @@ impl Rows {
         }
     }
 
-    fn finish(self, schema: SchemaRef) -> Result<RecordBatch> {
+    pub(super) fn finish(self, schema: SchemaRef) -> Result<RecordBatch> {
         let columns = self
             .columns
             .into_iter()

@@ -1,8 +1,11 @@
-//! Schema `hub`: what the caller may see of the hub itself; all of it in catalog `admin`.
+//! Schema `hub`: what the caller may see of the hub itself; in catalog `admin` what the
+//! administrator's roles open, of all projects.
 
 mod ledger;
 mod listing;
+mod people;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -16,6 +19,7 @@ use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
+use hubflight_store::AdminRole;
 
 use crate::error::Result;
 use crate::hub::Hub;
@@ -23,32 +27,80 @@ use crate::hub::Hub;
 /// Whose rows are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    Project(String),
-    Everything,
+    /// What one person sees in a project.
+    Project { project: String, person: String },
+    /// What an administrator of these roles sees of all projects, and of no data.
+    Hub(BTreeSet<AdminRole>),
 }
 
 impl Scope {
     /// The project that rows must be of; `None` for all.
     fn project(&self) -> Option<&str> {
         match self {
-            Self::Project(project) => Some(project),
-            Self::Everything => None,
+            Self::Project { project, .. } => Some(project),
+            Self::Hub(_) => None,
         }
+    }
+
+    /// The person that rows of persons must be of; `None` for all.
+    fn person(&self) -> Option<&str> {
+        match self {
+            Self::Project { person, .. } => Some(person),
+            Self::Hub(_) => None,
+        }
+    }
+
+    /// The tables that exist in this scope: a table that is not here is missing.
+    fn tables(&self) -> Vec<&'static str> {
+        let shown = |(name, to): &(&'static str, To)| {
+            let is_shown = match self {
+                Self::Project { .. } => to.projects,
+                Self::Hub(roles) => to.roles.iter().any(|role| roles.contains(role)),
+            };
+            is_shown.then_some(*name)
+        };
+        TABLES.iter().filter_map(shown).collect()
     }
 }
 
-/// The tables, by name, with what makes their rows.
-const TABLES: [&str; 9] = [
-    "audit",
-    "columns",
-    "datasets",
-    "functions",
-    "habilitations",
-    "queries",
-    "tables",
-    "usage",
-    "workers",
-];
+/// Whom a table is for: the members of projects, and administrators of any of these roles.
+struct To {
+    projects: bool,
+    roles: &'static [AdminRole],
+}
+
+const fn all(roles: &'static [AdminRole]) -> To {
+    To {
+        projects: true,
+        roles,
+    }
+}
+
+const fn administrators(roles: &'static [AdminRole]) -> To {
+    To {
+        projects: false,
+        roles,
+    }
+}
+
+/// The tables, by name. No role reads data: none of these is a table of a dataset.
+const TABLES: [(&str, To); 12] = {
+    use AdminRole::{Audit, Billing, People, Policy};
+    [
+        ("audit", all(&[Audit])),
+        ("columns", all(&[Policy])),
+        ("datasets", all(&[Policy, Billing])),
+        ("functions", all(&AdminRole::ALL)),
+        ("habilitations", all(&[Policy, Audit])),
+        ("members", administrators(&[People, Policy, Audit])),
+        ("persons", administrators(&[People, Audit])),
+        ("queries", all(&[Audit])),
+        ("tables", all(&[Policy])),
+        ("tokens", all(&[People, Audit])),
+        ("usage", all(&[Billing])),
+        ("workers", all(&AdminRole::ALL)),
+    ]
+};
 
 /// The system tables of one scope.
 pub struct HubSchema {
@@ -73,6 +125,9 @@ impl HubSchema {
     }
 
     fn open(&self, name: &str) -> Option<SystemTable> {
+        if !self.scope.tables().contains(&name) {
+            return None;
+        }
         let (hub, scope) = (Arc::clone(&self.hub), self.scope.clone());
         Some(match name {
             "audit" => ledger::audit(hub, scope),
@@ -80,8 +135,11 @@ impl HubSchema {
             "datasets" => listing::datasets(hub, scope),
             "functions" => listing::functions(hub),
             "habilitations" => listing::habilitations(hub, scope),
+            "members" => people::members(hub),
+            "persons" => people::persons(hub),
             "queries" => ledger::queries(hub, scope),
             "tables" => listing::tables(hub, scope),
+            "tokens" => people::tokens(hub, scope),
             "usage" => ledger::usage(hub, scope),
             "workers" => listing::workers(hub, scope),
             _ => return None,
@@ -92,7 +150,7 @@ impl HubSchema {
 #[async_trait]
 impl SchemaProvider for HubSchema {
     fn table_names(&self) -> Vec<String> {
-        TABLES.map(str::to_owned).into()
+        self.scope.tables().into_iter().map(str::to_owned).collect()
     }
 
     async fn table(
@@ -111,11 +169,11 @@ impl SchemaProvider for HubSchema {
         &self,
         name: &str,
     ) -> std::result::Result<Option<TableType>, DataFusionError> {
-        Ok(TABLES.contains(&name).then_some(TableType::Base))
+        Ok(self.table_exist(name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        TABLES.contains(&name)
+        self.scope.tables().contains(&name)
     }
 }
 

@@ -76,8 +76,7 @@ async fn change_row(
     let view = if is_first {
         Arc::clone(planning.view)
     } else {
-        let project = &planning.view.project;
-        Arc::new(ProjectView::load(planning.hub, project, None, planning.now).await?)
+        Arc::new(planning.view.newest(planning.hub, planning.now).await?)
     };
     let planning = Planning {
         view: &view,
@@ -146,7 +145,7 @@ pub async fn change(
                 tokio::time::sleep(pause(conflicts)).await;
             }
         }
-        view = Arc::new(ProjectView::load(hub, &project, None, planning.now).await?);
+        view = Arc::new(view.newest(hub, planning.now).await?);
     }
 }
 

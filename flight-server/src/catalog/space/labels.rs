@@ -5,6 +5,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
 use hubflight_policy::PolicyTable;
+use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::Habilitation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -69,6 +70,15 @@ impl Labels {
         }
         Ok(labels)
     }
+
+    /// Everything that is open to the project.
+    pub fn of_all(view: &ProjectView) -> Result<Self> {
+        let sources = view.habilitations();
+        let sources = sources.map(|(dataset, habilitation)| source_of(dataset, habilitation));
+        let mut labels = Self::default();
+        labels.add(sources.collect::<Result<Vec<_>>>()?);
+        Ok(labels)
+    }
 }
 
 fn source(table: &PolicyTable, view: &ProjectView) -> Result<Source> {
@@ -76,6 +86,10 @@ fn source(table: &PolicyTable, view: &ProjectView) -> Result<Source> {
         .habilitations()
         .find(|(dataset, _)| dataset.name == table.dataset())
         .ok_or_else(|| Error::internal("a table without a habilitation", &table.dataset()))?;
+    source_of(dataset, habilitation)
+}
+
+fn source_of(dataset: &Dataset, habilitation: &Habilitation) -> Result<Source> {
     Ok(Source {
         dataset: dataset.name.clone(),
         version: dataset.version,

@@ -43,9 +43,8 @@ use crate::hub::Hub;
 pub use change::{change, change_rows};
 pub use clean::clean_up;
 pub use dml::plan_calls_worker;
+pub use labels::{Labels, Rights};
 pub use table::{SpaceTable, check_scan};
-
-use labels::{Labels, Rights};
 
 /// Views that one reference may go through.
 const VIEW_DEPTH_MAX: usize = 16;

@@ -169,7 +169,7 @@ pub(super) async fn views(
     let mut views = Vec::new();
     for name in caller.principal.catalogs() {
         if catalog.is_none_or(|wanted| wanted == name) {
-            views.push(ProjectView::load(hub, name, None, caller.now).await?);
+            views.push(caller.view(hub, name, None).await?);
         }
     }
     Ok(views)

@@ -6,9 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
-use hubflight_policy::Sources;
 use hubflight_policy::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
 use hubflight_policy::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
+use hubflight_policy::{Opposed, Sources};
 
 /// One dataset without rows.
 pub struct OneDataset(pub Arc<Dataset>);
@@ -31,6 +31,10 @@ impl Sources for OneDataset {
         };
         let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
         Some(Arc::new(EmptyTable::new(Arc::new(schema))))
+    }
+
+    fn opposed(&self, _domain: &str) -> Option<Arc<Opposed>> {
+        None
     }
 }
 
@@ -75,6 +79,7 @@ pub fn hospital() -> OneDataset {
         producer: String::new(),
         version: 1,
         synthetic: true,
+        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![
             table("person", &["person", "sex"], &["person"], &[]),
             table(

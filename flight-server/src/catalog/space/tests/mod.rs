@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::auth::session::SessionOptions;
+use crate::catalog::project::{Look, Viewer};
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::exec::meter::Meter;
@@ -99,9 +100,25 @@ async fn bench() -> Bench {
     bench_with("", 100).await
 }
 
+fn viewer() -> Viewer {
+    Viewer {
+        person: "ada".into(),
+        roles: Default::default(),
+    }
+}
+
+fn look<'a>(project: &'a str, viewer: &'a Viewer, now: DateTime<Utc>) -> Look<'a> {
+    Look {
+        project,
+        viewer,
+        snapshot: None,
+        now,
+    }
+}
+
 impl Bench {
     async fn view(&self) -> Arc<ProjectView> {
-        let view = ProjectView::load(&self.hub, "p", None, self.now).await;
+        let view = ProjectView::load(&self.hub, look("p", &viewer(), self.now)).await;
         Arc::new(view.expect("view"))
     }
 

@@ -1,0 +1,49 @@
+//! The audit as a Merkle log.
+//!
+//! ```text
+//!  one transaction                         the notary
+//! ┌──────────────────────────────┐       ┌────────────────────────────┐
+//! │ entries with their leaf hash │ head  │ copies the signed head into │
+//! │ the tree's head, signed      │──────▶│ audit_checkpoints and to    │
+//! └──────────────────────────────┘       │ the witness's folder        │
+//!                                        └────────────────────────────┘
+//! ```
+//!
+//! The row `audit_head` is locked from the first entry to the commit, so that servers that share
+//! a database append one after another. Its frontier (the roots of the perfect subtrees) is all
+//! that an append needs of the tree. Its signature is checked whenever somebody else wrote it:
+//! who may write to the database but does not hold the key can neither add an entry nor take
+//! the last ones away, unless they put the whole log back to an earlier state. That is what the
+//! witness finds.
+
+mod append;
+mod finding;
+mod notary;
+mod proof;
+mod purge;
+mod row;
+mod verify;
+mod witness;
+
+use std::path::PathBuf;
+
+use hubflight_audit::Signer;
+
+pub(crate) use append::{Audit, AuditLog};
+pub use append::{record_act, record_event};
+pub use finding::Finding;
+pub use notary::newest_checkpoint;
+pub(crate) use notary::{Notary, NotaryHandle};
+pub use proof::{InclusionProof, prove_inclusion};
+pub use purge::{Purged, purge_before};
+pub(crate) use row::sealed_sha256;
+pub use verify::{Report, VerifyOptions, verify};
+pub(crate) use witness::Witness;
+
+/// How the audit log is signed and who keeps its checkpoints.
+#[derive(Debug)]
+pub struct AuditSettings {
+    pub signer: Signer,
+    /// A folder, best on another machine, that gets one file a checkpoint. It must exist.
+    pub witness: Option<PathBuf>,
+}

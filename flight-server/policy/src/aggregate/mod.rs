@@ -1,0 +1,265 @@
+//! Aggregate mode: what a project may ask that may see aggregates only.
+//!
+//! The grammar is on plans. Rows about persons may be filtered, projected and joined within a
+//! person (`rows`) by expressions that cannot fail (`expressions`), and must then be
+//! aggregated by count, sum or avg (`measures`). That aggregate is replaced by one that
+//! publishes (`publish`): what comes out of it depends on nobody alone, so that anything may
+//! be done with it above (HAVING, ORDER BY, arithmetic, joins of results).
+//!
+//! A cell is published where at least `persons_min` distinct persons are in it and contribute
+//! to the measure, nobody brings more than `SHARE_MAX` of it, and the conditions of the
+//! query select at least that many persons and leave none or at least that many behind. Its
+//! value then carries noise that depends on who is in it, with how many rows, alone ([`noise`]). All other cells
+//! become one row of NULLs, without their keys and their number.
+//!
+//! What remains. Noise of bounded variance cannot withstand unlimited answers: whoever may ask
+//! for many different supersets of one person, each with and without that person, averages
+//! the noise of the differences away (Dinur and Nissim, "Revealing information while preserving
+//! privacy", PODS 2003; Asghar and Kaafar, "Averaging attacks on bounded noise-based disclosure
+//! control algorithms", PoPETs 2020). Therefore answers are limited, traced and reviewed. Two
+//! projects that collude see the same noise, so that together they learn no more than one. Two
+//! sums over the same persons and numbers of rows carry the same noise: who can leave out now
+//! one row of a person and now another learns the difference of the two values.
+
+mod cell;
+mod expressions;
+mod measures;
+pub mod noise;
+mod publish;
+mod rows;
+
+use std::sync::Arc;
+
+use datafusion::common::Column;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::expr::InSubquery;
+use datafusion::logical_expr::{
+    Expr, JoinType, LogicalPlan, Subquery, TableScan, TableScanBuilder,
+};
+
+use crate::barrier::{PersonRows, PolicyTable};
+use crate::error::PolicyError;
+use expressions::named;
+use rows::Rows;
+
+/// Name of the column with the person's key; SQL names are resolved before it exists.
+pub const PERSON: &str = "hub:person";
+
+/// The plan with every aggregate over protected tables published; the same plan where it reads
+/// none. To be called once, before optimisation, on a plan whose names are resolved.
+///
+/// # Errors
+/// [`PolicyError::AggregateOnly`] where protected rows would show, and [`DataFusionError::Plan`]
+/// where something is done with them that is not available, with what to ask instead.
+pub fn protect(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut protected = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && protected_table(scan)?.is_some()
+        {
+            protected = true;
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if protected {
+        open(visit(&plan)?)
+    } else {
+        Ok(plan)
+    }
+}
+
+/// What a part of a plan shows.
+enum Part {
+    /// Published aggregates, and tables of other modes.
+    Open(LogicalPlan),
+    /// Labels: a table of a protected dataset that leads to no person.
+    Public(LogicalPlan),
+    Rows(Box<Rows>),
+}
+
+pub(crate) fn refused<T>(what: impl Into<String>) -> Result<T> {
+    Err(DataFusionError::Plan(what.into()))
+}
+
+/// A part of which everything may be seen.
+fn open(part: Part) -> Result<LogicalPlan> {
+    match part {
+        Part::Open(plan) | Part::Public(plan) => Ok(plan),
+        Part::Rows(rows) => {
+            let dataset = rows.dataset;
+            let refused = PolicyError::AggregateOnly { dataset };
+            Err(DataFusionError::External(Box::new(refused)))
+        }
+    }
+}
+
+fn visit(plan: &LogicalPlan) -> Result<Part> {
+    match plan {
+        LogicalPlan::TableScan(scan) => self::scan(scan),
+        LogicalPlan::Aggregate(aggregate) => match visit(&aggregate.input)? {
+            Part::Rows(rows) => {
+                let rows = rows.linked()?;
+                match rows.per_person(aggregate)? {
+                    Some(rows) => Ok(Part::Rows(Box::new(rows))),
+                    None => publish::publish(rows, aggregate).map(Part::Open),
+                }
+            }
+            other => above(plan, vec![other]).map(Part::Open),
+        },
+        LogicalPlan::Projection(projection) => match visit(&projection.input)? {
+            Part::Rows(rows) => Ok(Part::Rows(Box::new(rows.project(projection)?))),
+            other => same(plan, other),
+        },
+        LogicalPlan::Filter(filter) => match visit(&filter.input)? {
+            Part::Rows(rows) => {
+                let rows = rows.filter(&filter.predicate, &members)?;
+                Ok(Part::Rows(Box::new(rows)))
+            }
+            other => same(plan, other),
+        },
+        LogicalPlan::SubqueryAlias(alias) => match visit(&alias.input)? {
+            Part::Rows(rows) => Ok(Part::Rows(Box::new(rows.alias(&alias.alias)?))),
+            other => same(plan, other),
+        },
+        LogicalPlan::Join(join) => match (visit(&join.left)?, visit(&join.right)?) {
+            (Part::Rows(left), Part::Rows(right)) => {
+                Ok(Part::Rows(Box::new(left.join(*right, join)?)))
+            }
+            (Part::Rows(rows), Part::Public(labels)) => {
+                Ok(Part::Rows(Box::new(rows.join_public(labels, join, true)?)))
+            }
+            (Part::Public(labels), Part::Rows(rows)) => {
+                Ok(Part::Rows(Box::new(rows.join_public(labels, join, false)?)))
+            }
+            (Part::Rows(_), Part::Open(_)) | (Part::Open(_), Part::Rows(_)) => refused(
+                "rows that may only be counted are joined with each other and with tables of \
+                 labels; aggregate them first to join them with anything else",
+            ),
+            (Part::Public(left), Part::Public(right)) if join.join_type == JoinType::Inner => {
+                let inputs = vec![Part::Public(left), Part::Public(right)];
+                above(plan, inputs).map(Part::Public)
+            }
+            (left, right) => above(plan, vec![left, right]).map(Part::Open),
+        },
+        other => {
+            let inputs: Vec<Part> = other
+                .inputs()
+                .into_iter()
+                .map(visit)
+                .collect::<Result<_>>()?;
+            above(other, inputs).map(Part::Open)
+        }
+    }
+}
+
+/// A node that keeps what its one input is.
+fn same(plan: &LogicalPlan, input: Part) -> Result<Part> {
+    let public = matches!(input, Part::Public(_));
+    let plan = above(plan, vec![input])?;
+    Ok(if public {
+        Part::Public(plan)
+    } else {
+        Part::Open(plan)
+    })
+}
+
+/// A node above what may be seen: anything goes, its subqueries included where they may be seen.
+fn above(plan: &LogicalPlan, inputs: Vec<Part>) -> Result<LogicalPlan> {
+    let inputs: Vec<LogicalPlan> = inputs.into_iter().map(open).collect::<Result<_>>()?;
+    let expressions = plan.expressions().into_iter();
+    let expressions = expressions.map(|expr| Ok(expr.transform(subquery)?.data));
+    plan.with_new_exprs(expressions.collect::<Result<_>>()?, inputs)?
+        .recompute_schema()
+}
+
+fn subquery(expr: Expr) -> Result<Transformed<Expr>> {
+    let inner = |subquery: &Subquery| -> Result<Subquery> {
+        Ok(Subquery {
+            subquery: Arc::new(open(visit(&subquery.subquery)?)?),
+            ..subquery.clone()
+        })
+    };
+    Ok(match expr {
+        Expr::ScalarSubquery(query) => Transformed::yes(Expr::ScalarSubquery(inner(&query)?)),
+        Expr::Exists(mut exists) => {
+            exists.subquery = inner(&exists.subquery)?;
+            Transformed::yes(Expr::Exists(exists))
+        }
+        Expr::InSubquery(mut inside) => {
+            inside.subquery = inner(&inside.subquery)?;
+            Transformed::yes(Expr::InSubquery(inside))
+        }
+        Expr::SetComparison(_) => return refused("ANY and ALL are not available here"),
+        other => Transformed::no(other),
+    })
+}
+
+/// The plan of `identifier IN (SELECT identifier …)`, or of `column IN (SELECT label …)`.
+fn members(rows: &Rows, inside: &InSubquery) -> Result<LogicalPlan> {
+    let Some(tested) = named(&inside.expr) else {
+        return refused("`IN (SELECT …)` below an aggregate tests a column");
+    };
+    let is_identifier = rows.is_identifier(tested);
+    match visit(&inside.subquery.subquery)? {
+        Part::Public(labels) if !is_identifier => Ok(labels),
+        Part::Rows(others) if is_identifier => {
+            let others = others.linked()?;
+            let shown = others.plan.schema().columns();
+            let shown: Vec<Column> = shown
+                .into_iter()
+                .filter(|column| column.name != PERSON)
+                .collect();
+            match shown.as_slice() {
+                [one] if others.is_identifier(one) => {
+                    let plan = datafusion::logical_expr::Projection::try_new(
+                        vec![Expr::Column(one.clone())],
+                        Arc::new(others.plan),
+                    )?;
+                    Ok(LogicalPlan::Projection(plan))
+                }
+                _ => refused("`IN (SELECT …)` compares an identifier with an identifier"),
+            }
+        }
+        _ => refused(
+            "`IN (SELECT …)` below an aggregate compares an identifier with an identifier of \
+             protected rows, or a column with labels",
+        ),
+    }
+}
+
+fn protected_table(scan: &TableScan) -> Result<Option<Arc<PolicyTable>>> {
+    let provider = source_as_provider(&scan.source)?;
+    let any = provider as Arc<dyn std::any::Any + Send + Sync>;
+    let table = any.downcast::<PolicyTable>().ok();
+    Ok(table.filter(|table| table.shows_aggregates_only()))
+}
+
+fn scan(scan: &TableScan) -> Result<Part> {
+    let whole = LogicalPlan::TableScan(scan.clone());
+    let Some(table) = protected_table(scan)? else {
+        return Ok(Part::Open(whole));
+    };
+    let Some(rows) = PersonRows::of(&table) else {
+        return Ok(Part::Public(whole));
+    };
+    let persons_min = table.persons_min();
+    let qualified = |name: &str| Column::new(Some(scan.table_name.clone()), name);
+    let identifiers = table.identifiers().into_iter().map(qualified).collect();
+    let keys = table.person_keys().iter();
+    let keys = keys.map(|key| key.iter().map(|name| qualified(name)).collect());
+    let (dataset, person) = (table.dataset().to_owned(), qualified(PERSON));
+    let source = provider_as_source(Arc::new(rows));
+    let plan = TableScanBuilder::new(scan.table_name.clone(), source).build()?;
+    Ok(Part::Rows(Box::new(Rows {
+        plan: LogicalPlan::TableScan(plan),
+        person,
+        identifiers,
+        keys: keys.collect(),
+        unlinked: None,
+        persons_min,
+        dataset,
+    })))
+}

@@ -1,0 +1,364 @@
+//! Rows that are only counted, and the plans that may be made of them before they are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::{Column, JoinType, TableReference};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::InSubquery;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Filter, Join, LogicalPlan, Operator, Projection, Subquery, SubqueryAlias,
+};
+
+use super::expressions::{check, named};
+use super::{PERSON, refused};
+
+/// A plan whose rows describe persons. It carries the person's key in a column that no SQL can
+/// name, because names were resolved before it was added.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub plan: LogicalPlan,
+    pub person: Column,
+    pub identifiers: BTreeSet<Column>,
+    /// Sets of columns whose values belong to one person each: the person's own identifier, the
+    /// key of a stay, …
+    pub keys: Vec<BTreeSet<Column>>,
+    /// Two tables came together and nothing says yet that they speak of the same person.
+    pub unlinked: Option<Unlinked>,
+    pub persons_min: u32,
+    pub dataset: String,
+}
+
+/// The keys of both sides of a join that has no condition yet (`FROM a, b WHERE …`).
+#[derive(Clone, Debug)]
+pub struct Unlinked {
+    left: Vec<BTreeSet<Column>>,
+    right: Vec<BTreeSet<Column>>,
+}
+
+impl Rows {
+    pub fn is_identifier(&self, column: &Column) -> bool {
+        self.identifiers.contains(column)
+    }
+
+    /// Refuses tables that were put side by side and never linked.
+    pub fn linked(self) -> Result<Self> {
+        match self.unlinked {
+            None => Ok(self),
+            Some(_) => refused(
+                "tables about persons are joined on an identifier that both have \
+                 (`a.ben_idt = b.ben_idt`, or the whole key of a stay)",
+            ),
+        }
+    }
+
+    pub fn project(self, projection: &Projection) -> Result<Self> {
+        let rows = self.linked()?;
+        let mut renamed: Vec<(Column, Column)> = Vec::new();
+        for (expr, (qualifier, field)) in projection.expr.iter().zip(projection.schema.iter()) {
+            match named(expr) {
+                Some(from) => {
+                    renamed.push((from.clone(), Column::new(qualifier.cloned(), field.name())));
+                }
+                None => check(expr, &rows)?,
+            }
+        }
+        let mut exprs = projection.expr.clone();
+        exprs.push(Expr::Column(rows.person.clone()));
+        let plan = Projection::try_new(exprs, Arc::new(rows.plan.clone()))?;
+        Ok(Self {
+            plan: LogicalPlan::Projection(plan),
+            ..rows.renamed(&renamed)
+        })
+    }
+
+    /// What is known of the columns, under the names that they have above.
+    fn renamed(self, names: &[(Column, Column)]) -> Self {
+        let all = |old: &Column| {
+            let found = names.iter().filter(|(from, _)| from == old);
+            found.map(|(_, to)| to.clone()).collect::<Vec<_>>()
+        };
+        let key = |key: &BTreeSet<Column>| {
+            let new: BTreeSet<Column> = key
+                .iter()
+                .filter_map(|old| all(old).into_iter().next())
+                .collect();
+            (new.len() == key.len()).then_some(new)
+        };
+        Self {
+            identifiers: self.identifiers.iter().flat_map(all).collect(),
+            keys: self.keys.iter().filter_map(key).collect(),
+            ..self
+        }
+    }
+
+    pub fn alias(self, alias: &TableReference) -> Result<Self> {
+        let rows = self.linked()?;
+        let fields = rows.plan.schema().columns();
+        let names: Vec<(Column, Column)> = fields
+            .into_iter()
+            .map(|column| {
+                let above = Column::new(Some(alias.clone()), column.name.clone());
+                (column, above)
+            })
+            .collect();
+        let plan = SubqueryAlias::try_new(Arc::new(rows.plan.clone()), alias.clone())?;
+        let person = Column::new(Some(alias.clone()), PERSON);
+        Ok(Self {
+            plan: LogicalPlan::SubqueryAlias(plan),
+            person,
+            ..rows.renamed(&names)
+        })
+    }
+
+    /// `subqueries` gives the plan of a subquery of `IN`, checked against the identifier.
+    pub fn filter(
+        mut self,
+        predicate: &Expr,
+        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<LogicalPlan>,
+    ) -> Result<Self> {
+        let mut conditions = Vec::new();
+        let mut links = Vec::new();
+        for condition in split_conjunction(predicate) {
+            if let Some(pair) = self.link(condition) {
+                links.push(pair);
+                conditions.push(condition.clone());
+                continue;
+            }
+            conditions.push(self.condition(condition, subqueries)?);
+        }
+        if let Some(unlinked) = &self.unlinked
+            && unlinked.is_linked_by(&links)
+        {
+            self.unlinked = None;
+        }
+        let Some(predicate) = conjunction(conditions) else {
+            return Ok(self);
+        };
+        let plan = Filter::try_new(predicate, Arc::new(self.plan.clone()))?;
+        Ok(Self {
+            plan: LogicalPlan::Filter(plan),
+            ..self
+        })
+    }
+
+    /// Both columns of `column = column`, of identifiers or of neither.
+    fn link(&self, condition: &Expr) -> Option<(Column, Column)> {
+        let Expr::BinaryExpr(binary) = condition else {
+            return None;
+        };
+        let (Expr::Column(left), Expr::Column(right)) =
+            (binary.left.as_ref(), binary.right.as_ref())
+        else {
+            return None;
+        };
+        let alike = self.is_identifier(left) == self.is_identifier(right);
+        (binary.op == Operator::Eq && alike).then(|| (left.clone(), right.clone()))
+    }
+
+    fn condition(
+        &self,
+        condition: &Expr,
+        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<LogicalPlan>,
+    ) -> Result<Expr> {
+        match condition {
+            Expr::InSubquery(inside) => {
+                let plan = subqueries(self, inside)?;
+                let outer = &inside.subquery.outer_ref_columns;
+                if !outer.is_empty() {
+                    return refused(
+                        "a subquery below an aggregate cannot refer to the query around it",
+                    );
+                }
+                Ok(Expr::InSubquery(InSubquery::new(
+                    inside.expr.clone(),
+                    Subquery {
+                        subquery: Arc::new(plan),
+                        ..inside.subquery.clone()
+                    },
+                    inside.negated,
+                )))
+            }
+            Expr::IsNull(inner) | Expr::IsNotNull(inner)
+                if named(inner).is_some_and(|column| self.is_identifier(column)) =>
+            {
+                Ok(condition.clone())
+            }
+            other => {
+                check(other, self)?;
+                Ok(other.clone())
+            }
+        }
+    }
+
+    /// Joins two sets of rows about persons. Rows of different persons never meet.
+    pub fn join(self, other: Self, join: &Join) -> Result<Self> {
+        let (left, right) = (self.linked()?, other.linked()?);
+        if !matches!(join.join_type, JoinType::Inner | JoinType::Left) {
+            return refused(format!(
+                "a {} join below an aggregate is not available; write an inner or left join",
+                join.join_type
+            ));
+        }
+        let persons_min = left.persons_min.max(right.persons_min);
+        let both = Self {
+            plan: LogicalPlan::Join(join.clone()),
+            person: left.person.clone(),
+            identifiers: left
+                .identifiers
+                .union(&right.identifiers)
+                .cloned()
+                .collect(),
+            keys: left.keys.iter().chain(&right.keys).cloned().collect(),
+            unlinked: None,
+            persons_min,
+            dataset: left.dataset.clone(),
+        };
+        let pairs = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
+        let mut links = Vec::new();
+        let filter: Vec<&Expr> = join.filter.iter().flat_map(split_conjunction).collect();
+        for condition in pairs.collect::<Vec<_>>().iter().chain(filter) {
+            match both.link(condition) {
+                Some(pair) => links.push(pair),
+                None => check(condition, &both)?,
+            }
+        }
+        let unlinked = Unlinked {
+            left: left.keys.clone(),
+            right: right.keys.clone(),
+        };
+        let is_cross = join.on.is_empty() && join.filter.is_none();
+        let linked = unlinked.is_linked_by(&links);
+        if !linked && !is_cross {
+            return Self {
+                unlinked: Some(unlinked),
+                ..both
+            }
+            .linked();
+        }
+        let mut on = join.on.clone();
+        on.push((
+            Expr::Column(left.person.clone()),
+            Expr::Column(right.person.clone()),
+        ));
+        let plan = rejoined(join, left.plan, right.plan, on)?;
+        let plan = without(plan, &right.person)?;
+        Ok(Self {
+            plan,
+            unlinked: (!linked).then_some(unlinked),
+            ..both
+        })
+    }
+
+    /// Joins a table that describes no person: labels.
+    pub fn join_public(self, public: LogicalPlan, join: &Join, rows_left: bool) -> Result<Self> {
+        let keeps = if rows_left {
+            JoinType::Left
+        } else {
+            JoinType::Right
+        };
+        if join.join_type != JoinType::Inner && join.join_type != keeps {
+            return refused(
+                "a join with a table of labels keeps the rows about persons; write an inner or left join",
+            );
+        }
+        let (left, right) = if rows_left {
+            (self.plan.clone(), public)
+        } else {
+            (public, self.plan.clone())
+        };
+        let plan = rejoined(join, left, right, join.on.clone())?;
+        let both = Self { plan, ..self };
+        for (a, b) in &join.on {
+            check(a, &both)?;
+            check(b, &both)?;
+        }
+        join.filter
+            .iter()
+            .try_for_each(|filter| check(filter, &both))?;
+        Ok(both)
+    }
+
+    /// Groups by person first: `SELECT ben_idt, count(*) … GROUP BY ben_idt`, to be counted
+    /// above. None where the groups hold several persons.
+    pub fn per_person(&self, aggregate: &Aggregate) -> Result<Option<Self>> {
+        let groups: BTreeSet<Column> = aggregate
+            .group_expr
+            .iter()
+            .filter_map(named)
+            .cloned()
+            .collect();
+        if !self.keys.iter().any(|key| key.is_subset(&groups)) {
+            return Ok(None);
+        }
+        let is_known = |expr: &Expr| named(expr).is_some();
+        for expr in aggregate.group_expr.iter().filter(|expr| !is_known(expr)) {
+            check(expr, self)?;
+        }
+        for expr in &aggregate.aggr_expr {
+            super::measures::check_per_person(expr, self)?;
+        }
+        let names: Vec<(Column, Column)> = aggregate
+            .group_expr
+            .iter()
+            .zip(aggregate.schema.columns())
+            .filter_map(|(expr, above)| Some((named(expr)?.clone(), above)))
+            .collect();
+        let mut groups = aggregate.group_expr.clone();
+        groups.push(Expr::Column(self.person.clone()));
+        let input = Arc::new(self.plan.clone());
+        let plan = Aggregate::try_new(input, groups, aggregate.aggr_expr.clone())?;
+        Ok(Some(Self {
+            plan: LogicalPlan::Aggregate(plan),
+            ..self.clone().renamed(&names)
+        }))
+    }
+}
+
+impl Unlinked {
+    /// True where whole keys of both sides are equal, so that a pair of rows is one person's.
+    fn is_linked_by(&self, links: &[(Column, Column)]) -> bool {
+        let linked = |left: &BTreeSet<Column>, right: &BTreeSet<Column>| {
+            left.iter().all(|column| {
+                links.iter().any(|(a, b)| {
+                    (a == column && right.contains(b)) || (b == column && right.contains(a))
+                })
+            })
+        };
+        self.left.iter().any(|left| {
+            self.right
+                .iter()
+                .any(|right| left.len() == right.len() && linked(left, right))
+        })
+    }
+}
+
+fn rejoined(
+    join: &Join,
+    left: LogicalPlan,
+    right: LogicalPlan,
+    on: Vec<(Expr, Expr)>,
+) -> Result<LogicalPlan> {
+    Ok(LogicalPlan::Join(Join::try_new(
+        Arc::new(left),
+        Arc::new(right),
+        on,
+        join.filter.clone(),
+        join.join_type,
+        join.join_constraint,
+        join.null_equality,
+        false,
+    )?))
+}
+
+/// The plan without one column.
+fn without(plan: LogicalPlan, column: &Column) -> Result<LogicalPlan> {
+    let columns = plan.schema().columns().into_iter();
+    let kept = columns
+        .filter(|kept| kept != column)
+        .map(Expr::Column)
+        .collect();
+    let plan = Projection::try_new(kept, Arc::new(plan))?;
+    Ok(LogicalPlan::Projection(plan))
+}

@@ -1,0 +1,270 @@
+//! A table of Parquet files of which only selected rows are read.
+//!
+//! The reader could be told the rows itself, but it is many times slower at rows here and there
+//! than at whole row groups followed by one filter. So a row group is read whole or, where the
+//! user's filters and its statistics rule it out, not at all; what is read meets its bits.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
+};
+use datafusion::datasource::source::{DataSource, DataSourceExec};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, apply_expression_roots,
+};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::{StreamExt, TryStreamExt};
+
+use super::numbered::file_scan;
+use super::selection::Selection;
+
+/// The source, less the rows that are not selected. What the source says of itself (statistics,
+/// constraints) counts hidden rows too and is not passed on.
+#[derive(Debug)]
+pub struct Selected {
+    source: Arc<dyn TableProvider>,
+    selection: Arc<Selection>,
+}
+
+impl Selected {
+    pub fn new(source: Arc<dyn TableProvider>, selection: Arc<Selection>) -> Self {
+        Self { source, selection }
+    }
+}
+
+#[async_trait]
+impl TableProvider for Selected {
+    fn schema(&self) -> SchemaRef {
+        self.source.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// A limit would be met by counting hidden rows: it stays above.
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = self.source.scan(state, projection, filters, None).await?;
+        if plan.is::<EmptyExec>() {
+            return Ok(plan);
+        }
+        let config = file_scan(plan.as_ref(), true).ok_or_else(no_files)?;
+        let mut groups = Vec::new();
+        for file in config.file_groups.iter().flat_map(FileGroup::iter) {
+            groups.extend(self.selection.groups(file)?);
+        }
+        let parquet = config.file_source().downcast_ref::<ParquetSource>();
+        // A filter or an index of pages inside the reader would leave rows of a group out, and
+        // then nobody knows which bit is whose.
+        let parquet = parquet
+            .ok_or_else(no_files)?
+            .clone()
+            .with_enable_page_index(false)
+            .with_pushdown_filters(false);
+        let config = FileScanConfigBuilder::from(config.clone())
+            .with_source(Arc::new(parquet))
+            .with_file_groups(Vec::new())
+            .build();
+        let partitions = state.config().target_partitions();
+        let schema = plan.schema();
+        Ok(Arc::new(SelectedExec::new(
+            config, groups, partitions, schema,
+        )))
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+}
+
+fn no_files() -> DataFusionError {
+    DataFusionError::Execution("the source is no longer one of Parquet files".to_owned())
+}
+
+/// A row group: its file, told to read no other, and one bit for each of its rows.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub file: PartitionedFile,
+    pub bits: BooleanBuffer,
+}
+
+/// Reads row groups and keeps the selected rows. A leaf: only [`SelectedExec::config`] takes
+/// filters, to rule row groups out.
+#[derive(Clone, Debug)]
+struct SelectedExec {
+    config: FileScanConfig,
+    /// By partition.
+    groups: Vec<Vec<Group>>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl SelectedExec {
+    fn new(
+        config: FileScanConfig,
+        groups: Vec<Group>,
+        partitions: usize,
+        schema: SchemaRef,
+    ) -> Self {
+        let partitions = partitions.min(groups.len()).max(1);
+        let mut dealt = vec![Vec::new(); partitions];
+        for (partition, group) in (0..partitions).cycle().zip(groups) {
+            if let Some(dealt) = dealt.get_mut(partition) {
+                dealt.push(group);
+            }
+        }
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self {
+            config,
+            groups: dealt,
+            schema,
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+/// The selected rows of one row group. All of its rows come, or none.
+fn selected(
+    config: &FileScanConfig,
+    group: Group,
+    context: &Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let config = FileScanConfigBuilder::from(config.clone())
+        .with_file_groups(vec![FileGroup::new(vec![group.file])])
+        .build();
+    let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
+    let (schema, bits) = (batches.schema(), group.bits);
+    let state = (batches, bits, 0_usize);
+    let kept = futures::stream::try_unfold(state, |(mut batches, bits, first)| async move {
+        let Some(batch) = batches.try_next().await? else {
+            let whole = first == 0 || first == bits.len();
+            return if whole { Ok(None) } else { Err(no_files()) };
+        };
+        let next = first + batch.num_rows();
+        if next > bits.len() {
+            return Err(no_files());
+        }
+        let keep = BooleanArray::new(bits.slice(first, batch.num_rows()), None);
+        let kept = filter_record_batch(&batch, &keep)?;
+        Ok(Some((kept, (batches, bits, next))))
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, kept)))
+}
+
+impl DisplayAs for SelectedExec {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "SelectedExec")
+    }
+}
+
+impl ExecutionPlan for SelectedExec {
+    fn name(&self) -> &str {
+        "SelectedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let filters: Vec<_> = self.config.file_source().filter().into_iter().collect();
+        apply_expression_roots(&filters, f)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let groups = self.groups.get(partition).ok_or_else(no_files)?.clone();
+        let config = self.config.clone();
+        let rows = futures::stream::iter(groups)
+            .map(move |group| selected(&config, group, &context))
+            .try_flatten();
+        let schema = Arc::clone(&self.schema);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    /// Lets filters rule row groups out, and leaves them to the parent as before.
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        from_above: ChildPushdownResult,
+        config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = from_above.parent_filters.into_iter();
+        let filters: Vec<_> = filters.map(|result| result.filter).collect();
+        let refused = vec![PushedDown::No; filters.len()];
+        let refused = FilterPushdownPropagation::with_parent_pushdown_result(refused);
+        let mut whole_groups = config.clone();
+        whole_groups.execution.parquet.pushdown_filters = false;
+        let pushed = self.config.try_pushdown_filters(filters, &whole_groups)?;
+        let updated = pushed.updated_node;
+        let updated = updated.as_ref().and_then(|node| node.downcast_ref());
+        Ok(match updated {
+            Some(config) => refused.with_updated_node(Arc::new(Self {
+                config: FileScanConfig::clone(config),
+                ..self.clone()
+            })),
+            None => refused,
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! The rows that views show, found once: for whom they are kept, for how long, and that nothing
+//! but time and statistics differs.
+
+use std::sync::Arc;
+
+use datafusion::common::stats::Precision;
+use datafusion::physical_plan::displayable;
+use datafusion::prelude::SessionContext;
+use hubflight_policy::Selections;
+use hubflight_policy::habilitation::{Habilitation, TableGrant, Tables};
+
+use crate::world::{
+    STAYS, World, birth, cohort, config, date, days, diagnoses, first_visible_day, grant, keys,
+    researcher, rows, since, stays,
+};
+
+async fn count(ctx: &SessionContext, table: &str) -> usize {
+    let sql = format!("SELECT count(*) FROM {table} WHERE length(note) >= 0");
+    rows(ctx, &sql).await.unwrap()[0].parse().unwrap()
+}
+
+fn kept(world: &World) -> Arc<Selections> {
+    Arc::clone(world.selections.as_ref().unwrap())
+}
+
+fn visible() -> (usize, usize) {
+    let mut visible = stays();
+    visible.retain(|stay| stay.begun >= days(first_visible_day()));
+    (visible.len(), diagnoses(&visible).len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_view_is_kept_once_and_by_version() {
+    let world = World::keeping(1 << 20).await;
+    let selections = kept(&world);
+    let (of_stays, of_diagnoses) = visible();
+    let ctx = world.session(&researcher(), config(true));
+    for _ in 0..2 {
+        assert_eq!(count(&ctx, "stays").await, of_stays);
+        assert_eq!(count(&ctx, "diagnoses").await, of_diagnoses);
+    }
+    assert_eq!(selections.len(), 2, "labels are not restricted");
+    let bytes = selections.bytes();
+    assert!(bytes >= STAYS as usize / 8, "{bytes}");
+
+    // A new version replaces the old one's rows; another project has its own.
+    let later = TableGrant {
+        rows: Some(since(date(2025, 1, 1))),
+        ..grant("stays")
+    };
+    let newer = Habilitation {
+        version: 4,
+        tables: Tables::Only(vec![later, grant("diagnoses")]),
+        ..researcher()
+    };
+    let fewer = count(&world.session(&newer, config(true)), "stays").await;
+    assert!(fewer < of_stays && fewer > 0);
+    assert_eq!(selections.len(), 2);
+    let other = Habilitation {
+        project: "other".to_owned(),
+        ..researcher()
+    };
+    let ctx = SessionContext::new_with_config(config(true));
+    world.register(&ctx, &other, &keys("other"));
+    assert_eq!(count(&ctx, "stays").await, of_stays);
+    assert_eq!(selections.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cohort_counts_too() {
+    let world = World::keeping(1 << 20).await;
+    let habilitation = Habilitation {
+        persons: Some(cohort()),
+        ..researcher()
+    };
+    let mut expected = stays();
+    expected.retain(|stay| {
+        stay.begun >= days(first_visible_day()) && stay.person.is_some_and(|p| birth(p) < 1970)
+    });
+    let ctx = world.session(&habilitation, config(false));
+    assert_eq!(count(&ctx, "stays").await, expected.len());
+    assert_eq!(count(&ctx, "diagnoses").await, diagnoses(&expected).len());
+    assert_eq!(kept(&world).len(), 2);
+}
+
+/// What does not fit is not kept, and the answers are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded() {
+    let (of_stays, of_diagnoses) = visible();
+    let world = World::keeping(100).await;
+    let ctx = world.session(&researcher(), config(true));
+    assert_eq!(count(&ctx, "stays").await, of_stays);
+    assert_eq!((kept(&world).len(), kept(&world).bytes()), (0, 0));
+
+    // Room for one of the two: the one that was used last stays.
+    let world = World::keeping(STAYS as usize / 8 + 50).await;
+    let ctx = world.session(&researcher(), config(true));
+    for _ in 0..2 {
+        assert_eq!(count(&ctx, "diagnoses").await, of_diagnoses);
+        assert_eq!(count(&ctx, "stays").await, of_stays);
+        assert!(kept(&world).len() <= 1);
+    }
+    assert!(kept(&world).bytes() <= STAYS as usize / 8 + 50);
+}
+
+/// Files that are replaced under the same name have rows of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_file_is_looked_at_again() {
+    let world = World::keeping(1 << 20).await;
+    let (before, _) = visible();
+    let ctx = world.session(&researcher(), config(true));
+    assert_eq!(count(&ctx, "stays").await, before);
+    let folder = world.dir.path().join("hospital/stays");
+    let (one, other) = (folder.join("part-0.parquet"), folder.join("part-1.parquet"));
+    let aside = world.dir.path().join("aside");
+    std::fs::rename(&one, &aside).unwrap();
+    std::fs::rename(&other, &one).unwrap();
+    std::fs::rename(&aside, &other).unwrap();
+    // A session of its own lists the files anew.
+    let ctx = world.session(&researcher(), config(true));
+    assert_eq!(count(&ctx, "stays").await, before);
+    let hidden = "SELECT count(*) FROM stays WHERE note LIKE 'hidden%'";
+    assert_eq!(rows(&ctx, hidden).await.unwrap(), ["0"]);
+}
+
+/// The number of rows that a project sees is no secret to it, and plans need it.
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_count_visible_rows_only() {
+    let world = World::keeping(1 << 20).await;
+    let (of_stays, _) = visible();
+    let ctx = world.session(&researcher(), config(true));
+    let rows_of = async |sql: &str| {
+        let plan = ctx.sql(sql).await.unwrap().create_physical_plan().await;
+        let plan = plan.unwrap();
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        let context = datafusion::physical_plan::statistics::StatisticsContext::new();
+        let args = datafusion::physical_plan::statistics::StatisticsArgs::new();
+        let statistics = context.compute(plan.as_ref(), &args).unwrap();
+        for column in &statistics.column_statistics {
+            assert_eq!(column.min_value, Precision::Absent, "{sql}");
+            assert_eq!(column.null_count, Precision::Absent, "{sql}");
+        }
+        (statistics.num_rows, text)
+    };
+    let (whole, text) = rows_of("SELECT stay, begun, note FROM stays").await;
+    assert_eq!(whole, Precision::Exact(of_stays), "{text}");
+    let (filtered, text) = rows_of("SELECT stay FROM stays WHERE diagnosis = 'I07'").await;
+    assert_eq!(filtered, Precision::Inexact(of_stays / 5), "{text}");
+    // So a count is answered without reading anything, and rightly.
+    let counted = "SELECT count(*) FROM stays";
+    assert_eq!(rows(&ctx, counted).await.unwrap(), [of_stays.to_string()]);
+    let plan = ctx.sql(counted).await.unwrap().create_physical_plan().await;
+    let text = displayable(plan.unwrap().as_ref())
+        .indent(false)
+        .to_string();
+    assert!(!text.contains("PolicyScanExec"), "{text}");
+}

@@ -1,0 +1,461 @@
+//! `flight-server admin audit …`: what an auditor does with a copy of the store, and what an
+//! administrator does for them.
+//!
+//! `verify`, `checkpoint`, `prove` and `open` write nothing, and work on a copy of the database
+//! alone. The others work on the hub's store, beside a server that may be running.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
+use hubflight_audit::{TextKey, VerifierKey, open_text};
+use hubflight_ledger::{
+    AuditEvent, InclusionProof, Report, VerifyOptions, newest_checkpoint, prove_inclusion,
+    purge_before, record_act, verify,
+};
+use hubflight_store::{Secrets, Store, TextHolder};
+use uuid::Uuid;
+
+use super::Place;
+use crate::config::Config;
+use crate::hub::{audit_signer, open_store};
+
+const DATABASE_FILE: &str = "hub.sqlite";
+const SECRET_FILE: &str = "master.key";
+const CLIENT: &str = "flight-server admin";
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Verifies the log in a copy of the store; fails if anything was altered.
+    Verify {
+        #[command(flatten)]
+        source: Source,
+        /// Folder of the witness, whose checkpoints the log must continue.
+        #[arg(long, value_name = "FOLDER")]
+        witness: Option<PathBuf>,
+        /// Public key of the log, as `admin audit key` prints it [default: that of the secret
+        /// beside the store].
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<VerifierKey>,
+    },
+    /// Prints the newest checkpoint, a signed note.
+    Checkpoint {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Prints the proof that an entry is in the log.
+    Prove {
+        #[command(flatten)]
+        source: Source,
+        /// Number of the entry.
+        #[arg(long)]
+        seq: i64,
+    },
+    /// Decrypts a statement's text with the private key of its project or of the auditors.
+    Open {
+        #[command(flatten)]
+        source: Source,
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        #[arg(long, value_name = "ID")]
+        statement: Uuid,
+    },
+    /// Prints the public key that verifies the log.
+    Key {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Keys that the texts of statements are sealed to.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Erases persons, clients and texts of entries before a month; the log stays verifiable.
+    Purge {
+        #[command(flatten)]
+        place: Place,
+        /// The first month that is kept, at least 12 months ago.
+        #[arg(long, value_name = "YYYY-MM", value_parser = month)]
+        before: DateTime<Utc>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a key pair, keeps its public key, and shows its private key once.
+    Create {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        holder: Holder,
+    },
+}
+
+/// Whose key it is.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Holder {
+    #[arg(long)]
+    project: Option<String>,
+    #[arg(long)]
+    auditors: bool,
+}
+
+/// The store that is looked at.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Source {
+    /// A copy: `postgres://…`, `sqlite://…`, a database file, or a folder with `hub.sqlite`.
+    #[arg(long, value_name = "URL|FOLDER")]
+    store: Option<String>,
+    /// Configuration of a hub.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of a demo.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Runs one command and prints what it has to say.
+pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
+    match command {
+        AuditCommand::Verify {
+            source,
+            witness,
+            key,
+        } => verify_copy(&source, witness, key).await,
+        AuditCommand::Checkpoint { source } => {
+            let store = Store::open_copy(&source.url()?).await?;
+            let note = newest_checkpoint(&store).await?;
+            print(&note.context("the log has no checkpoint yet")?)
+        }
+        AuditCommand::Prove { source, seq } => {
+            let store = Store::open_copy(&source.url()?).await?;
+            print(&proof_text(&prove_inclusion(&store, seq).await?))
+        }
+        AuditCommand::Open {
+            source,
+            key_file,
+            statement,
+        } => open_statement(&source, &key_file, statement).await,
+        AuditCommand::Key { place } => {
+            let (_, secrets) = open_store(&place.config()?).await?;
+            print(&format!("{}\n", audit_signer(&secrets)?.key()))
+        }
+        AuditCommand::Keys(KeysCommand::Create { place, holder }) => {
+            let (store, secrets) = open_store(&place.config()?).await?;
+            print(&create_key(&store, &secrets, holder.into()).await?)
+        }
+        AuditCommand::Purge { place, before } => {
+            let (store, secrets) = open_store(&place.config()?).await?;
+            let act = act("audit_purged", None);
+            let purged = purge_before(&store, audit_signer(&secrets)?, before, &act).await?;
+            print(&format!(
+                "erased the payload of {} entries and the texts of {} statements before {}\n",
+                purged.entries,
+                purged.statements,
+                before.date_naive()
+            ))
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+impl Source {
+    /// Address of the database. Nothing is made where there is none.
+    fn url(&self) -> anyhow::Result<String> {
+        if let Some(url) = self.store.as_ref().filter(|store| store.contains("://")) {
+            return Ok(url.clone());
+        }
+        if let Some(url) = self.hub()?.and_then(|config| config.server.database) {
+            return Ok(url.0);
+        }
+        let state = self.state()?;
+        let file = if state.is_file() {
+            state
+        } else {
+            state.join(DATABASE_FILE)
+        };
+        Ok(format!("sqlite://{}", file.display()))
+    }
+
+    /// The public key that follows from the secret beside the store, where there is one.
+    fn key(&self) -> anyhow::Result<Option<VerifierKey>> {
+        if self
+            .store
+            .as_ref()
+            .is_some_and(|store| store.contains("://"))
+        {
+            return Ok(None);
+        }
+        let secret = self.state()?.join(SECRET_FILE);
+        if !secret.is_file() {
+            return Ok(None);
+        }
+        let secrets = Secrets::load_or_create(&secret)?;
+        Ok(Some(audit_signer(&secrets)?.key().clone()))
+    }
+
+    fn hub(&self) -> anyhow::Result<Option<Config>> {
+        Ok(self.config.as_deref().map(Config::read).transpose()?)
+    }
+
+    /// The folder of the store.
+    fn state(&self) -> anyhow::Result<PathBuf> {
+        if let Some(config) = self.hub()? {
+            return Ok(config.server.state);
+        }
+        let folder = match (&self.store, &self.dir) {
+            (Some(folder), _) => PathBuf::from(folder),
+            (None, Some(folder)) => folder.join("state"),
+            (None, None) => bail!("name the store with `--store`, `--config` or `--dir`"),
+        };
+        Ok(folder)
+    }
+}
+
+async fn verify_copy(
+    source: &Source,
+    witness: Option<PathBuf>,
+    key: Option<VerifierKey>,
+) -> anyhow::Result<()> {
+    let key = match key {
+        Some(key) => key,
+        None => source.key()?.context(
+            "the log's public key is needed: give it with `--key`; `admin audit key` prints it \
+             on the hub",
+        )?,
+    };
+    let store = Store::open_copy(&source.url()?).await?;
+    let report = verify(&store, &VerifyOptions { key, witness }).await?;
+    print(&report_text(&report))?;
+    if report.is_sound() {
+        return Ok(());
+    }
+    bail!("the audit log is not as it was signed")
+}
+
+fn report_text(report: &Report) -> String {
+    let mut text = format!(
+        "{} entries, {} of them with an erased payload; {} checkpoints, {} at the witness\n\
+         root {}\n",
+        report.entries,
+        report.erased,
+        report.checkpoints,
+        report.witnessed,
+        HEXLOWER.encode(&report.root),
+    );
+    for finding in &report.findings {
+        text.push_str(&format!("FOUND {finding}\n"));
+    }
+    if report.further > 0 {
+        text.push_str(&format!("FOUND {} more\n", report.further));
+    }
+    if report.is_sound() {
+        text.push_str("nothing was altered\n");
+    }
+    text
+}
+
+fn proof_text(proof: &InclusionProof) -> String {
+    let path = proof.path.iter().map(|hash| HEXLOWER.encode(hash));
+    let proof = serde_json::json!({
+        "seq": proof.seq,
+        "leaf": proof.index,
+        "leaf_hash": HEXLOWER.encode(&proof.leaf_hash),
+        "path": path.collect::<Vec<_>>(),
+        "note": proof.note,
+    });
+    format!("{proof:#}\n")
+}
+
+async fn open_statement(source: &Source, key_file: &Path, statement: Uuid) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(key_file)
+        .map(zeroize::Zeroizing::new)
+        .with_context(|| format!("cannot read the key file `{}`", key_file.display()))?;
+    let key = TextKey::parse(&text)?;
+    let store = Store::open_copy(&source.url()?).await?;
+    let sealed = store.sealed_text(&statement.to_string()).await?;
+    let sealed = sealed.with_context(|| format!("statement `{statement}` does not exist"))?;
+    if sealed.is_empty() {
+        bail!("the text of statement `{statement}` is not kept, only its SHA-256");
+    }
+    let text = open_text(&sealed, statement, &key)?;
+    print(&format!("{}\n", String::from_utf8_lossy(&text)))
+}
+
+impl From<Holder> for TextHolder {
+    fn from(holder: Holder) -> Self {
+        holder
+            .project
+            .map_or(TextHolder::Auditors, TextHolder::Project)
+    }
+}
+
+/// Puts a new key in force. It is recorded first, so that no key is unheard of.
+async fn create_key(
+    store: &Store,
+    secrets: &Secrets,
+    holder: TextHolder,
+) -> anyhow::Result<String> {
+    let project = match &holder {
+        TextHolder::Project(id) => Some(id.clone()),
+        TextHolder::Auditors => None,
+    };
+    if let Some(id) = &project
+        && store.project(id).await?.is_none()
+    {
+        bail!("project `{id}` does not exist; `admin project list` shows which do");
+    }
+    let key = TextKey::generate()?;
+    let public = key.public();
+    let detail = serde_json::json!({
+        "holder": holder.label(),
+        "key": public.fingerprint(),
+    });
+    let act = act("text_key_created", project);
+    record_act(store, audit_signer(secrets)?, &act, &detail).await?;
+    store
+        .put_text_key(&holder, public.as_bytes(), Utc::now())
+        .await?;
+    Ok(format!(
+        "Private key {} of `{}`. It is shown only now and kept nowhere: who loses it cannot read \
+         the texts of statements from now on.\n{}\n",
+        public.fingerprint(),
+        holder.label(),
+        key.reveal().as_str()
+    ))
+}
+
+fn act(event: &'static str, project: Option<String>) -> AuditEvent {
+    AuditEvent {
+        event,
+        outcome: "ok",
+        person: None,
+        project,
+        client: CLIENT.to_owned(),
+        at: Utc::now(),
+    }
+}
+
+fn month(text: &str) -> Result<DateTime<Utc>, String> {
+    let first: Result<NaiveDate, _> = format!("{text}-01").parse();
+    let first = first.map_err(|_| "it must read like `2025-01`".to_owned())?;
+    Ok(first.and_time(NaiveTime::MIN).and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use hubflight_audit::{TextPublicKey, seal_text};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: AuditCommand,
+    }
+
+    async fn audit(line: &str) -> anyhow::Result<()> {
+        let words = ["audit"].into_iter().chain(line.split_whitespace());
+        run(Line::try_parse_from(words)?.command).await
+    }
+
+    /// A demo's folder with an empty store.
+    async fn hub() -> (tempfile::TempDir, Store, Secrets) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.server.state = folder.path().join("state");
+        let (store, secrets) = open_store(&config).await.expect("opens");
+        (folder, store, secrets)
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_verified_with_its_own_key_only() {
+        let (folder, store, secrets) = hub().await;
+        let text = create_key(&store, &secrets, TextHolder::Auditors).await;
+        text.expect("made");
+        store.close().await;
+        let dir = folder.path().display();
+        audit(&format!("verify --dir {dir}")).await.expect("sound");
+        audit(&format!("verify --store {dir}/state"))
+            .await
+            .expect("sound");
+        audit(&format!("prove --dir {dir} --seq 1"))
+            .await
+            .expect("proven");
+        audit(&format!("prove --dir {dir} --seq 2"))
+            .await
+            .expect_err("no entry");
+        audit(&format!("checkpoint --dir {dir}"))
+            .await
+            .expect_err("none yet");
+        let database = format!("sqlite://{dir}/state/{DATABASE_FILE}");
+        let keyless = audit(&format!("verify --store {database}")).await;
+        assert!(keyless.expect_err("no key").to_string().contains("--key"));
+        let key = audit_signer(&secrets).expect("a signer").key().to_string();
+        audit(&format!("verify --store {database} --key {key}"))
+            .await
+            .expect("sound");
+        let other = hubflight_audit::Signer::of_hub(&[1; 32]).expect("a signer");
+        audit(&format!("verify --store {database} --key {}", other.key()))
+            .await
+            .expect_err("another's log");
+        audit(&format!("verify --store {dir}/nowhere"))
+            .await
+            .expect_err("no store");
+        assert!(!folder.path().join("nowhere").exists());
+    }
+
+    #[tokio::test]
+    async fn a_text_is_sealed_to_the_newest_keys() {
+        let (_folder, store, secrets) = hub().await;
+        assert!(
+            store
+                .text_keys(Some("admin"))
+                .await
+                .expect("read")
+                .is_empty()
+        );
+        let project = TextHolder::Project("admin".into());
+        let mut shown = Vec::new();
+        for holder in [&project, &TextHolder::Auditors, &project] {
+            let text = create_key(&store, &secrets, holder.clone()).await;
+            shown.push(TextKey::parse(&text.expect("made")).expect("a key"));
+        }
+        let readers = store.text_keys(Some("admin")).await.expect("read");
+        let readers: Vec<_> = readers.into_iter().map(TextPublicKey::from_bytes).collect();
+        let id = Uuid::now_v7();
+        let sealed = seal_text(b"SELECT 1", id, &readers).expect("sealed");
+        let opens = |key: &TextKey| open_text(&sealed, id, key).is_ok();
+        assert_eq!(
+            shown.iter().map(opens).collect::<Vec<_>>(),
+            [false, true, true]
+        );
+        assert_eq!(store.text_keys(None).await.expect("read").len(), 1);
+        let nobody = TextHolder::Project("nobody".into());
+        assert!(create_key(&store, &secrets, nobody).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_young_is_not_purged() {
+        let (folder, store, _) = hub().await;
+        store.close().await;
+        let dir = folder.path().display();
+        let this_month = Utc::now().format("%Y-%m");
+        audit(&format!("purge --dir {dir} --before {this_month}"))
+            .await
+            .expect_err("too young");
+        audit(&format!("purge --dir {dir} --before soon"))
+            .await
+            .expect_err("no month");
+        audit(&format!("purge --dir {dir} --before 2020-01"))
+            .await
+            .expect("old");
+        audit(&format!("verify --dir {dir}")).await.expect("sound");
+    }
+}

@@ -1,0 +1,210 @@
+//! `admin habilitation …`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use datafusion::prelude::SessionContext;
+use hubflight_policy::habilitation::Habilitation;
+use hubflight_store::{AdminRole, HabilitationRow, NewHabilitation};
+
+use super::{Desk, Place, lists};
+use crate::auth::ADMIN_CATALOG;
+use crate::catalog::datasets::Datasets;
+use crate::config::{HabilitationConfig, Redacted};
+use crate::error::{Error, Result};
+use crate::provision;
+
+#[derive(Debug, Subcommand)]
+pub enum HabilitationCommand {
+    /// Lists every version of every habilitation.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Enters a habilitation, which is in force when a second person has confirmed it.
+    Enter {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        actor: Actor,
+        /// File with the keys of one `[[habilitation]]` of a configuration.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Confirms what another person entered; no member of its project can.
+    Confirm {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        actor: Actor,
+        id: String,
+        #[arg(long)]
+        version: u32,
+    },
+    /// Ends a habilitation at once, also under statements that run; one of the configuration
+    /// comes back with the next start unless it is taken out there.
+    Revoke {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+    },
+}
+
+/// Who acts: an administrator with the role `policy`.
+#[derive(Debug, Args)]
+pub struct Actor {
+    /// Their access token for catalog `admin`.
+    #[arg(long, env = "HUBFLIGHT_TOKEN", hide_env_values = true)]
+    token: Redacted,
+}
+
+impl HabilitationCommand {
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::List { place }
+            | Self::Enter { place, .. }
+            | Self::Confirm { place, .. }
+            | Self::Revoke { place, .. } => place,
+        }
+    }
+}
+
+pub(super) async fn run(desk: &Desk, command: HabilitationCommand) -> Result<String> {
+    match command {
+        HabilitationCommand::List { .. } => lists::habilitations(&desk.store, desk.now).await,
+        HabilitationCommand::Enter { actor, file, .. } => {
+            let person = acting(desk, &actor).await?;
+            enter(desk, &person, &file).await
+        }
+        HabilitationCommand::Confirm {
+            actor, id, version, ..
+        } => {
+            let person = acting(desk, &actor).await?;
+            confirm(desk, &person, &id, version).await
+        }
+        HabilitationCommand::Revoke { id, .. } => revoke(desk, &id).await,
+    }
+}
+
+async fn revoke(desk: &Desk, id: &str) -> Result<String> {
+    let rows = desk.store.habilitations().await?;
+    let in_force = |row: &HabilitationRow| row.id == id && row.revoked_at.is_none();
+    if !rows.iter().any(in_force) {
+        return Err(Error::not_found(format!(
+            "no habilitation `{id}` is in force; `admin habilitation list` shows which are"
+        )));
+    }
+    desk.store.revoke_habilitation(id).await?;
+    Ok(format!("habilitation `{id}` is revoked\n"))
+}
+
+/// The administrator whose token it is: who acts is shown, not claimed.
+async fn acting(desk: &Desk, actor: &Actor) -> Result<String> {
+    let holder = desk.store.verify_token(&actor.token.0, desk.now).await?;
+    let holder = holder
+        .filter(|holder| holder.project == ADMIN_CATALOG)
+        .ok_or_else(|| {
+            Error::unauthenticated(
+                "give your own access token for catalog `admin`, as HUBFLIGHT_TOKEN",
+            )
+        })?;
+    let roles = desk.store.admin_roles(&holder.person).await?;
+    if !roles.contains(&AdminRole::Policy) {
+        return Err(Error::denied(format!(
+            "`{}` does not have the role `policy`",
+            holder.person
+        )));
+    }
+    Ok(holder.person)
+}
+
+async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::invalid(format!("habilitation `{}`: {error}", file.display()))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    let entry: HabilitationConfig = toml::from_str(&text).map_err(|error| wrong(&error))?;
+    let mut habilitation = provision::habilitation(&entry);
+    check(desk, &entry, &habilitation).await?;
+    let rows = desk.store.habilitations().await?;
+    let newest = rows.iter().filter(|row| row.id == habilitation.id);
+    let newest = newest.map(|row| row.version).max().unwrap_or(0);
+    habilitation.version = newest
+        .checked_add(1)
+        .ok_or_else(|| Error::invalid("the habilitation has no version number left"))?;
+    let new = NewHabilitation {
+        id: habilitation.id.clone(),
+        version: habilitation.version,
+        project: habilitation.project.clone(),
+        dataset: habilitation.dataset.clone(),
+        body: serde_json::to_string(&habilitation)
+            .map_err(|error| Error::internal("a habilitation cannot be written", &error))?,
+    };
+    desk.store.enter_habilitation(&new, person).await?;
+    let (id, version) = (&new.id, new.version);
+    let detail = format!("habilitation {id} version {version}");
+    let mut write = desk.store.write().await?;
+    desk.audit(&mut write, "habilitation_entered", Some(person), &detail)
+        .await?;
+    write.commit().await?;
+    Ok(format!(
+        "habilitation `{id}` version {version} waits for a second person: `admin habilitation \
+         confirm {id} --version {version}`\n"
+    ))
+}
+
+/// What the configuration decides is not decided here, and what does not fit the files is not
+/// entered.
+async fn check(desk: &Desk, entry: &HabilitationConfig, wanted: &Habilitation) -> Result<()> {
+    if desk.config.datasets.is_empty() {
+        return Err(Error::invalid(
+            "habilitations are checked against the datasets: name the hub with `--config`; a \
+             demo's are part of the demo",
+        ));
+    }
+    if desk.store.project(&entry.project).await?.is_none() {
+        return Err(Error::not_found(format!(
+            "project `{}` does not exist; `admin project list` shows which do",
+            entry.project
+        )));
+    }
+    let mut listed = desk.config.habilitations.iter();
+    if listed.any(|own| own.project == entry.project && own.dataset == entry.dataset) {
+        return Err(Error::invalid(format!(
+            "the configuration has a habilitation of `{}` for `{}`; change it there",
+            entry.project, entry.dataset
+        )));
+    }
+    let state = SessionContext::new().state();
+    let datasets = Datasets::open(&desk.config.datasets, &state).await?;
+    provision::check_habilitation(wanted, &datasets)
+}
+
+async fn confirm(desk: &Desk, person: &str, id: &str, version: u32) -> Result<String> {
+    let rows = desk.store.habilitations().await?;
+    let row = rows
+        .iter()
+        .find(|row| row.id == id && row.version == version)
+        .filter(|row| row.is_pending() && row.revoked_at.is_none())
+        .ok_or_else(|| {
+            Error::not_found(format!(
+                "no version {version} of habilitation `{id}` waits for confirmation; `admin \
+                 habilitation list` shows what does"
+            ))
+        })?;
+    let mut write = desk.store.write().await?;
+    if !write.confirm_habilitation(id, version, person).await? {
+        return Err(Error::denied(format!(
+            "`{person}` cannot confirm it: neither who entered it nor a member of project `{}` \
+             can",
+            row.project
+        )));
+    }
+    let detail = format!("habilitation {id} version {version}");
+    desk.audit(&mut write, "habilitation_confirmed", Some(person), &detail)
+        .await?;
+    write.commit().await?;
+    Ok(format!(
+        "habilitation `{id}` version {version} is confirmed\n"
+    ))
+}

@@ -1,0 +1,96 @@
+//! `admin opposition …`: persons whose rows nobody sees.
+
+use clap::Subcommand;
+use hubflight_policy::dataset::PERSON_DOMAIN;
+use hubflight_store::{Opposition, Put};
+
+use super::{Desk, Place, lists};
+use crate::error::{Error, Result};
+use crate::opposition::reference;
+
+#[derive(Debug, Subcommand)]
+pub enum OppositionCommand {
+    /// Excludes a person from every scan of every dataset, on running servers within a second.
+    Add {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Ends an opposition: the person's rows are seen again.
+    Remove {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Lists who opposes, with the name that the audit has for each.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// A person of the data.
+#[derive(Debug, clap::Args)]
+pub struct Who {
+    /// The person's identifier as the datasets store it.
+    #[arg(long, value_name = "VALUE")]
+    person: String,
+    /// Domain of that identifier.
+    #[arg(long, default_value = PERSON_DOMAIN)]
+    domain: String,
+}
+
+impl OppositionCommand {
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::Add { place, .. } | Self::Remove { place, .. } | Self::List { place } => place,
+        }
+    }
+}
+
+pub(super) async fn run(desk: &Desk, command: OppositionCommand) -> Result<String> {
+    match command {
+        OppositionCommand::Add { who, .. } => add(desk, &entry(&who)?).await,
+        OppositionCommand::Remove { who, .. } => remove(desk, &entry(&who)?).await,
+        OppositionCommand::List { .. } => lists::oppositions(&desk.store, &desk.secrets).await,
+    }
+}
+
+fn entry(who: &Who) -> Result<Opposition> {
+    Opposition::new(&who.domain, &who.person).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// The entry and its record are one transaction: there is no exclusion without a trace.
+async fn add(desk: &Desk, entry: &Opposition) -> Result<String> {
+    let name = reference(&desk.secrets, entry)?;
+    let mut write = desk.store.write().await?;
+    if write.put_opposition(entry).await? == Put::Updated {
+        return Err(Error::invalid(format!(
+            "this person is excluded already, as opposition `{name}`"
+        )));
+    }
+    let detail = format!("opposition {name}");
+    desk.audit(&mut write, "opposition_added", None, &detail)
+        .await?;
+    write.commit().await?;
+    Ok(format!(
+        "the person is excluded; the audit has it as opposition `{name}`\n"
+    ))
+}
+
+async fn remove(desk: &Desk, entry: &Opposition) -> Result<String> {
+    let name = reference(&desk.secrets, entry)?;
+    let mut write = desk.store.write().await?;
+    if !write.remove_opposition(entry).await? {
+        return Err(Error::not_found(
+            "this person is on no list; `admin opposition list` shows who is",
+        ));
+    }
+    let detail = format!("opposition {name}");
+    desk.audit(&mut write, "opposition_removed", None, &detail)
+        .await?;
+    write.commit().await?;
+    Ok(format!("opposition `{name}` has ended\n"))
+}

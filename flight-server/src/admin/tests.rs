@@ -1,0 +1,438 @@
+//! The commands, as lines of words.
+
+use clap::Parser;
+use hubflight_ledger::{Filter, Ledger, Page};
+use hubflight_store::Person;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: HubCommand,
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    config: Config,
+    store: Store,
+    secrets: Secrets,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.server.state = folder.path().join("state");
+        let (store, secrets) = open_store(&config).await.expect("opens");
+        Self {
+            folder,
+            config,
+            store,
+            secrets,
+        }
+    }
+
+    async fn run(&self, line: &str) -> Result<String> {
+        let words = ["admin"].into_iter().chain(line.split_whitespace());
+        let place = ["--dir", self.folder.path().to_str().expect("a path")];
+        let command = Line::try_parse_from(words.chain(place))
+            .expect("a command")
+            .command;
+        let desk = Desk {
+            config: self.config.clone(),
+            store: self.store.clone(),
+            secrets: self.secrets.clone(),
+            now: Utc::now(),
+        };
+        execute(&desk, command).await
+    }
+
+    /// (event, client) of everything that is recorded.
+    async fn audit(&self) -> Vec<(String, String)> {
+        let tariff = Config::default().tariff().expect("a tariff");
+        let ledger = Ledger::open(&self.store, tariff, Default::default()).await;
+        let ledger = ledger.expect("a ledger");
+        let records = ledger.audit(&Filter::default(), Page::FIRST).await;
+        let records = records.expect("read").into_iter();
+        let audit = records
+            .map(|record| (record.event, record.client))
+            .collect();
+        ledger.close().await.expect("closes");
+        audit
+    }
+
+    async fn holder(&self, text: &str) -> Option<(String, String)> {
+        let token = text.lines().last().expect("a line");
+        let holder = self
+            .store
+            .verify_token(token, Utc::now())
+            .await
+            .expect("checked");
+        holder.map(|holder| (holder.person, holder.project))
+    }
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_made_once() {
+    let bench = Bench::new().await;
+    let said = bench.run("init --id root --name Root").await.expect("made");
+    let holder = bench.holder(&said).await;
+    assert_eq!(holder, Some(("root".into(), ADMIN_CATALOG.into())));
+    let again = bench
+        .run("init --id other --name Other")
+        .await
+        .expect_err("refused");
+    assert!(again.to_string().contains("`root`"), "{again}");
+    assert!(bench.store.person("other").await.expect("read").is_none());
+    let listed = bench.run("person list").await.expect("listed");
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with("root  Root  active  audit, billing, people, policy")),
+        "{listed}"
+    );
+    bench
+        .run("person disable root")
+        .await
+        .expect_err("the last administrator");
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked() {
+    let bench = Bench::new().await;
+    bench.run("init --id root --name Root").await.expect("made");
+    bench
+        .run("person add --id ada --name Ada")
+        .await
+        .expect("added");
+    bench
+        .run("person add --id ada --name Ada")
+        .await
+        .expect_err("exists");
+    bench
+        .run("person add --id a:a --name Ada")
+        .await
+        .expect_err("no valid name");
+    for (wrong, named) in [
+        ("token create --person ada --days 5", "no project"),
+        (
+            "token create --person ada --project admin --days 5",
+            "no member",
+        ),
+        ("token create --person eve --days 5", "`eve`"),
+    ] {
+        let error = bench.run(wrong).await.expect_err(wrong).to_string();
+        assert!(error.contains(named), "{error}");
+    }
+    let made = bench
+        .run("token create --person root --days 5 --name ci")
+        .await
+        .expect("made");
+    assert!(bench.holder(&made).await.is_some());
+    let listed = bench.run("token list --person root").await.expect("listed");
+    let line = listed
+        .lines()
+        .find(|line| line.contains(" ci "))
+        .expect("listed");
+    assert!(line.ends_with("valid"), "{line}");
+    let (secret, id) = (
+        made.lines().last().expect("a line"),
+        line.split(' ').next().expect("an id"),
+    );
+    assert!(!listed.contains(secret));
+    bench
+        .run(&format!("token revoke {id}"))
+        .await
+        .expect("revoked");
+    bench
+        .run(&format!("token revoke {id}"))
+        .await
+        .expect_err("revoked already");
+    assert!(bench.holder(&made).await.is_none());
+}
+
+#[tokio::test]
+async fn a_disabled_person_has_no_access() {
+    let bench = Bench::new().await;
+    bench.run("init --id root --name Root").await.expect("made");
+    bench
+        .run("person add --admin --id two --name Two")
+        .await
+        .expect("added");
+    let made = bench
+        .run("token create --person two --days 5")
+        .await
+        .expect("made");
+    let epoch = |person: Option<Person>| person.expect("there").token_epoch;
+    let before = epoch(bench.store.person("two").await.expect("read"));
+    bench.run("person disable two").await.expect("disabled");
+    assert!(bench.holder(&made).await.is_none());
+    assert!(epoch(bench.store.person("two").await.expect("read")) > before);
+    bench
+        .run("token create --person two --days 5")
+        .await
+        .expect_err("disabled");
+    bench.run("person enable two").await.expect("enabled");
+    assert!(bench.holder(&made).await.is_some());
+}
+
+#[test]
+fn a_place_is_needed_and_only_one() {
+    let parse = |line: &str| Line::try_parse_from(line.split(' ')).map(|_| ());
+    parse("admin person list --dir d").expect("fine");
+    parse("admin person list").expect_err("no place");
+    parse("admin person list --dir d --config c").expect_err("two places");
+    parse("admin token create --person p --days 0 --dir d").expect_err("no days");
+    parse("admin token create --person p --days 9999 --dir d").expect_err("too many days");
+    let folder = tempfile::tempdir().expect("a folder");
+    demo_config(folder.path()).expect_err("no demo there");
+}
+
+#[tokio::test]
+async fn an_opposition_leaves_its_record_and_no_identifier_in_it() {
+    let bench = Bench::new().await;
+    let said = bench
+        .run("opposition add --person 2551175")
+        .await
+        .expect("added");
+    let name = said.split('`').nth(1).expect("a name").to_owned();
+    bench
+        .run("opposition add --person 2551175")
+        .await
+        .expect_err("added before");
+    let other = bench.run("opposition add --person 2551175 --domain patient");
+    assert!(!other.await.expect("another domain").contains(&name));
+    let listed = bench.run("opposition list").await.expect("listed");
+    assert_eq!(
+        listed
+            .lines()
+            .filter(|line| line.contains("2551175"))
+            .count(),
+        2
+    );
+    assert!(
+        listed.lines().any(|line| line.starts_with(&name)),
+        "{listed}"
+    );
+    bench
+        .run("opposition remove --person 2551176")
+        .await
+        .expect_err("on no list");
+    bench
+        .run("opposition remove --person 2551175")
+        .await
+        .expect("removed");
+    for wrong in [
+        "opposition add --person=",
+        "opposition add --person x --domain=",
+    ] {
+        let error = bench.run(wrong).await.expect_err(wrong);
+        assert_eq!(error.kind, crate::error::ErrorKind::InvalidArgument);
+    }
+
+    let audit = bench.audit().await;
+    let events: Vec<&str> = audit.iter().map(|(event, _)| event.as_str()).collect();
+    let expected = ["opposition_added", "opposition_added", "opposition_removed"];
+    assert_eq!(events, expected);
+    assert!(audit[0].1.contains(&name) && audit[2].1.contains(&name));
+    assert!(audit.iter().all(|(_, client)| !client.contains("2551175")));
+}
+
+#[tokio::test]
+async fn a_person_is_unlocked_by_either_word_and_it_is_recorded() {
+    let bench = Bench::new().await;
+    bench
+        .run("person add --id ada --name Ada")
+        .await
+        .expect("added");
+    bench.run("people unlock ada").await.expect("unlocked");
+    bench.run("person unlock eve").await.expect_err("nobody");
+    let login = bench.store.login("ada").await.expect("read");
+    assert!(login.unlocked_at.is_some());
+    let expected = (
+        "login_unlocked".to_owned(),
+        "flight-server admin".to_owned(),
+    );
+    assert_eq!(bench.audit().await, [expected]);
+}
+
+#[tokio::test]
+async fn a_password_and_a_second_factor_are_shown_once_and_kept_sealed() {
+    let bench = Bench::new().await;
+    bench
+        .run("person add --id ada --name Ada")
+        .await
+        .expect("added");
+    let said = bench
+        .run("people password --person ada")
+        .await
+        .expect("made");
+    let password = said.lines().last().expect("a password");
+    let verified = bench.store.verify_password("ada", password).await;
+    assert!(verified.expect("checked").is_some());
+    let said = bench
+        .run("people totp --person ada")
+        .await
+        .expect("enrolled");
+    let uri = said.lines().last().expect("a URI");
+    let secret = uri
+        .split("secret=")
+        .nth(1)
+        .and_then(|rest| rest.split('&').next());
+    let secret = data_encoding::BASE32_NOPAD.decode(secret.expect("a secret").as_bytes());
+    let sealed = bench.store.login("ada").await.expect("read").totp_sealed;
+    let (secret, sealed) = (secret.expect("base32"), sealed.expect("enrolled"));
+    assert_eq!(secret.len(), 20);
+    assert!(
+        !sealed.windows(20).any(|part| part == secret),
+        "it is not sealed"
+    );
+    bench
+        .run("people totp --person eve")
+        .await
+        .expect_err("nobody");
+    bench
+        .run("people totp --person ada --remove")
+        .await
+        .expect("removed");
+    let login = bench.store.login("ada").await.expect("read");
+    assert_eq!(login.totp_sealed, None);
+    let audit = bench.audit().await;
+    let events: Vec<&str> = audit.iter().map(|(event, _)| event.as_str()).collect();
+    assert_eq!(events, ["password_set", "totp_enrolled", "totp_removed"]);
+}
+
+#[tokio::test]
+async fn roles_are_given_one_by_one_and_one_administrator_stays() {
+    let bench = Bench::new().await;
+    bench.run("init --id root --name Root").await.expect("made");
+    bench
+        .run("person add --id bill --name Bill --role billing")
+        .await
+        .expect("added");
+    let roles = async |id: &str| bench.store.admin_roles(id).await.expect("read");
+    assert_eq!(roles("root").await, AdminRole::ALL.into());
+    assert_eq!(roles("bill").await, [AdminRole::Billing].into());
+    bench
+        .run("person roles bill --role audit --role people")
+        .await
+        .expect("changed");
+    assert_eq!(
+        roles("bill").await,
+        [AdminRole::People, AdminRole::Audit].into()
+    );
+    bench.run("person roles bill").await.expect("taken");
+    assert!(roles("bill").await.is_empty());
+    bench
+        .run("person roles root")
+        .await
+        .expect_err("the last one");
+    bench
+        .run("person roles eve --role audit")
+        .await
+        .expect_err("nobody");
+    let parse = |line: &str| Line::try_parse_from(line.split(' ')).map(|_| ());
+    parse("admin person roles bill --role god --dir d").expect_err("no such role");
+    parse("admin person add --id a --name A --admin --role audit --dir d").expect_err("either");
+    let token = bench.run("token create --person bill --days 5").await;
+    token.expect("still a member of the catalog, which shows nothing to no role");
+}
+
+const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
+                     valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
+
+/// A hub with a dataset and a project that `ada` is in; tokens of `root` and `two`, who may
+/// decide, of `bill`, who may not, and of `ada`, who may decide and is a beneficiary.
+async fn deciding() -> (Bench, std::collections::HashMap<&'static str, String>) {
+    let mut bench = Bench::new().await;
+    let folder = bench.folder.path().to_owned();
+    std::fs::write(folder.join("sales.csv"), "item\na\n").expect("written");
+    std::fs::write(folder.join("grant.toml"), GRANT).expect("written");
+    let text = format!(
+        "[[dataset]]\nname = 'shop'\nproducer = 'x'\npersons = 'none'\nformat = 'csv'\n\
+         folder = '{}'\n[[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
+         valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n",
+        folder.display()
+    );
+    bench.config = toml::from_str(&text).expect("a configuration");
+    bench.provision().await;
+    let mut tokens = std::collections::HashMap::new();
+    for (id, role) in [("two", "policy"), ("bill", "billing"), ("root", "policy")] {
+        let line = format!("person add --id {id} --name {id} --role {role}");
+        bench.run(&line).await.expect("added");
+    }
+    bench
+        .run("person roles ada --role policy")
+        .await
+        .expect("given");
+    for id in ["root", "two", "bill", "ada"] {
+        let line = format!("token create --person {id} --project admin --days 5");
+        let made = bench.run(&line).await.expect("made");
+        tokens.insert(id, made.lines().last().expect("a token").to_owned());
+    }
+    (bench, tokens)
+}
+
+impl Bench {
+    async fn provision(&self) {
+        let state = datafusion::prelude::SessionContext::new().state();
+        let datasets = crate::catalog::datasets::Datasets::open(&self.config.datasets, &state);
+        let datasets = datasets.await.expect("datasets");
+        crate::provision::provision(&self.store, &self.config, &datasets)
+            .await
+            .expect("provisions");
+    }
+
+    async fn in_force(&self) -> usize {
+        let rows = self.store.habilitations_of("study").await.expect("read");
+        rows.len()
+    }
+}
+
+#[tokio::test]
+async fn two_persons_decide_on_a_habilitation_and_neither_benefits() {
+    let (bench, tokens) = deciding().await;
+    let file = bench.folder.path().join("grant.toml").display().to_string();
+    let enter = async |token: &str| {
+        let line = format!("habilitation enter --file {file} --token {token}");
+        bench.run(&line).await
+    };
+    let confirm = async |token: &str| {
+        let line = format!("habilitation confirm study.shop --version 1 --token {token}");
+        bench.run(&line).await
+    };
+    enter(&tokens["bill"]).await.expect_err("another role");
+    enter("hubpat_aaaa_bbbb").await.expect_err("nobody's token");
+    enter(&tokens["root"]).await.expect("entered");
+    assert_eq!(bench.in_force().await, 0);
+    for refused in ["root", "ada", "bill"] {
+        confirm(&tokens[refused]).await.expect_err(refused);
+    }
+    assert_eq!(bench.in_force().await, 0);
+    confirm(&tokens["two"]).await.expect("confirmed");
+    assert_eq!(bench.in_force().await, 1);
+    confirm(&tokens["two"]).await.expect_err("confirmed before");
+    // The file does not list it, and so does not end it.
+    bench.provision().await;
+    assert_eq!(bench.in_force().await, 1);
+    let audit = bench.audit().await;
+    let decided = audit
+        .iter()
+        .filter(|(event, _)| event.starts_with("habilitation_"));
+    assert_eq!(decided.count(), 2);
+
+    let mut bench = bench;
+    let text = format!("[[habilitation]]\n{GRANT}");
+    let listed: Config = toml::from_str(&text).expect("a configuration");
+    bench.config.habilitations = listed.habilitations;
+    // The operator decides alone, in the file.
+    bench.provision().await;
+    assert_eq!(bench.in_force().await, 1);
+    let line = format!(
+        "habilitation enter --file {file} --token {}",
+        tokens["root"]
+    );
+    let error = bench.run(&line).await.expect_err("the file's");
+    assert!(error.to_string().contains("configuration"), "{error}");
+}

@@ -1,0 +1,119 @@
+//! What a caller's rights rest on beyond one call: asked again while a statement runs.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use hubflight_store::{AdminRole, Person, Project};
+
+use super::{ADMIN_CATALOG, Authenticator, refused};
+use crate::error::Result;
+
+/// Whom a call was let in as, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub person: String,
+    /// The epoch of the session; none where an access token stands for itself.
+    pub epoch: Option<i64>,
+    pub access_token: Option<String>,
+    /// The only project that the credential is good for.
+    pub bound_to: Option<String>,
+    /// When the credential ends.
+    pub expires: Option<DateTime<Utc>>,
+}
+
+/// A person and the projects that are open to them at one moment.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub person: Person,
+    /// What they may see of the hub as an administrator.
+    pub roles: BTreeSet<AdminRole>,
+    pub projects: Vec<Project>,
+}
+
+impl Admitted {
+    /// The catalogs that this person may choose, sorted.
+    pub fn catalogs(&self) -> Vec<&str> {
+        catalogs(&self.person, &self.projects)
+    }
+
+    /// When a project that is open ends; none for the administrators' catalog.
+    pub fn ends(&self, project: &str) -> Option<DateTime<Utc>> {
+        let mut projects = self.projects.iter();
+        Some(projects.find(|open| open.id == project)?.valid_to)
+    }
+}
+
+pub(super) fn catalogs<'a>(person: &Person, projects: &'a [Project]) -> Vec<&'a str> {
+    let mut catalogs: Vec<&str> = projects.iter().map(|project| project.id.as_str()).collect();
+    if person.is_admin {
+        catalogs.push(ADMIN_CATALOG);
+    }
+    catalogs.sort_unstable();
+    catalogs
+}
+
+impl Authenticator {
+    /// What is open to a standing at `now`.
+    ///
+    /// # Errors
+    /// `Unauthenticated` where the person, the session or the token has ended.
+    pub async fn admit(&self, standing: &Standing, now: DateTime<Utc>) -> Result<Admitted> {
+        let person = self.identify(standing, now).await?;
+        self.open_to(person, standing.bound_to.as_deref(), now)
+            .await
+    }
+
+    /// The person of a standing that has not ended.
+    pub(super) async fn identify(&self, standing: &Standing, now: DateTime<Utc>) -> Result<Person> {
+        if standing.expires.is_some_and(|expires| expires <= now) {
+            return Err(refused());
+        }
+        let person = self
+            .store
+            .person(&standing.person)
+            .await?
+            .filter(|person| person.active)
+            .filter(|person| {
+                standing
+                    .epoch
+                    .is_none_or(|epoch| epoch == person.token_epoch)
+            })
+            .ok_or_else(refused)?;
+        if let Some(id) = &standing.access_token {
+            // A session ends with the token that began it.
+            self.store
+                .token_holder(id, now)
+                .await?
+                .filter(|holder| holder.person == person.id)
+                .ok_or_else(refused)?;
+        }
+        Ok(person)
+    }
+
+    /// The projects of a person, or the one that their credential is bound to.
+    pub(super) async fn open_to(
+        &self,
+        mut person: Person,
+        bound_to: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Admitted> {
+        let mut projects = self.store.projects_of(&person.id).await?;
+        projects.retain(|project| {
+            project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
+        });
+        if let Some(bound) = bound_to {
+            projects.retain(|project| project.id == bound);
+            // An administrator's token for a project is good for that project only.
+            person.is_admin &= bound == ADMIN_CATALOG;
+        }
+        let roles = match person.is_admin {
+            true => self.store.admin_roles(&person.id).await?,
+            false => BTreeSet::new(),
+        };
+        Ok(Admitted {
+            person,
+            roles,
+            projects,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! Rights that end while a statement runs.
+//!
+//! One task reads the store's revision of rights a few times a second. Each running execution
+//! is decided on when that changed, when the first of its grounds ends by itself, and once
+//! soon after it began: rights may have changed between its plan and its place in the
+//! registry. What no longer holds ends with a refusal and settles what was delivered. Changes
+//! by other processes count as our own, because the revision lies in the store. So do persons
+//! who oppose: what was planned before they did ends, and may be run again at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use hubflight_store::AdminRole;
+use tokio::time::MissedTickBehavior;
+
+use super::registry::{Entry, Held};
+use crate::auth::standing::Standing;
+use crate::catalog::space::{Labels, Rights};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hub::Hub;
+use crate::opposition;
+
+/// How often the revision of rights is read, in milliseconds.
+const RIGHTS_READ_EVERY_MS: u64 = 250;
+/// Rights that could not be read for longer count as ended, in milliseconds.
+const RIGHTS_UNREAD_MS_MAX: u64 = 10_000;
+
+/// What an execution runs on.
+#[derive(Clone, Debug)]
+pub struct Grounds {
+    pub standing: Standing,
+    pub project: String,
+    /// What an administrator sees the hub by; none in a project.
+    pub roles: BTreeSet<AdminRole>,
+    /// The datasets that it reads, also through the project's space, and under which rights.
+    pub labels: Labels,
+    /// Who opposed when it was planned, where it reads tables of persons.
+    pub era: Option<u64>,
+}
+
+impl Grounds {
+    #[cfg(test)]
+    pub(crate) fn of_nobody(person: &str) -> Self {
+        Self {
+            standing: crate::auth::Principal::stranger(person).standing,
+            project: "p".into(),
+            roles: BTreeSet::new(),
+            labels: Labels::default(),
+            era: None,
+        }
+    }
+}
+
+/// Until when the grounds hold, as far as can be told now; an error where they do not.
+///
+/// # Errors
+/// `Unauthenticated` or `PermissionDenied` where they have ended; others where that cannot be
+/// told.
+pub async fn decide(
+    hub: &Hub,
+    grounds: &Grounds,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>> {
+    let admitted = hub.auth.admit(&grounds.standing, now).await?;
+    let project = grounds.project.as_str();
+    if !admitted.catalogs().contains(&project) {
+        return Err(Error::denied(format!(
+            "project `{project}` is not open to you any more"
+        )));
+    }
+    if !grounds.roles.is_subset(&admitted.roles) {
+        return Err(Error::denied(
+            "a role of yours ended while the statement ran; run it again to see what is open",
+        ));
+    }
+    let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
+    if !grounds.labels.sources.is_empty() {
+        let habilitations = hub.habilitations(project, now).await?;
+        if let Some(dataset) = Rights::new(&habilitations).ended(&grounds.labels) {
+            return Err(Error::denied(format!(
+                "the right to read dataset `{dataset}` ended while the statement ran; \
+                 `hub.habilitations` lists what is open"
+            )));
+        }
+        let read = habilitations.iter().filter(|right| {
+            let mut sources = grounds.labels.sources.iter();
+            sources.any(|source| source.dataset == right.dataset)
+        });
+        ends.extend(read.map(|right| Some(right.valid_to)));
+    }
+    Ok(ends.into_iter().flatten().min())
+}
+
+/// Watches until it is aborted.
+pub async fn watch(hub: Arc<Hub>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(RIGHTS_READ_EVERY_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let unread_max = Duration::from_millis(RIGHTS_UNREAD_MS_MAX);
+    let mut read = Instant::now();
+    let mut seen = None;
+    loop {
+        ticks.tick().await;
+        match tokio::time::timeout(unread_max, look(&hub, &mut seen)).await {
+            Ok(Ok(())) => read = Instant::now(),
+            Ok(Err(error)) => tracing::warn!(%error, "the revision of rights cannot be read"),
+            Err(_) => tracing::warn!("the revision of rights is not read in time"),
+        }
+        if read.elapsed() >= unread_max {
+            for entry in hub.running.all() {
+                entry.stop.end(unknown());
+            }
+        }
+    }
+}
+
+/// Decides on every execution that is due. `seen` is the revision whose oppositions apply.
+async fn look(hub: &Hub, seen: &mut Option<i64>) -> Result<()> {
+    // Read before the rights themselves, so that a change in between is seen next time.
+    let revision = hub.store.rights_revision().await?;
+    if *seen != Some(revision) {
+        opposition::apply(hub, revision).await?;
+        *seen = Some(revision);
+    }
+    let era = hub.datasets.opposition().era;
+    for entry in hub.running.all() {
+        if entry.grounds.era.is_some_and(|planned| planned < era) {
+            entry.stop.end(withdrawn());
+        }
+    }
+    let now = Utc::now();
+    for entry in hub.running.due(revision, now) {
+        settle(hub, &entry, revision, now).await;
+    }
+    Ok(())
+}
+
+async fn settle(hub: &Hub, entry: &Entry, revision: i64, now: DateTime<Utc>) {
+    match decide(hub, &entry.grounds, now).await {
+        Ok(until) => entry.hold(Held { revision, until }),
+        Err(error) if is_refusal(error.kind) => {
+            tracing::info!(person = %entry.grounds.standing.person, %error, "a statement ends");
+            entry.stop.end(error);
+        }
+        // Where its time has come, or for long, not knowing is no reason to go on.
+        Err(error) => {
+            let doubt = entry.doubt();
+            if entry.is_over(now) || doubt >= Duration::from_millis(RIGHTS_UNREAD_MS_MAX) {
+                tracing::warn!(%error, "a statement ends whose rights cannot be told");
+                entry.stop.end(unknown());
+            }
+        }
+    }
+}
+
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied
+    )
+}
+
+fn withdrawn() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "a person was withdrawn from the data while the statement ran, which is not charged; \
+         run it again",
+    )
+}
+
+fn unknown() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the hub cannot tell whether your rights still hold, and serves nothing without; try \
+         again later",
+    )
+}
+
+#[cfg(test)]
+mod tests;

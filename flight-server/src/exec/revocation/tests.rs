@@ -1,0 +1,398 @@
+//! Rights that end under a running stream, withdrawn through another connection to the store
+//! as another process would.
+
+use std::path::Path;
+
+use arrow_flight::FlightData;
+use chrono::TimeDelta;
+use futures::StreamExt;
+use hubflight_ledger::{Filter, Page, UsageRecord};
+use hubflight_policy::habilitation::Habilitation;
+use hubflight_protocol::Key;
+use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
+use hubflight_udfs::{PoolConfig, WorkerPool};
+use tempfile::TempDir;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::*;
+use crate::config::Config;
+use crate::flight::BoxStream;
+use crate::flight::call::Caller;
+use crate::hub::{Mode, open_store};
+use crate::provision::provision;
+use crate::statement::{self, Opened, Text};
+use crate::ticket::Ticket;
+
+/// How long after a withdrawal a stream may still run.
+const END_MS_MAX: u128 = 1_000;
+/// More rows than anybody reads in the time of a test.
+const ENDLESS: &str = "SELECT a.item, b.item FROM shop.sales a, shop.sales b";
+
+const FILE: &str = "
+[server]
+state = 'state'
+[[dataset]]
+name = 'shop'
+folder = 'data'
+format = 'csv'
+persons = 'none'
+producer = 'x'
+[[person]]
+id = 'ada'
+[[project]]
+id = 'p'
+members = ['ada']
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+[[habilitation]]
+project = 'p'
+dataset = 'shop'
+decision = 'd'
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+";
+
+struct Bench {
+    hub: Arc<Hub>,
+    /// What an administrator's command would open.
+    other: Store,
+    token: IssuedToken,
+    _watch: AbortOnDropHandle<()>,
+    _folder: TempDir,
+}
+
+fn write_sales(folder: &Path) {
+    let mut rows = String::from("item\n");
+    (0..20_000).for_each(|i| rows.push_str(&format!("item number {i}\n")));
+    std::fs::create_dir_all(folder).expect("folder");
+    std::fs::write(folder.join("sales.csv"), rows).expect("written");
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        write_sales(&folder.path().join("data"));
+        let path = folder.path().join("hub.toml");
+        std::fs::write(&path, FILE).expect("configuration");
+        let config = Config::read(&path).expect("configuration");
+        let (other, _) = open_store(&config).await.expect("store");
+        let (store, secrets) = open_store(&config).await.expect("store");
+        // Nothing here asks a worker.
+        let workers = WorkerPool::new(PoolConfig {
+            workers: vec!["127.0.0.1:9".into()],
+            key: Key::new([7; 32]),
+            tls_ca: None,
+            io: tokio::runtime::Handle::current(),
+        })
+        .expect("pool");
+        let hub = Hub::open(config, Mode { passwords: false }, store, secrets, workers)
+            .await
+            .expect("hub");
+        provision(&hub.store, &hub.config, &hub.datasets)
+            .await
+            .expect("provisions");
+        let token = NewToken {
+            person: "ada".into(),
+            project: "p".into(),
+            name: String::new(),
+            expires_at: Utc::now() + TimeDelta::hours(1),
+        };
+        let token = hub.store.issue_token(&token).await.expect("issues");
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&hub))));
+        Self {
+            hub,
+            other,
+            token,
+            _watch: watch,
+            _folder: folder,
+        }
+    }
+
+    async fn caller(&self, bearer: &str) -> Caller {
+        let now = Utc::now();
+        let header = metadata(bearer);
+        let principal = self.hub.auth.authenticate(&header, "test", now).await;
+        Caller {
+            principal: principal.expect("let in"),
+            now,
+            timeout: None,
+        }
+    }
+
+    /// A stream that has begun.
+    async fn begin(&self, bearer: &str) -> BoxStream<FlightData> {
+        let caller = self.caller(bearer).await;
+        let opened = Opened::open(&self.hub, &caller, Text::new(ENDLESS.into())).await;
+        let Ok(Opened::Query { handle, .. }) = opened else {
+            panic!("no query: {opened:?}");
+        };
+        let ticket = Ticket::open(&handle, &self.hub.tickets, "ada", caller.now).expect("opens");
+        let mut stream = statement::redeem(&self.hub, &caller, ticket)
+            .await
+            .expect("begins");
+        for _ in 0..2 {
+            stream.next().await.expect("a frame").expect("delivered");
+        }
+        stream
+    }
+
+    /// The only record, once there is one.
+    async fn record(&self) -> UsageRecord {
+        let began = Instant::now();
+        loop {
+            let records = self.hub.ledger.usage(&Filter::default(), Page::FIRST).await;
+            if let Some(record) = records.expect("read").pop() {
+                return record;
+            }
+            assert!(began.elapsed().as_millis() < END_MS_MAX, "not settled");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until nothing runs: the record is there a moment before its execution is gone.
+    async fn idle(&self) {
+        let began = Instant::now();
+        while !self.hub.running.is_empty() {
+            assert!(began.elapsed().as_millis() < END_MS_MAX, "it runs on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn habilitation(&self) -> Habilitation {
+        let rows = self.other.habilitations_of("p").await.expect("read");
+        serde_json::from_str(&rows[0].body).expect("a body")
+    }
+
+    async fn renew(&self, edit: impl FnOnce(&mut Habilitation)) {
+        let mut next = self.habilitation().await;
+        next.version += 1;
+        edit(&mut next);
+        let row = NewHabilitation {
+            id: next.id.clone(),
+            version: next.version,
+            project: "p".into(),
+            dataset: "shop".into(),
+            body: serde_json::to_string(&next).expect("writes"),
+        };
+        self.other.put_habilitation(&row).await.expect("written");
+    }
+
+    async fn end_project(&self) {
+        let mut project = self.other.project("p").await.expect("read").expect("there");
+        project.valid_to = Utc::now();
+        self.other.put_project(&project).await.expect("written");
+    }
+
+    async fn disable(&self) {
+        let profile = PersonProfile {
+            id: "ada".into(),
+            name: "Ada".into(),
+            active: false,
+            is_admin: false,
+        };
+        self.other.put_person(&profile).await.expect("written");
+    }
+}
+
+fn metadata(bearer: &str) -> MetadataMap {
+    let mut metadata = MetadataMap::new();
+    let value = format!("Bearer {bearer}").parse().expect("a header");
+    metadata.insert("authorization", value);
+    metadata
+}
+
+/// Reads until the error; that many frames may come before.
+async fn error_of(stream: &mut BoxStream<FlightData>) -> Status {
+    loop {
+        match stream.next().await.expect("an error before the end") {
+            Ok(_) => tokio::task::yield_now().await,
+            Err(status) => return status,
+        }
+    }
+}
+
+/// Withdraws in one way, for a reader that reads on and for one that does not.
+async fn check(way: &str, expected: ErrorKind) {
+    for reads in [true, false] {
+        let bench = Bench::new().await;
+        let header = metadata(&bench.token.text);
+        let session = bench.hub.auth.handshake(&header, "test", Utc::now()).await;
+        let session = session.expect("a session");
+        let bearer = match way {
+            "token itself" => bench.token.text.as_str(),
+            _ => session.as_str(),
+        };
+        let mut stream = bench.begin(bearer).await;
+        let store = &bench.other;
+        match way {
+            "habilitation" => {
+                let id = bench.habilitation().await.id;
+                store.revoke_habilitation(&id).await.expect("revoked");
+            }
+            "narrower version" => {
+                bench
+                    .renew(|next| next.linkage_group = "other".into())
+                    .await
+            }
+            "membership" => store.remove_member("p", "ada").await.expect("removed"),
+            "project" => bench.end_project().await,
+            "person" => bench.disable().await,
+            "session" => store.raise_token_epoch("ada").await.expect("raised"),
+            _ => {
+                let id = &bench.token.id;
+                store.revoke_token(id, "ada").await.expect("revoked");
+            }
+        }
+        let began = Instant::now();
+        if reads {
+            let status = error_of(&mut stream).await;
+            assert_eq!(Error::from(status).kind, expected, "{way}");
+        }
+        let record = bench.record().await;
+        assert!(began.elapsed().as_millis() < END_MS_MAX, "{way} took long");
+        assert_eq!(
+            record.error_kind.as_deref(),
+            Some(expected.label()),
+            "{way}"
+        );
+        assert!(
+            record.rows_returned > 0,
+            "{way}: what was delivered is settled"
+        );
+        if !reads {
+            // Not even what was encoded before is handed over.
+            let next = stream.next().await.expect("an error");
+            assert!(next.is_err(), "{way}: a frame after the end");
+        }
+        bench.idle().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_withdrawn_elsewhere_ends_the_stream() {
+    for way in ["habilitation", "narrower version", "membership", "project"] {
+        // The access token of a project ends with the membership, and the session with it.
+        let expected = match way {
+            "membership" => ErrorKind::Unauthenticated,
+            _ => ErrorKind::PermissionDenied,
+        };
+        check(way, expected).await;
+    }
+    for way in ["person", "session", "token", "token itself"] {
+        check(way, ErrorKind::Unauthenticated).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_ends_by_itself_ends_the_stream() {
+    let bench = Bench::new().await;
+    let end = Utc::now() + TimeDelta::milliseconds(1_500);
+    bench.renew(|next| next.valid_to = end).await;
+    let mut stream = bench.begin(&bench.token.text).await;
+    let status = error_of(&mut stream).await;
+    assert_eq!(Error::from(status).kind, ErrorKind::PermissionDenied);
+    let late = Utc::now() - end;
+    assert!(late >= TimeDelta::zero(), "it ended early");
+    assert!(late.num_milliseconds() < 1_000, "it ended late: {late}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_concern_a_stream_leaves_it_running() {
+    let bench = Bench::new().await;
+    let mut stream = bench.begin(&bench.token.text).await;
+    // A renewal that opens the same, a new password, somebody else's end.
+    bench.renew(|next| next.decision = "d2".into()).await;
+    bench.other.raise_token_epoch("ada").await.expect("raised");
+    let eve = PersonProfile {
+        id: "eve".into(),
+        name: "Eve".into(),
+        active: true,
+        is_admin: false,
+    };
+    bench.other.put_person(&eve).await.expect("written");
+    bench.other.raise_token_epoch("eve").await.expect("raised");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1_000) {
+        stream.next().await.expect("a frame").expect("delivered");
+    }
+    assert!(!bench.hub.running.is_empty());
+    drop(stream);
+    assert_eq!(bench.record().await.outcome, "cancelled");
+    bench.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_cancelled_in_sql_by_its_own_person() {
+    let bench = Bench::new().await;
+    let eve = PersonProfile {
+        id: "eve".into(),
+        name: "Eve".into(),
+        active: true,
+        is_admin: false,
+    };
+    bench.other.put_person(&eve).await.expect("written");
+    let member = hubflight_store::Member {
+        project: "p".into(),
+        person: "eve".into(),
+        role: "member".into(),
+    };
+    bench.other.put_member(&member).await.expect("written");
+    let token = NewToken {
+        person: "eve".into(),
+        project: "p".into(),
+        name: String::new(),
+        expires_at: Utc::now() + TimeDelta::hours(1),
+    };
+    let eves = bench.other.issue_token(&token).await.expect("issues");
+    let mut stream = bench.begin(&bench.token.text).await;
+    let queries = bench
+        .hub
+        .ledger
+        .queries(&Filter::default(), Page::FIRST)
+        .await;
+    let id = queries.expect("read").pop().expect("a query").statement_id;
+    let call = async |bearer: &str| {
+        let text = Text::new(format!("CALL hub.cancel('{id}')"));
+        Opened::open(&bench.hub, &bench.caller(bearer).await, text).await
+    };
+    // A colleague of the same project cannot tell that it runs.
+    let refused = call(&eves.text).await.expect_err("another person's");
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    assert!(!bench.hub.running.is_empty());
+    let done = call(&bench.token.text).await;
+    assert!(matches!(done, Ok(Opened::Changed { rows: 1 })), "{done:?}");
+    let status = error_of(&mut stream).await;
+    assert_eq!(Error::from(status).kind, ErrorKind::Cancelled);
+    let again = call(&bench.token.text).await.expect_err("it has ended");
+    assert_eq!(again.to_string(), refused.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_who_loses_a_role_is_decided_on() {
+    let bench = Bench::new().await;
+    let set = async |roles: &[AdminRole]| {
+        let mut write = bench.other.write().await.expect("begins");
+        let roles = roles.iter().copied().collect();
+        write.set_admin_roles("ada", &roles).await.expect("set");
+        write.commit().await.expect("written");
+    };
+    set(&[AdminRole::Audit, AdminRole::Billing]).await;
+    let mut standing = bench.caller(&bench.token.text).await.principal.standing;
+    // As with a second factor: no token binds it to a project.
+    (standing.access_token, standing.bound_to) = (None, None);
+    let grounds = Grounds {
+        project: "admin".into(),
+        roles: [AdminRole::Audit].into(),
+        standing,
+        ..Grounds::of_nobody("ada")
+    };
+    let hub = &bench.hub;
+    decide(hub, &grounds, Utc::now()).await.expect("holds");
+    for left in [&[AdminRole::Billing][..], &[]] {
+        set(left).await;
+        let error = decide(hub, &grounds, Utc::now()).await.expect_err("lost");
+        assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    }
+}

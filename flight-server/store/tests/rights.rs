@@ -1,0 +1,280 @@
+//! The revision of rights: whatever ends a right raises it, in this process or another.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use chrono::{TimeDelta, TimeZone, Utc};
+use common::{on_each_store, populate, project};
+use hubflight_store::{
+    AdminRole, Login, Member, NewHabilitation, NewToken, Opposition, PersonProfile, Put, Store,
+    StoreError,
+};
+
+/// Runs a change, and tells whether the revision grew.
+async fn counted<T>(store: &Store, change: impl Future<Output = T>) -> (T, bool) {
+    let before = store.rights_revision().await.unwrap();
+    let done = change.await;
+    (done, store.rights_revision().await.unwrap() > before)
+}
+
+#[test]
+fn every_way_to_lose_a_right_is_counted() {
+    on_each_store("revision", |store| async move {
+        populate(&store).await;
+        let token = NewToken {
+            person: "ada".to_owned(),
+            project: "p".to_owned(),
+            name: String::new(),
+            expires_at: Utc::now() + TimeDelta::hours(1),
+        };
+        // What gives more access to nobody who runs something is free to go uncounted.
+        let issued = store.issue_token(&token).await.unwrap();
+        let habilitation = |version| NewHabilitation {
+            id: "h".to_owned(),
+            version,
+            project: "p".to_owned(),
+            dataset: "snds".to_owned(),
+            body: "{}".to_owned(),
+        };
+        store.put_habilitation(&habilitation(1)).await.unwrap();
+
+        let (done, grew) = counted(&store, store.put_habilitation(&habilitation(2))).await;
+        assert!(done.is_ok() && grew, "a newer version governs");
+        let (done, grew) = counted(&store, store.revoke_habilitation("h")).await;
+        assert!(done.is_ok() && grew, "habilitation");
+        let (done, grew) = counted(&store, store.revoke_token(&issued.id, "ada")).await;
+        assert!(done.is_ok() && grew, "token");
+        let (done, grew) = counted(&store, store.raise_token_epoch("ada")).await;
+        assert!(done.is_ok() && grew, "session");
+        let (done, grew) = counted(&store, store.set_password("ada", "correct horse")).await;
+        assert!(done.is_ok() && grew, "password");
+        let disabled = PersonProfile {
+            id: "ada".to_owned(),
+            name: "Ada".to_owned(),
+            active: false,
+            is_admin: false,
+        };
+        let (done, grew) = counted(&store, store.put_person(&disabled)).await;
+        assert!(done.is_ok() && grew, "person");
+        let mut ended = project("p", 5);
+        ended.valid_to = Utc::now();
+        let (done, grew) = counted(&store, store.put_project(&ended)).await;
+        assert!(done.is_ok() && grew, "project");
+        let (done, grew) = counted(&store, store.remove_member("p", "ada")).await;
+        assert!(done.is_ok() && grew, "membership");
+        let member = Member {
+            project: "p".to_owned(),
+            person: "ada".to_owned(),
+            role: "member".to_owned(),
+        };
+        let (done, grew) = counted(&store, store.put_member(&member)).await;
+        assert!(done.is_ok() && grew, "a role may change");
+    });
+}
+
+#[test]
+fn a_change_is_counted_when_it_can_be_seen_and_not_before() {
+    on_each_store("visible", |store| async move {
+        populate(&store).await;
+        let before = store.rights_revision().await.unwrap();
+        let mut write = store.write().await.unwrap();
+        sqlx::query("UPDATE persons SET active = 0 WHERE id = 'ada'")
+            .execute(write.connection())
+            .await
+            .unwrap();
+        assert_eq!(store.rights_revision().await.unwrap(), before);
+        drop(write);
+        assert_eq!(store.rights_revision().await.unwrap(), before);
+        assert!(store.person("ada").await.unwrap().unwrap().active);
+    });
+}
+
+#[test]
+fn oppositions_are_entered_once_counted_and_ended() {
+    on_each_store("oppositions", |store| async move {
+        let entry = Opposition::new("person", "1 2'3").unwrap();
+        let put = async || {
+            let mut write = store.write().await.unwrap();
+            let put = write.put_opposition(&entry).await.unwrap();
+            write.commit().await.unwrap();
+            put
+        };
+        let (put_first, grew) = counted(&store, put()).await;
+        assert!(put_first == Put::Created && grew);
+        let (put_again, _) = counted(&store, put()).await;
+        assert_eq!(put_again, Put::Updated);
+        let listed = store.oppositions().await.unwrap();
+        assert_eq!((listed.len(), &listed[0].0), (1, &entry));
+        assert!(!format!("{listed:?}").contains("2'3"), "it prints");
+
+        let mut write = store.write().await.unwrap();
+        let other = Opposition::new("patient", "1 2'3").unwrap();
+        assert!(!write.remove_opposition(&other).await.unwrap());
+        assert!(write.remove_opposition(&entry).await.unwrap());
+        // Not committed: nothing has ended.
+        drop(write);
+        assert_eq!(store.oppositions().await.unwrap().len(), 1);
+        for (domain, value) in [
+            ("", "1"),
+            ("person", ""),
+            ("person", " 1"),
+            ("person", "1\n"),
+        ] {
+            let refused = Opposition::new(domain, value);
+            assert!(matches!(refused, Err(StoreError::Invalid { .. })));
+        }
+    });
+}
+
+#[test]
+fn only_a_person_who_exists_is_unlocked() {
+    on_each_store("unlock", |store| async move {
+        populate(&store).await;
+        assert_eq!(store.login("ada").await.unwrap(), Login::default());
+        assert_eq!(store.login("nobody").await.unwrap(), Login::default());
+        // The store keeps microseconds.
+        let now = Utc.timestamp_micros(Utc::now().timestamp_micros()).unwrap();
+        for _ in 0..2 {
+            let mut write = store.write().await.unwrap();
+            write.unlock("ada", now).await.unwrap();
+            write.commit().await.unwrap();
+        }
+        assert_eq!(store.login("ada").await.unwrap().unlocked_at, Some(now));
+        let mut write = store.write().await.unwrap();
+        let refused = write.unlock("nobody", now).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+    });
+}
+
+#[test]
+fn a_step_is_taken_once_and_never_an_older_one() {
+    on_each_store("totp", |store| async move {
+        populate(&store).await;
+        assert!(!store.take_totp_step("ada", 5).await.unwrap(), "no factor");
+        let epoch = store.person("ada").await.unwrap().unwrap().token_epoch;
+        let mut write = store.write().await.unwrap();
+        write.set_totp("ada", Some(b"sealed")).await.unwrap();
+        write.commit().await.unwrap();
+        let login = store.login("ada").await.unwrap();
+        assert_eq!(login.totp_sealed.as_deref(), Some(&b"sealed"[..]));
+        let raised = store.person("ada").await.unwrap().unwrap().token_epoch;
+        assert_eq!(raised, epoch + 1);
+        for (step, taken) in [(5, true), (5, false), (4, false), (6, true), (6, false)] {
+            assert_eq!(
+                store.take_totp_step("ada", step).await.unwrap(),
+                taken,
+                "{step}"
+            );
+        }
+        let (one, two) = tokio::join!(
+            store.take_totp_step("ada", 7),
+            store.take_totp_step("ada", 7)
+        );
+        assert_ne!(one.unwrap(), two.unwrap(), "one of two at once");
+        let mut write = store.write().await.unwrap();
+        write.set_totp("ada", None).await.unwrap();
+        let refused = write.set_totp("nobody", None).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+        write.commit().await.unwrap();
+        assert!(!store.take_totp_step("ada", 9).await.unwrap(), "taken away");
+    });
+}
+
+#[test]
+fn roles_are_given_taken_and_end_with_the_person() {
+    on_each_store("roles", |store| async move {
+        populate(&store).await;
+        let set = async |person: &str, roles: &[AdminRole]| {
+            let mut write = store.write().await.unwrap();
+            let roles = roles.iter().copied().collect::<BTreeSet<_>>();
+            let done = write.set_admin_roles(person, &roles).await;
+            write.commit().await.unwrap();
+            done
+        };
+        set("ada", &[AdminRole::Audit, AdminRole::People])
+            .await
+            .unwrap();
+        let of_ada = store.admin_roles("ada").await.unwrap();
+        assert!(of_ada.iter().eq(&[AdminRole::People, AdminRole::Audit]));
+        assert!(store.person("ada").await.unwrap().unwrap().is_admin);
+        // The flag alone gives nothing.
+        assert!(store.person("bob").await.unwrap().unwrap().is_admin);
+        assert!(store.admin_roles("bob").await.unwrap().is_empty());
+        let (done, grew) = counted(&store, set("ada", &[AdminRole::Audit])).await;
+        assert!(done.is_ok() && grew);
+        assert_eq!(store.all_admin_roles().await.unwrap().len(), 1);
+        let disabled = PersonProfile {
+            id: "ada".to_owned(),
+            name: "Ada".to_owned(),
+            active: false,
+            is_admin: true,
+        };
+        store.put_person(&disabled).await.unwrap();
+        assert!(store.admin_roles("ada").await.unwrap().is_empty());
+        set("ada", &[]).await.unwrap();
+        assert!(!store.person("ada").await.unwrap().unwrap().is_admin);
+        let refused = set("nobody", &[AdminRole::Audit]).await;
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+    });
+}
+
+#[test]
+fn what_one_person_entered_a_second_one_confirms() {
+    on_each_store("confirmation", |store| async move {
+        populate(&store).await;
+        let new = |version| NewHabilitation {
+            id: "h".to_owned(),
+            version,
+            project: "p".to_owned(),
+            dataset: "snds".to_owned(),
+            body: format!("{{\"v\":{version}}}"),
+        };
+        let in_force = async || -> Vec<u32> {
+            let rows = store.habilitations_of("p").await.unwrap();
+            rows.iter().map(|row| row.version).collect()
+        };
+        let confirm = async |version: u32, person: &str| -> bool {
+            let mut write = store.write().await.unwrap();
+            let confirmed = write.confirm_habilitation("h", version, person).await;
+            write.commit().await.unwrap();
+            confirmed.unwrap()
+        };
+        store.enter_habilitation(&new(1), "root").await.unwrap();
+        assert!(in_force().await.is_empty());
+        assert!(!confirm(1, "root").await, "who entered it");
+        assert!(!confirm(1, "ada").await, "a member");
+        assert!(!confirm(2, "bob").await, "no such version");
+        assert!(confirm(1, "bob").await);
+        assert!(!confirm(1, "eve").await, "confirmed before");
+        assert_eq!(in_force().await, [1]);
+        // A draft ends nothing.
+        store.enter_habilitation(&new(2), "bob").await.unwrap();
+        assert_eq!(in_force().await, [1]);
+        assert!(confirm(2, "root").await);
+        assert_eq!(in_force().await, [2]);
+        // Revoked before it was confirmed.
+        store.enter_habilitation(&new(3), "bob").await.unwrap();
+        store.revoke_habilitation("h").await.unwrap();
+        assert!(!confirm(3, "root").await);
+        assert!(in_force().await.is_empty());
+        // Not even a statement of our own may confirm for whoever entered it, or rewrite that.
+        store.enter_habilitation(&new(4), "bob").await.unwrap();
+        for sql in [
+            "UPDATE habilitations SET confirmed_by = 'bob' WHERE version = 4",
+            "UPDATE habilitations SET entered_by = NULL WHERE version = 4",
+            "UPDATE habilitations SET confirmed_by = NULL WHERE version = 1",
+        ] {
+            assert!(
+                sqlx::query(sql).execute(store.pool()).await.is_err(),
+                "{sql}"
+            );
+        }
+        // The configuration's needs nobody else, and nobody can have confirmed it.
+        store.put_habilitation(&new(5)).await.unwrap();
+        assert_eq!(in_force().await, [5]);
+        assert!(!confirm(5, "root").await);
+    });
+}

@@ -1,0 +1,104 @@
+"""Aggregate mode through a real client: `epidemiologist` against what `hospital` sees in rows."""
+
+import re
+
+import pytest
+
+PERSONS_MIN = 11
+NOISE_MAX = 5
+
+
+def counts(hub, account, sql):
+    return {row["k"]: row["n"] for row in hub.query(account, sql).to_pylist()}
+
+
+@pytest.mark.parametrize("key, table", [
+    ("substr(dgn_pal, 1, 1)", "snds.t_mco_b"),
+    ("extract(year FROM ent_dat)", "snds.t_mco_b"),
+    ("ben_sex_cod", "snds.ir_ben_r"),
+    ("ben_res_dpt", "snds.ir_ben_r"),
+])
+def test_large_cells_are_answered_within_their_noise_and_small_ones_are_not(hub, key, table):
+    sql = f"SELECT {key} AS k, count(DISTINCT ben_idt) AS n FROM {table} GROUP BY 1"
+    truth = counts(hub, "hospital", sql)
+    seen = counts(hub, "epidemiologist", sql)
+    large = {k for k, n in truth.items() if n >= PERSONS_MIN}
+    # Suppressed cells are one row of NULLs.
+    assert {k for k, n in seen.items() if n is not None} == large
+    assert set(seen) - large == ({None} if large != set(truth) else set())
+    assert large and all(abs(seen[k] - truth[k]) <= NOISE_MAX for k in large)
+
+
+def test_diagnoses_of_stays_are_counted_through_their_path_to_the_person(hub):
+    seen = hub.query("epidemiologist", """
+        SELECT d.ass_dgn AS k, count(DISTINCT b.ben_idt) AS persons, count(*) AS n
+        FROM snds.t_mco_b b JOIN snds.t_mco_d d ON d.eta_num = b.eta_num AND d.rsa_num = b.rsa_num
+        GROUP BY 1 ORDER BY n DESC NULLS LAST LIMIT 5""").to_pylist()
+    assert len(seen) == 5 and seen[0]["n"] >= seen[0]["persons"] >= PERSONS_MIN - NOISE_MAX
+
+
+def test_the_same_question_has_the_same_answer_for_ever(hub):
+    sql = "SELECT count(*) AS n FROM snds.t_mco_b"
+    assert len({hub.query("epidemiologist", sql)["n"][0].as_py() for _ in range(5)}) == 1
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT * FROM snds.t_mco_b LIMIT 1",
+    "SELECT DISTINCT dgn_pal FROM snds.t_mco_b",
+    "SELECT ben_idt, count(*) FROM snds.t_mco_b GROUP BY ben_idt",
+    "SELECT count(*) OVER () FROM snds.t_mco_b",
+    "EXPLAIN SELECT ben_idt FROM snds.t_mco_b",
+    "CREATE TABLE space.copy AS SELECT * FROM snds.t_mco_b",
+    "CREATE VIEW space.copy AS SELECT * FROM snds.t_mco_b",
+])
+def test_rows_are_denied(hub, sql):
+    _, text = hub.error("epidemiologist", sql)
+    assert "(PermissionDenied;" in text and "only aggregates of dataset `snds`" in text, text
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT max(ben_nai_ann) FROM snds.ir_ben_r",
+    "SELECT array_agg(ben_res_com) FROM snds.ir_ben_r",
+    "SELECT count(*) FROM snds.ir_ben_r WHERE ben_idt = 'aaaaaaaaaaaaaaaaaaaaaaaaaa'",
+    "SELECT count(*) FROM snds.t_mco_b a, snds.t_mco_b b",
+    "SELECT count(*) FROM snds.ir_ben_r WHERE CAST(ben_res_com AS INT) > 0",
+    "SELECT count(*) FROM snds.ir_ben_r WHERE 1 / (ben_nai_ann - 1950) > 0",
+    "SELECT count(text_deidentify(ben_res_com)) FROM snds.ir_ben_r",
+    "SELECT count(*) FROM snds.ir_ben_r WHERE random() < 0.5",
+])
+def test_what_could_single_somebody_out_is_refused(hub, sql):
+    _, text = hub.error("epidemiologist", sql)
+    assert "(InvalidArgument;" in text, text
+
+
+def test_an_uploaded_table_cannot_select_rows(hub):
+    """Crafted uploads: a table of one row that is joined to protected rows is a filter."""
+    with hub.connect("epidemiologist") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE space.target AS SELECT '75' AS dpt")
+        try:
+            _, text = hub.error(
+                "epidemiologist",
+                "SELECT count(*) FROM snds.ir_ben_r b JOIN space.target t ON t.dpt = b.ben_res_dpt")
+            assert "aggregate them first" in text, text
+            # Published aggregates may be kept, and read as any other table.
+            cursor.execute("CREATE TABLE space.sexes AS SELECT ben_sex_cod AS s, count(*) AS n "
+                           "FROM snds.ir_ben_r GROUP BY 1")
+            cursor.execute("SELECT count(*) AS n FROM space.sexes")
+            assert cursor.fetch_arrow_table()["n"][0].as_py() == 2
+        finally:
+            cursor.execute("DROP TABLE space.target")
+            cursor.execute("DROP TABLE IF EXISTS space.sexes")
+
+
+def test_the_meter_tells_no_number_of_hidden_rows(hub):
+    """Bytes scanned are in whole MiB for each column, so that no row count can be divided out."""
+    hub.query("epidemiologist", "SELECT count(*) AS meter_probe FROM snds.ir_ben_r WHERE ben_nai_ann < 1990")
+    usage = hub.query(
+        "epidemiologist", "SELECT bytes_scanned FROM hub.usage WHERE kind = 'query' AND bytes_scanned > 0")
+    sizes = usage["bytes_scanned"].to_pylist()
+    assert sizes and all(size % (1 << 20) == 0 for size in sizes)
+
+
+def test_metadata_still_lists_what_may_be_counted(hub):
+    tables = hub.query("epidemiologist", "SELECT name FROM hub.tables")["name"].to_pylist()
+    assert "t_mco_b" in tables and not re.search("truth", " ".join(tables))
