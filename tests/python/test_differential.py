@@ -615,11 +615,9 @@ FOUND = [
     pytest.param(
         "SELECT c1 FROM (SELECT c1, row_number() OVER (PARTITION BY c0 ORDER BY c1) AS place FROM "
         "(SELECT sex AS c0, CAST(income AS VARCHAR) AS c1 FROM persons)) AS t WHERE place <= 1",
-        id="text of a number",
-        marks=pytest.mark.xfail(strict=True, reason="DataFusion casts a number's extremes to text, in the wrong order")),
+        id="text of a number"),
     pytest.param(
-        "SELECT min(c), max(c) FROM (SELECT CAST(income AS VARCHAR) AS c FROM persons)", id="extremes of such texts",
-        marks=pytest.mark.xfail(strict=True, reason="DataFusion casts a number's extremes to text, in the wrong order")),
+        "SELECT min(c), max(c) FROM (SELECT CAST(income AS VARCHAR) AS c FROM persons)", id="extremes of such texts"),
     pytest.param(
         "SELECT t.c0, t.c1, count(*) FROM (SELECT DATE '1962-01-01' AS c0, div AS c1 FROM diagnoses) AS t "
         "GROUP BY ROLLUP (t.c1, t.c0) ORDER BY 1 NULLS FIRST, 3, 2 LIMIT 4",

@@ -542,7 +542,6 @@ def bill(hub, name, queries):
     return rows
 
 
-@pytest.mark.xfail(strict=True, reason="visible.rs: sizes of fixed-size, map and dictionary columns count whole buffers")
 @pytest.mark.parametrize("prefix", ["", "id_"])
 def test_what_is_scanned_is_what_is_visible(hub, prefix):
     """What a query is charged before its first row is what it is on a copy without hidden rows."""
@@ -591,7 +590,6 @@ def raw(array):
     return parts
 
 
-@pytest.mark.xfail(strict=True, reason="exec.rs: behind NULLs lie values of hidden rows")
 @pytest.mark.parametrize("views", [False, True], ids=["plain", "views"])
 def test_no_byte_of_a_hidden_row_crosses_the_wire(hub, views):
     """Neither behind NULLs, where readers of files leave the values of other rows, nor in what

@@ -128,7 +128,7 @@ def test_a_person_who_opposes_is_gone_within_a_minute(own):
     counts = claims["ben_idt"].value_counts().to_pylist()
     person, theirs = counts[0]["values"], counts[0]["counts"]
     reader = Reader(own, "researcher", CLAIMS)
-    admin(own, "opposition", "add", "--person", person)
+    admin(own, "opposition", "add", "--person", str(person))
     began = time.monotonic()
     # What was planned with them is not charged and may be run again; nothing new reads them.
     reader.join(10)
@@ -142,8 +142,8 @@ def test_a_person_who_opposes_is_gone_within_a_minute(own):
                               "ORDER BY seq").fetchall()
     store.close()
     assert [event for event, _ in audit] == ["opposition_added", "oppositions_applied"]
-    assert not any(person in client for _, client in audit)
-    admin(own, "opposition", "remove", "--person", person)
+    assert not any(str(person) in client for _, client in audit)
+    admin(own, "opposition", "remove", "--person", str(person))
     time.sleep(END_SECONDS_MAX)
     assert own.query("researcher", count).to_pylist()[0] == before
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import socket
+import sqlite3
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ import pydicom.data
 import pytest
 
 from conftest import ROOT, Hub, binary, start
-from test_docs import blocks
+from test_docs import README
 
 SCALE = os.environ.get("HUBFLIGHT_TPCH_SCALE", "0.1")
 TABLES = ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"]
@@ -109,13 +110,60 @@ def test_real_scanner_images_are_read(served):
     assert read >= 20
 
 
+def commands(heading):
+    """The command lines of the first shell block below a heading of the README."""
+    (block,) = re.findall(rf"^## {heading}\n.*?```sh\n(.*?)```", README, flags=re.S | re.M)[:1]
+    return [shlex.split(line, comments=True) for line in block.strip().splitlines()]
+
+
+def admin(served, words):
+    places = {"hub.toml": str(served.dir / "hub.toml"), "copy/": str(served.dir / "copy")}
+    words = [places.get(word, word) for word in words]
+    assert words[0] == "flight-server"
+    return subprocess.run([binary("flight-server"), *words[1:]], capture_output=True, text=True, timeout=60)
+
+
 def test_the_admin_commands_of_the_readme_run(served):
-    (commands,) = [block for block in blocks("sh") if "flight-server admin" in block]
-    for line in commands.strip().splitlines():
-        words = shlex.split(line.replace("hub.toml", str(served.dir / "hub.toml")))
-        assert words[0] == "flight-server"
-        ended = subprocess.run([binary("flight-server"), *words[1:]], capture_output=True, text=True, timeout=60)
-        assert ended.returncode == 0, (line, ended.stderr)
+    for words in commands("Your own files"):
+        ended = admin(served, words)
+        assert ended.returncode == 0, (words, ended.stderr)
+
+
+def copy_of_store(served):
+    """A copy of the database as SQLite makes it beside a server that runs."""
+    copy = served.dir / "copy"
+    copy.mkdir(exist_ok=True)
+    with sqlite3.connect(served.dir / "hubflight-state" / "hub.sqlite") as source:
+        source.execute(f"VACUUM INTO '{copy / 'hub.sqlite'}'")
+    return copy / "hub.sqlite"
+
+
+def test_the_audit_commands_of_the_readme_find_a_change(served):
+    query(served, "SELECT count(*) FROM tpch.nation")
+    key, verify, prove, purge = commands("The audit")
+    public = admin(served, key).stdout.split()[-1]
+    # No witness is configured here.
+    at = verify.index("--witness")
+    verify = [public if word == "PUBLIC" else word for word in verify[:at] + verify[at + 2:]]
+    file = copy_of_store(served)
+    sound = admin(served, verify)
+    assert sound.returncode == 0, sound.stderr + sound.stdout
+    with sqlite3.connect(file) as store:
+        last, = store.execute("SELECT max(seq) FROM audit").fetchone()
+        for (trigger,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            store.execute(f'DROP TRIGGER "{trigger}"')
+    proven = admin(served, [str(last) if word == "42" else word for word in prove])
+    assert proven.returncode == 0, proven.stderr
+    for change in ["UPDATE audit SET outcome = 'refused' WHERE seq = 2", "UPDATE audit SET rows_returned = 7 WHERE seq = 3",
+                   "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)"]:
+        with sqlite3.connect(file) as store:
+            assert store.execute(change).rowcount == 1
+        altered = admin(served, verify)
+        assert altered.returncode != 0, change
+    # Too young to be purged: refused, and nothing is lost.
+    young = admin(served, [word if word != "2024-01" else "2026-11" for word in purge])
+    assert young.returncode != 0
+    assert admin(served, purge).returncode == 0
 
 
 def test_workers_of_ones_own_serve_the_demo(tmp_path):

@@ -1,7 +1,7 @@
 //! The commands, as lines of words.
 
 use clap::Parser;
-use hubflight_ledger::{Filter, Ledger, Page};
+use hubflight_ledger::{AuditSettings, Filter, Ledger, Page};
 use hubflight_store::Person;
 
 use super::*;
@@ -51,7 +51,11 @@ impl Bench {
     /// (event, client) of everything that is recorded.
     async fn audit(&self) -> Vec<(String, String)> {
         let tariff = Config::default().tariff().expect("a tariff");
-        let ledger = Ledger::open(&self.store, tariff, Default::default()).await;
+        let settings = AuditSettings {
+            signer: audit_signer(&self.secrets).expect("a signer"),
+            witness: None,
+        };
+        let ledger = Ledger::open(&self.store, tariff, Default::default(), settings).await;
         let ledger = ledger.expect("a ledger");
         let records = ledger.audit(&Filter::default(), Page::FIRST).await;
         let records = records.expect("read").into_iter();

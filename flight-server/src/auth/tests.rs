@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use hubflight_audit::Signer;
+use hubflight_ledger::AuditSettings;
 use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile};
 
 use super::*;
@@ -61,7 +63,11 @@ async fn opened_where(folder: &tempfile::TempDir, passwords: bool) -> Authentica
         .await
         .expect("sets");
     let tariff = Config::default().tariff().expect("tariff");
-    let ledger = Ledger::open(&store, tariff, Default::default()).await;
+    let settings = AuditSettings {
+        signer: Signer::of_hub(&[2; 32]).expect("a signer"),
+        witness: None,
+    };
+    let ledger = Ledger::open(&store, tariff, Default::default(), settings).await;
     Authenticator {
         store,
         ledger: ledger.expect("ledger"),
