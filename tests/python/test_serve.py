@@ -133,6 +133,7 @@ def copy_of_store(served):
     """A copy of the database as SQLite makes it beside a server that runs."""
     copy = served.dir / "copy"
     copy.mkdir(exist_ok=True)
+    (copy / "hub.sqlite").unlink(missing_ok=True)
     with sqlite3.connect(served.dir / "hubflight-state" / "hub.sqlite") as source:
         source.execute(f"VACUUM INTO '{copy / 'hub.sqlite'}'")
     return copy / "hub.sqlite"
@@ -150,13 +151,14 @@ def test_the_audit_commands_of_the_readme_find_a_change(served):
     assert sound.returncode == 0, sound.stderr + sound.stdout
     with sqlite3.connect(file) as store:
         last, = store.execute("SELECT max(seq) FROM audit").fetchone()
-        for (trigger,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            store.execute(f'DROP TRIGGER "{trigger}"')
     proven = admin(served, [str(last) if word == "42" else word for word in prove])
     assert proven.returncode == 0, proven.stderr
-    for change in ["UPDATE audit SET outcome = 'refused' WHERE seq = 2", "UPDATE audit SET rows_returned = 7 WHERE seq = 3",
-                   "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)"]:
-        with sqlite3.connect(file) as store:
+    for change in ["UPDATE audit SET outcome = 'forged' WHERE seq = 1",
+                   f"UPDATE audit SET rows_returned = rows_returned + 1 WHERE seq = {last}",
+                   f"DELETE FROM audit WHERE seq = {last}"]:
+        with sqlite3.connect(copy_of_store(served)) as store:
+            for (trigger,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                store.execute(f'DROP TRIGGER "{trigger}"')
             assert store.execute(change).rowcount == 1
         altered = admin(served, verify)
         assert altered.returncode != 0, change
