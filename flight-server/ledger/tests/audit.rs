@@ -245,14 +245,20 @@ fn a_rewritten_entry_is_found() {
         let copy = copy_of(&url, "rewritten").await;
         let mut intruder = intruder(&copy).await;
         rewrite_login(&mut intruder, 15).await;
-        let between = Finding::CheckpointDiffers {
-            id: 2,
-            size: 16,
-            from_seq: 9,
-            to_seq: 16,
-        };
         let found = report(&copy, None).await.findings;
-        assert!(found.contains(&between), "{found:?}");
+        // A checkpoint of its own time may have come before: its number does not matter.
+        let between = |finding: &Finding| {
+            matches!(
+                finding,
+                Finding::CheckpointDiffers {
+                    size: 16,
+                    from_seq: 9,
+                    to_seq: 16,
+                    ..
+                }
+            )
+        };
+        assert!(found.iter().any(between), "{found:?}");
         assert!(!found.contains(&Finding::Changed { seq: 15 }), "{found:?}");
         run(&mut intruder, "DELETE FROM audit_checkpoints").await;
         intruder.close().await.unwrap();

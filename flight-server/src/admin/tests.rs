@@ -351,11 +351,13 @@ const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
 async fn deciding() -> (Bench, std::collections::HashMap<&'static str, String>) {
     let mut bench = Bench::new().await;
     let folder = bench.folder.path().to_owned();
-    std::fs::write(folder.join("sales.csv"), "item\na\n").expect("written");
+    // Beside the state, which is a folder too.
+    std::fs::create_dir(folder.join("data")).expect("a folder");
+    std::fs::write(folder.join("data/sales.csv"), "item\na\n").expect("written");
     std::fs::write(folder.join("grant.toml"), GRANT).expect("written");
     let text = format!(
         "[[dataset]]\nname = 'shop'\nproducer = 'x'\npersons = 'none'\nformat = 'csv'\n\
-         folder = '{}'\n[[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
+         folder = '{}/data'\n[[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
          valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n",
         folder.display()
     );

@@ -85,6 +85,8 @@ impl Notary {
         self.compare_with_witness().await;
         let mut tick = interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first is at once, and what is written just after the start belongs to the next.
+        tick.tick().await;
         loop {
             let every = tokio::select! {
                 _ = tick.tick() => Some(self.every),
