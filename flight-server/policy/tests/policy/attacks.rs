@@ -232,14 +232,14 @@ async fn statistics_answer_for_visible_rows() {
             let ctx = world.session(&researcher(), config(true));
             assert_eq!(
                 &rows(&ctx, sql).await.unwrap(),
-                &[expected.clone()],
+                std::slice::from_ref(expected),
                 "{sql}"
             );
         }
         let [_, naive] = unguarded(&worlds[0], config(true)).await;
         assert_ne!(
             &rows(&naive, sql).await.unwrap(),
-            &[expected.clone()],
+            std::slice::from_ref(expected),
             "{sql} is too tame"
         );
     }
