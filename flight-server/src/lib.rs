@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod opposition;
 pub mod plan;
 pub mod provision;
+#[cfg(test)]
+mod rig;
 pub mod sealed;
 pub mod server;
 pub mod statement;

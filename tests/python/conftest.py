@@ -69,10 +69,11 @@ class Hub:
         assert reader.schema.equals(info.schema, check_metadata=False)
         return reader
 
-    def error(self, account: str, sql: str, catalog: str | None = None) -> tuple[str, str]:
+    def error(self, account: str, sql: str, catalog: str | None = None,
+              parameters=None) -> tuple[str, str]:
         """(status, text) of a query that must fail."""
         with pytest.raises(Exception) as caught:
-            self.query(account, sql, catalog)
+            self.query(account, sql, catalog, parameters)
         text = str(caught.value)
         status = re.match(r"([A-Z_]+)", text)
         # The driver's own words around the server's text.

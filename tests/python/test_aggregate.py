@@ -71,6 +71,32 @@ def test_what_could_single_somebody_out_is_refused(hub, sql):
     assert "(InvalidArgument;" in text, text
 
 
+@pytest.mark.parametrize("condition", [
+    "substr(ben_res_com, 1, -1) = '7'",
+    "CAST(CAST(ben_nai_ann AS VARCHAR) || 'x' AS INT) > 0",
+    "ben_res_com > 5",
+    "1 / (ben_nai_ann - ben_nai_ann) = 1",
+    "date_part('nonsense', ben_dcd_dte) = 1",
+])
+def test_no_error_tells_whether_a_person_is_there(hub, condition):
+    """A condition that failed on the rows it reaches would tell of them: see policy's `oracle`."""
+    def asked(dpt):
+        sql = f"SELECT count(*) FROM snds.ir_ben_r WHERE ben_res_dpt = '{dpt}' AND {condition}"
+        return hub.error("epidemiologist", sql)[1].split(" (", 1)[0].replace(f"'{dpt}'", "?")
+    assert asked("75") == asked("00")
+
+
+def test_parameters_are_judged_by_their_values(hub):
+    sql = "SELECT count(*) AS n FROM snds.ir_ben_r WHERE ben_nai_ann / ? < 1000000"
+    assert hub.query("epidemiologist", sql, parameters=(2,))["n"][0].as_py() > 0
+    for divisor in (0, -1):
+        _, text = hub.error("epidemiologist", sql, parameters=(divisor,))
+        assert "needs a constant other than 0 and -1" in text, text
+    sql = "SELECT count(*) AS n FROM snds.ir_ben_r WHERE substr(ben_res_dpt, 1, ?) = '7'"
+    assert hub.query("epidemiologist", sql, parameters=(1,))["n"][0].as_py() > 0
+    assert "out of range" in hub.error("epidemiologist", sql, parameters=(-1,))[1]
+
+
 def test_an_uploaded_table_cannot_select_rows(hub):
     """Crafted uploads: a table of one row that is joined to protected rows is a filter."""
     with hub.connect("epidemiologist") as connection, connection.cursor() as cursor:

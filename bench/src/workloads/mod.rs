@@ -1,6 +1,7 @@
 //! The workloads by name.
 
 mod echo;
+mod ledger;
 mod memory;
 mod point;
 mod policy;
@@ -30,7 +31,7 @@ impl Workload {
     }
 }
 
-pub const ALL: [Workload; 7] = [
+pub const ALL: [Workload; 8] = [
     Workload {
         name: "tpch",
         about: "22 queries: our server with a Flight SQL client against DataFusion alone",
@@ -62,6 +63,11 @@ pub const ALL: [Workload; 7] = [
         run: |options| Box::pin(memory::run(options)),
     },
     Workload {
+        name: "ledger",
+        about: "what ledger and audit cost a statement, against commits of one row",
+        run: |options| Box::pin(ledger::run(options)),
+    },
+    Workload {
         name: "start",
         about: "the demo from nothing: its data, until it answers, its memory when idle",
         run: |options| Box::pin(start::run(options)),
@@ -69,7 +75,7 @@ pub const ALL: [Workload; 7] = [
 ];
 
 pub fn find(name: &str) -> Result<&'static Workload> {
-    static WORKLOADS: [Workload; 7] = ALL;
+    static WORKLOADS: [Workload; 8] = ALL;
     WORKLOADS
         .iter()
         .find(|workload| workload.name == name)

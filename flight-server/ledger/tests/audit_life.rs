@@ -284,24 +284,3 @@ fn a_kill_at_any_moment_keeps_log_and_tree_together() {
         store.close().await;
     });
 }
-
-/// How fast statements are opened, begun and settled one after another: what one user waits for.
-#[test]
-#[ignore = "measures"]
-fn latency_of_one_after_another() {
-    on_each_store("latency", |url| async move {
-        let store = store(&url).await;
-        let ledger = ledger(&store).await;
-        let mut times = Vec::new();
-        for _ in 0..1_000 {
-            let id = common::statement(&ledger, StatementKind::Query).await;
-            let execution = ledger.begin(started(id)).await.unwrap();
-            let start = Instant::now();
-            execution.settle(Outcome::Ok).await.unwrap();
-            times.push(start.elapsed());
-        }
-        times.sort();
-        println!("settle: p50 {:?}, p99 {:?}", times[500], times[990]);
-        ledger.close().await.unwrap();
-    });
-}

@@ -12,19 +12,16 @@ use arrow::ipc::writer::FileWriter;
 use arrow::util::display::array_value_to_string;
 use chrono::Utc;
 use datafusion::physical_plan::collect;
-use hubflight_protocol::Key;
 use hubflight_store::{AdminRole, NewToken};
-use hubflight_udfs::{PoolConfig, WorkerPool};
 use tempfile::TempDir;
 
 use super::project::{Look, ProjectView, Viewer};
 use crate::auth::session::SessionOptions;
-use crate::config::Config;
 use crate::error::{ErrorKind, Result};
-use crate::hub::{Hub, Mode, open_store};
+use crate::hub::Hub;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::provision::provision;
+use crate::rig::open_hub;
 
 /// Ten notes, with metadata wherever Arrow has room for it.
 fn write_notes(folder: &Path) {
@@ -78,24 +75,7 @@ async fn opened() -> (Arc<Hub>, TempDir) {
              decision = 'd'\n{period}"
         );
     }
-    let path = folder.path().join("hub.toml");
-    std::fs::write(&path, text).expect("configuration");
-    let config = Config::read(&path).expect("configuration");
-    let (store, secrets) = open_store(&config).await.expect("store");
-    // Nobody listens there.
-    let workers = WorkerPool::new(PoolConfig {
-        workers: vec!["127.0.0.1:9".into()],
-        key: Key::new([7; 32]),
-        tls_ca: None,
-        io: tokio::runtime::Handle::current(),
-    })
-    .expect("pool");
-    let hub = Hub::open(config, Mode { passwords: true }, store, secrets, workers)
-        .await
-        .expect("hub");
-    provision(&hub.store, &hub.config, &hub.datasets)
-        .await
-        .expect("provisions");
+    let hub = open_hub(folder.path(), &text).await;
     (hub, folder)
 }
 

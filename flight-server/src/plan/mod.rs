@@ -52,6 +52,9 @@ pub struct Planning<'a> {
 /// A query whose tables, columns and functions are all permitted.
 #[derive(Clone, Debug)]
 pub struct Authorised {
+    /// As it was asked, with its placeholders: aggregates are published once these are values,
+    /// since what may be evaluated depends on them.
+    asked: LogicalPlan,
     plan: LogicalPlan,
     /// Shared by the rows of parameters that are bound to it.
     state: Arc<SessionState>,
@@ -98,10 +101,12 @@ impl Planning<'_> {
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
         shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
+        let asked = plan.clone();
         let plan = aggregate::protect(plan)?;
         let views = self.options.wire_views;
         let schema = wire::schema_of(&plan, &state, views)?;
         Ok(Authorised {
+            asked,
             plan,
             state: Arc::new(state),
             schema,
@@ -183,9 +188,11 @@ impl Authorised {
         if values.is_empty() {
             return Ok(self);
         }
-        let plan = self.plan.with_param_values(values)?;
+        let asked = self.asked.with_param_values(values)?;
+        let plan = aggregate::protect(asked.clone())?;
         let schema = wire::schema_of(&plan, &self.state, self.views)?;
         Ok(Self {
+            asked,
             plan,
             schema,
             ..self

@@ -317,25 +317,14 @@ impl Verification<'_> {
             self.find(Finding::CheckpointAltered { id });
             return false;
         }
-        let size = signed.size;
-        if size > self.tree.size() {
-            self.find(Finding::CheckpointBeyond { id, size });
-            return false;
-        }
-        if size < self.tree.size() || self.is_broken {
-            return false;
-        }
-        if signed.root == self.tree.root() {
-            return true;
-        }
-        let (from_seq, to_seq) = (self.sound_seq + 1, self.last_seq);
-        self.find(Finding::CheckpointDiffers {
+        let beyond = |size| Finding::CheckpointBeyond { id, size };
+        let differs = |size, from_seq, to_seq| Finding::CheckpointDiffers {
             id,
             size,
             from_seq,
             to_seq,
-        });
-        false
+        };
+        self.confirms(&signed, beyond, differs)
     }
 
     fn compare_file(&mut self, file: String) -> bool {
@@ -346,9 +335,29 @@ impl Verification<'_> {
             self.find(Finding::WitnessUnsigned { file });
             return false;
         };
+        let beyond = |size| Finding::WitnessBeyond {
+            file: file.clone(),
+            size,
+        };
+        let differs = |size, from_seq, to_seq| Finding::WitnessDiffers {
+            file: file.clone(),
+            size,
+            from_seq,
+            to_seq,
+        };
+        self.confirms(&signed, beyond, differs)
+    }
+
+    /// Whether a signed tree is the one of the entries read so far; what to find where it is not.
+    fn confirms(
+        &mut self,
+        signed: &Checkpoint,
+        beyond: impl Fn(u64) -> Finding,
+        differs: impl Fn(u64, i64, i64) -> Finding,
+    ) -> bool {
         let size = signed.size;
         if size > self.tree.size() {
-            self.find(Finding::WitnessBeyond { file, size });
+            self.find(beyond(size));
             return false;
         }
         if size < self.tree.size() || self.is_broken {
@@ -357,13 +366,7 @@ impl Verification<'_> {
         if signed.root == self.tree.root() {
             return true;
         }
-        let (from_seq, to_seq) = (self.sound_seq + 1, self.last_seq);
-        self.find(Finding::WitnessDiffers {
-            file,
-            size,
-            from_seq,
-            to_seq,
-        });
+        self.find(differs(size, self.sound_seq + 1, self.last_seq));
         false
     }
 

@@ -1,44 +1,73 @@
 //! The scalar expressions that may be evaluated on rows that are only counted: those that
-//! cannot fail on any value, so that no error tells of a row, and that show no identifier.
+//! cannot fail on any value and that show no identifier. A condition that failed on the rows
+//! of one person would tell, by its error, that there is such a person.
+//!
+//! Plans come here coerced: casts that the planner adds between types are seen as such.
+
+use std::collections::BTreeSet;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, ExprSchema, ScalarValue};
 use datafusion::error::Result;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::expr::Like;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::physical_expr::create_physical_expr;
 
-use super::refused;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
+
+use super::casts::{is_machine_number, is_plain, never_fails, try_never_fails};
 use super::rows::Rows;
+use super::{functions, refused};
 
-/// Functions that are defined for every value of their arguments, sorted.
-#[rustfmt::skip]
-const FUNCTIONS: &[&str] = &[
-    "btrim", "ceil", "character_length", "coalesce", "contains", "date_part", "date_trunc",
-    "ends_with", "floor", "greatest", "initcap", "least", "left", "lower", "ltrim", "nullif",
-    "nvl", "octet_length", "right", "round", "rtrim", "signum", "starts_with", "strpos",
-    "substr", "trunc", "upper",
-];
+/// What an expression depends on.
+pub enum Value {
+    /// On the rows.
+    OfRows,
+    /// On parameters that are not bound yet. Such a plan is looked at again before it runs.
+    Unbound,
+    Constant(ScalarValue),
+}
 
 /// Refuses an expression over `rows` that could fail on a value, or that holds an identifier.
 pub fn check(expr: &Expr, rows: &Rows) -> Result<()> {
-    let schema = rows.plan.schema();
-    expr.apply(|part| {
-        check_part(part, rows, schema)?;
+    check_over(expr, &rows.identifiers, rows.plan.schema())
+}
+
+/// Refuses labels with an expression that could fail: the side of a join that comes second is
+/// not read where the first has no rows.
+pub fn check_labels(labels: &LogicalPlan) -> Result<()> {
+    labels.apply(|node| {
+        let mut schema = DFSchema::empty();
+        for input in node.inputs() {
+            schema.merge(input.schema());
+        }
+        for expr in node.expressions() {
+            check_over(&expr, &BTreeSet::new(), &schema)?;
+        }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(())
 }
 
-fn check_part(part: &Expr, rows: &Rows, schema: &DFSchema) -> Result<()> {
+fn check_over(expr: &Expr, identifiers: &BTreeSet<Column>, schema: &DFSchema) -> Result<()> {
+    expr.apply(|part| match value_of(part)? {
+        Value::Constant(_) | Value::Unbound => Ok(TreeNodeRecursion::Jump),
+        Value::OfRows => check_part(part, identifiers, schema),
+    })?;
+    Ok(())
+}
+
+fn check_part(
+    part: &Expr,
+    identifiers: &BTreeSet<Column>,
+    schema: &DFSchema,
+) -> Result<TreeNodeRecursion> {
     match part {
-        Expr::Column(column) if rows.is_identifier(column) => refused(format!(
-            "`{}` is an identifier: aggregates may join on it, count it with `count(DISTINCT …)` \
-             or test it with `IN (SELECT …)`, and nothing else",
-            column.name
-        )),
-        Expr::Column(_)
-        | Expr::Literal(_, _)
-        | Expr::Placeholder(_)
-        | Expr::Alias(_)
+        Expr::Column(column) => check_column(column, identifiers, schema)?,
+        Expr::Alias(_)
         | Expr::Not(_)
         | Expr::IsNull(_)
         | Expr::IsNotNull(_)
@@ -48,55 +77,84 @@ fn check_part(part: &Expr, rows: &Rows, schema: &DFSchema) -> Result<()> {
         | Expr::IsNotTrue(_)
         | Expr::IsNotFalse(_)
         | Expr::IsNotUnknown(_)
-        | Expr::Negative(_)
         | Expr::Between(_)
-        | Expr::Like(_)
         | Expr::Case(_)
-        | Expr::TryCast(_)
-        | Expr::InList(_) => Ok(()),
-        Expr::BinaryExpr(binary) => check_operator(binary),
-        Expr::Cast(cast) => {
-            let from = cast.expr.get_type(schema)?;
-            let to = cast.field.data_type();
-            let literal = matches!(cast.expr.as_ref(), Expr::Literal(_, _));
-            let widens = to.is_floating() && from.is_numeric()
-                || from.is_integer() && matches!(to, arrow::datatypes::DataType::Int64)
-                || from == *to
-                || is_text(to);
-            if literal || widens {
-                return Ok(());
+        | Expr::InList(_) => {}
+        Expr::Negative(inner) => check_numbers(part, &[inner], schema)?,
+        Expr::Like(Like { pattern, .. }) => {
+            if matches!(value_of(pattern)?, Value::OfRows) {
+                return refused("LIKE below an aggregate takes a constant pattern");
             }
-            refused(format!(
-                "a cast from {from} to {to} fails on some values; write `TRY_CAST`, which gives NULL"
-            ))
+        }
+        Expr::BinaryExpr(binary) => check_operator(part, binary, schema)?,
+        Expr::Cast(cast) => {
+            let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type());
+            if !never_fails(&from, to) {
+                return refused(format!(
+                    "`{part}` fails on some values; write `TRY_CAST`, which gives NULL, or \
+                     compare {from} with {from}"
+                ));
+            }
+        }
+        Expr::TryCast(cast) => {
+            let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type());
+            if !try_never_fails(&from, to) {
+                return refused(format!(
+                    "`{part}` is not available below an aggregate; texts become numbers and \
+                     dates, and numbers become numbers and texts"
+                ));
+            }
         }
         Expr::ScalarFunction(call) => {
-            let name = call.name();
-            if FUNCTIONS.binary_search(&name).is_ok() {
-                return Ok(());
+            for argument in functions::check(call, schema)? {
+                check_over(argument, identifiers, schema)?;
             }
-            refused(format!(
-                "function `{name}` is not available below an aggregate; there are {}",
-                FUNCTIONS.join(", ")
-            ))
+            return Ok(TreeNodeRecursion::Jump);
         }
-        Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) => refused(
-            "a subquery below an aggregate is `identifier IN (SELECT identifier …)`, alone or \
-             joined to other conditions by AND",
-        ),
-        other => refused(format!("`{other}` is not available below an aggregate")),
+        Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) => {
+            return refused(
+                "a subquery below an aggregate is `identifier IN (SELECT identifier …)`, alone or \
+                 joined to other conditions by AND",
+            );
+        }
+        other => return refused(format!("`{other}` is not available below an aggregate")),
     }
+    Ok(TreeNodeRecursion::Continue)
 }
 
-fn is_text(data_type: &arrow::datatypes::DataType) -> bool {
-    use arrow::datatypes::DataType;
-    matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
+fn check_column(column: &Column, identifiers: &BTreeSet<Column>, schema: &DFSchema) -> Result<()> {
+    if identifiers.contains(column) {
+        return refused(format!(
+            "`{}` is an identifier: aggregates may join on it, count it with `count(DISTINCT …)` \
+             or test it with `IN (SELECT …)`, and nothing else",
+            column.name
+        ));
+    }
+    let data_type = schema.data_type(column)?;
+    if is_plain(data_type) {
+        return Ok(());
+    }
+    refused(format!(
+        "`{}` is {data_type}, which is not available below an aggregate",
+        column.name
+    ))
 }
 
-fn check_operator(binary: &BinaryExpr) -> Result<()> {
+fn check_numbers(whole: &Expr, parts: &[&Expr], schema: &DFSchema) -> Result<()> {
+    for part in parts {
+        let data_type = part.get_type(schema)?;
+        if !is_machine_number(&data_type) {
+            return refused(format!(
+                "`{whole}` calculates with {data_type}, which fails on some values; write \
+                 `CAST(… AS DOUBLE)`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_operator(whole: &Expr, binary: &BinaryExpr, schema: &DFSchema) -> Result<()> {
+    let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
     match binary.op {
         Operator::Eq
         | Operator::NotEq
@@ -107,17 +165,20 @@ fn check_operator(binary: &BinaryExpr) -> Result<()> {
         | Operator::And
         | Operator::Or
         | Operator::IsDistinctFrom
-        | Operator::IsNotDistinctFrom
-        | Operator::Plus
-        | Operator::Minus
-        | Operator::Multiply
-        | Operator::LikeMatch
-        | Operator::ILikeMatch
-        | Operator::NotLikeMatch
-        | Operator::NotILikeMatch => Ok(()),
-        Operator::Divide | Operator::Modulo if is_constant_not_zero(&binary.right) => Ok(()),
+        | Operator::IsNotDistinctFrom => Ok(()),
+        Operator::Minus if is_date(left, schema)? && is_date(right, schema)? => Ok(()),
+        Operator::Plus | Operator::Minus | Operator::Multiply => {
+            check_numbers(whole, &[left, right], schema)
+        }
         Operator::Divide | Operator::Modulo => {
-            refused("a division below an aggregate needs a number other than 0 on its right")
+            check_numbers(whole, &[left, right], schema)?;
+            if right.get_type(schema)?.is_floating() || is_safe_divisor(right)? {
+                return Ok(());
+            }
+            refused(
+                "a division of integers below an aggregate needs a constant other than 0 and -1 \
+                 on its right; write `CAST(… AS DOUBLE)`",
+            )
         }
         other => refused(format!(
             "operator `{other}` is not available below an aggregate"
@@ -125,14 +186,78 @@ fn check_operator(binary: &BinaryExpr) -> Result<()> {
     }
 }
 
-fn is_constant_not_zero(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(value, _) => {
-            let zero = datafusion::common::ScalarValue::new_zero(&value.data_type());
-            !value.is_null() && zero.is_ok_and(|zero| zero != *value)
+fn is_date(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    Ok(expr.get_type(schema)? == DataType::Date32)
+}
+
+/// A division by 0 fails, and that of the least integer by -1.
+fn is_safe_divisor(expr: &Expr) -> Result<bool> {
+    Ok(match value_of(expr)? {
+        Value::OfRows => false,
+        Value::Unbound => true,
+        Value::Constant(value) => match value.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(Some(divisor))) => divisor != 0 && divisor != -1,
+            _ => false,
+        },
+    })
+}
+
+/// What `expr` depends on, with its value where that is known.
+///
+/// # Errors
+/// Where it is a constant that cannot be evaluated: said now, and not by the first row that
+/// reaches it.
+pub fn value_of(expr: &Expr) -> Result<Value> {
+    let (mut of_rows, mut unbound) = (false, false);
+    expr.apply(|part| {
+        match part {
+            Expr::Placeholder(_) => unbound = true,
+            Expr::Literal(..)
+            | Expr::Alias(_)
+            | Expr::Negative(_)
+            | Expr::Not(_)
+            | Expr::BinaryExpr(_)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::Case(_)
+            | Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Like(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_) => {}
+            Expr::ScalarFunction(call) if functions::is_known(call.name()) => {}
+            _ => of_rows = true,
         }
-        _ => false,
+        Ok(if of_rows {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
+    })?;
+    if of_rows {
+        return Ok(Value::OfRows);
     }
+    if unbound {
+        return Ok(Value::Unbound);
+    }
+    evaluated(expr).map(Value::Constant)
+}
+
+fn evaluated(expr: &Expr) -> Result<ScalarValue> {
+    if let Expr::Literal(value, _) = expr {
+        return Ok(value.clone());
+    }
+    let schema = Schema::empty();
+    let physical = create_physical_expr(
+        expr,
+        &DFSchema::try_from(schema.clone())?,
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    )?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(schema.into(), vec![], &options)?;
+    let values = physical.evaluate(&row)?.into_array(1)?;
+    ScalarValue::try_from_array(&values, 0)
 }
 
 /// The column behind an expression that only names it.
@@ -141,15 +266,5 @@ pub fn named(expr: &Expr) -> Option<&Column> {
         Expr::Column(column) => Some(column),
         Expr::Alias(alias) => named(&alias.expr),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::FUNCTIONS;
-
-    #[test]
-    fn functions_are_sorted() {
-        assert!(FUNCTIONS.is_sorted());
     }
 }

@@ -212,6 +212,13 @@ pub fn check_per_person(expr: &Expr, rows: &Rows) -> Result<()> {
         if !counted {
             check(arg, rows)?;
         }
+        let data_type = arg.get_type(rows.plan.schema())?;
+        if name == "avg" && data_type.is_decimal() {
+            return refused(format!(
+                "`avg` of {data_type} below another aggregate fails on some values; write \
+                 `avg(CAST(… AS DOUBLE))`"
+            ));
+        }
     }
     Ok(())
 }

@@ -21,8 +21,10 @@
 //! sums over the same persons and numbers of rows carry the same noise: who can leave out now
 //! one row of a person and now another learns the difference of the two values.
 
+mod casts;
 mod cell;
 mod expressions;
+mod functions;
 mod measures;
 pub mod noise;
 mod publish;
@@ -31,6 +33,7 @@ mod rows;
 use std::sync::Arc;
 
 use datafusion::common::Column;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
@@ -38,6 +41,8 @@ use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::{
     Expr, JoinType, LogicalPlan, Subquery, TableScan, TableScanBuilder,
 };
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 
 use crate::barrier::{PersonRows, PolicyTable};
 use crate::error::PolicyError;
@@ -64,11 +69,12 @@ pub fn protect(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if protected {
-        open(visit(&plan)?)
-    } else {
-        Ok(plan)
+    if !protected {
+        return Ok(plan);
     }
+    // Casts that types ask for may fail on values as written ones do: let them be seen first.
+    let plan = TypeCoercion::new().analyze(plan, &ConfigOptions::default())?;
+    open(visit(&functions::guarded(plan)?)?)
 }
 
 /// What a part of a plan shows.
@@ -204,7 +210,10 @@ fn members(rows: &Rows, inside: &InSubquery) -> Result<LogicalPlan> {
     };
     let is_identifier = rows.is_identifier(tested);
     match visit(&inside.subquery.subquery)? {
-        Part::Public(labels) if !is_identifier => Ok(labels),
+        Part::Public(labels) if !is_identifier => {
+            expressions::check_labels(&labels)?;
+            Ok(labels)
+        }
         Part::Rows(others) if is_identifier => {
             let others = others.linked()?;
             let shown = others.plan.schema().columns();

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     Aggregate, Expr, Filter, Join, LogicalPlan, Operator, Projection, Subquery, SubqueryAlias,
 };
 
-use super::expressions::{check, named};
+use super::expressions::{check, check_labels, named};
 use super::{PERSON, refused};
 
 /// A plan whose rows describe persons. It carries the person's key in a column that no SQL can
@@ -263,6 +263,7 @@ impl Rows {
                 "a join with a table of labels keeps the rows about persons; write an inner or left join",
             );
         }
+        check_labels(&public)?;
         let (left, right) = if rows_left {
             (self.plan.clone(), public)
         } else {

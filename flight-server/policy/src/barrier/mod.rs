@@ -8,6 +8,35 @@
 //! harmless filters of the user → masks and pseudonyms). Which rows pass the first four depends
 //! on no query: it is found once ([`Selections`]) and told to the reader of the files.
 
+/// What every plan without inputs answers: whatever it reads, it reads inside.
+macro_rules! leaf_plan {
+    () => {
+        fn properties(&self) -> &Arc<datafusion::physical_plan::PlanProperties> {
+            &self.properties
+        }
+
+        fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+            Vec::new()
+        }
+
+        fn replace_children(
+            self: Arc<Self>,
+            _children: Vec<Arc<dyn ExecutionPlan>>,
+            _options: datafusion::physical_plan::ReplaceChildrenOptions,
+        ) -> Result<Arc<dyn ExecutionPlan>> {
+            Ok(self)
+        }
+
+        fn with_new_children(
+            self: Arc<Self>,
+            _children: Vec<Arc<dyn ExecutionPlan>>,
+        ) -> Result<Arc<dyn ExecutionPlan>> {
+            Ok(self)
+        }
+    };
+}
+use leaf_plan;
+
 mod clean;
 mod columns;
 mod exec;

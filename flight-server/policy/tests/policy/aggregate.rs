@@ -15,13 +15,13 @@ use hubflight_policy::habilitation::{Habilitation, Mode, Tables};
 
 use crate::world::{self, Stay, World, config, habilitation, keys};
 
-struct Hub {
+pub struct Hub {
     _world: World,
     ctx: SessionContext,
 }
 
 impl Hub {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::of_project("surveillance").await
     }
 
@@ -57,14 +57,14 @@ impl Hub {
     }
 
     /// The one number that a query gives; None where it is suppressed.
-    async fn number(&self, sql: &str) -> Option<i64> {
+    pub async fn number(&self, sql: &str) -> Option<i64> {
         let rows = self.rows(sql).await;
         assert_eq!((rows.num_rows(), rows.num_columns()), (1, 1), "{sql}");
         let numbers = rows.column(0).as_primitive::<Int64Type>();
         numbers.is_valid(0).then(|| numbers.value(0))
     }
 
-    async fn refusal(&self, sql: &str) -> String {
+    pub async fn refusal(&self, sql: &str) -> String {
         match self.ask(sql).await {
             Ok(rows) => panic!("{sql} gave {rows:?}"),
             Err(error) => error.to_string(),
@@ -159,6 +159,8 @@ async fn what_epidemiologists_write_is_answered() {
         "SELECT diagnosis, rank() OVER (ORDER BY n DESC) FROM (SELECT diagnosis, count(*) AS n FROM stays GROUP BY 1)",
         "SELECT count(*) FROM stays WHERE begun BETWEEN DATE '2024-01-01' AND DATE '2024-12-31' AND NOT urgent",
         "SELECT * FROM labels",
+        // Labels do not multiply persons: its noise grows with the rows.
+        "SELECT count(*) FROM stays a CROSS JOIN labels",
     ] {
         let rows = hub.rows(sql).await;
         assert!(rows.num_rows() > 0, "{sql}");
@@ -170,141 +172,138 @@ async fn what_epidemiologists_write_is_answered() {
     }
 }
 
+/// Queries that would show rows, and what their refusals say.
+const REFUSED: &[(&str, &str)] = &[
+    ("SELECT * FROM stays", "only aggregates"),
+    ("SELECT begun FROM stays LIMIT 1", "only aggregates"),
+    ("SELECT DISTINCT diagnosis FROM stays", "only aggregates"),
+    (
+        "SELECT diagnosis FROM stays GROUP BY diagnosis",
+        "add count(*)",
+    ),
+    (
+        "SELECT person, count(*) FROM stays GROUP BY person",
+        "only aggregates",
+    ),
+    (
+        "SELECT stay, count(*) FROM stays GROUP BY stay",
+        "only aggregates",
+    ),
+    (
+        "SELECT left(person, 3), count(*) FROM stays GROUP BY 1",
+        "identifier",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE person = 'x'",
+        "identifier",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE person IN ('x', 'y')",
+        "identifier",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE person LIKE 'a%'",
+        "identifier",
+    ),
+    ("SELECT min(begun) FROM stays", "`min` is not available"),
+    (
+        "SELECT max(score), count(*) FROM stays",
+        "`max` is not available",
+    ),
+    (
+        "SELECT median(score) FROM stays",
+        "`median` is not available",
+    ),
+    (
+        "SELECT array_agg(note) FROM stays",
+        "`array_agg` is not available",
+    ),
+    ("SELECT string_agg(note, ',') FROM stays", "not available"),
+    (
+        "SELECT count(DISTINCT note) FROM stays",
+        "counts identifiers",
+    ),
+    ("SELECT sum(DISTINCT score) FROM stays", "not available"),
+    ("SELECT count(*) OVER () FROM stays", "only aggregates"),
+    (
+        "SELECT count(*) FROM (SELECT * FROM stays LIMIT 1)",
+        "only aggregates",
+    ),
+    (
+        "SELECT count(*) FROM (SELECT * FROM stays ORDER BY begun LIMIT 12)",
+        "only aggregates",
+    ),
+    (
+        "SELECT count(*) FROM (SELECT note FROM stays UNION ALL SELECT note FROM stays)",
+        "only aggregates",
+    ),
+    (
+        "SELECT count(*) FROM stays s JOIN (VALUES ('I07')) v(d) ON v.d = s.diagnosis",
+        "aggregate them first",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE diagnosis IN (SELECT * FROM (VALUES ('I07')))",
+        "IN (SELECT",
+    ),
+    (
+        "SELECT count(*) FROM stays a, stays b",
+        "joined on an identifier",
+    ),
+    (
+        "SELECT count(*) FROM stays a JOIN stays b ON a.begun = b.begun",
+        "joined on an identifier",
+    ),
+    (
+        "SELECT count(*) FROM stays a FULL JOIN stays b ON a.person = b.person",
+        "not available",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE CAST(note AS INT) > 5",
+        "TRY_CAST",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE 100 / divisor > 5",
+        "division",
+    ),
+    ("SELECT sum(100 % divisor) FROM stays", "division"),
+    (
+        "SELECT count(*) FROM stays WHERE sqrt(score) > 1",
+        "`sqrt` is not available",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE random() < 0.5",
+        "`random` is not available",
+    ),
+    (
+        "SELECT count(*) FROM stays s WHERE EXISTS (SELECT 1 FROM diagnoses d WHERE d.stay = s.stay)",
+        "subquery",
+    ),
+    (
+        "SELECT count(*) FROM stays WHERE score > (SELECT avg(score) FROM stays)",
+        "subquery",
+    ),
+    (
+        "SELECT urgent, count(*) FROM stays GROUP BY ROLLUP (urgent)",
+        "ROLLUP",
+    ),
+    (
+        "SELECT (SELECT max(begun) FROM stays) AS d",
+        "not available",
+    ),
+    (
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM stays WHERE secret = 4242)",
+        "only aggregates",
+    ),
+    (
+        "SELECT 1 WHERE 1 IN (SELECT divisor FROM stays)",
+        "only aggregates",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_would_show_rows_is_refused() {
     let hub = Hub::new().await;
-    for (sql, said) in [
-        ("SELECT * FROM stays", "only aggregates"),
-        ("SELECT begun FROM stays LIMIT 1", "only aggregates"),
-        ("SELECT DISTINCT diagnosis FROM stays", "only aggregates"),
-        (
-            "SELECT diagnosis FROM stays GROUP BY diagnosis",
-            "add count(*)",
-        ),
-        (
-            "SELECT person, count(*) FROM stays GROUP BY person",
-            "only aggregates",
-        ),
-        (
-            "SELECT stay, count(*) FROM stays GROUP BY stay",
-            "only aggregates",
-        ),
-        (
-            "SELECT left(person, 3), count(*) FROM stays GROUP BY 1",
-            "identifier",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE person = 'x'",
-            "identifier",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE person IN ('x', 'y')",
-            "identifier",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE person LIKE 'a%'",
-            "identifier",
-        ),
-        ("SELECT min(begun) FROM stays", "`min` is not available"),
-        (
-            "SELECT max(score), count(*) FROM stays",
-            "`max` is not available",
-        ),
-        (
-            "SELECT median(score) FROM stays",
-            "`median` is not available",
-        ),
-        (
-            "SELECT array_agg(note) FROM stays",
-            "`array_agg` is not available",
-        ),
-        ("SELECT string_agg(note, ',') FROM stays", "not available"),
-        (
-            "SELECT count(DISTINCT note) FROM stays",
-            "counts identifiers",
-        ),
-        ("SELECT sum(DISTINCT score) FROM stays", "not available"),
-        ("SELECT count(*) OVER () FROM stays", "only aggregates"),
-        (
-            "SELECT count(*) FROM (SELECT * FROM stays LIMIT 1)",
-            "only aggregates",
-        ),
-        (
-            "SELECT count(*) FROM (SELECT * FROM stays ORDER BY begun LIMIT 12)",
-            "only aggregates",
-        ),
-        (
-            "SELECT count(*) FROM (SELECT note FROM stays UNION ALL SELECT note FROM stays)",
-            "only aggregates",
-        ),
-        (
-            "SELECT count(*) FROM stays s JOIN (VALUES ('I07')) v(d) ON v.d = s.diagnosis",
-            "aggregate them first",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE diagnosis IN (SELECT * FROM (VALUES ('I07')))",
-            "IN (SELECT",
-        ),
-        (
-            "SELECT count(*) FROM stays a, stays b",
-            "joined on an identifier",
-        ),
-        (
-            "SELECT count(*) FROM stays a JOIN stays b ON a.begun = b.begun",
-            "joined on an identifier",
-        ),
-        ("SELECT count(*) FROM stays a CROSS JOIN labels", ""),
-        (
-            "SELECT count(*) FROM stays a FULL JOIN stays b ON a.person = b.person",
-            "not available",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE CAST(note AS INT) > 5",
-            "TRY_CAST",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE 100 / divisor > 5",
-            "division",
-        ),
-        ("SELECT sum(100 % divisor) FROM stays", "division"),
-        (
-            "SELECT count(*) FROM stays WHERE sqrt(score) > 1",
-            "`sqrt` is not available",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE random() < 0.5",
-            "`random` is not available",
-        ),
-        (
-            "SELECT count(*) FROM stays s WHERE EXISTS (SELECT 1 FROM diagnoses d WHERE d.stay = s.stay)",
-            "subquery",
-        ),
-        (
-            "SELECT count(*) FROM stays WHERE score > (SELECT avg(score) FROM stays)",
-            "subquery",
-        ),
-        (
-            "SELECT urgent, count(*) FROM stays GROUP BY ROLLUP (urgent)",
-            "ROLLUP",
-        ),
-        (
-            "SELECT (SELECT max(begun) FROM stays) AS d",
-            "not available",
-        ),
-        (
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM stays WHERE secret = 4242)",
-            "only aggregates",
-        ),
-        (
-            "SELECT 1 WHERE 1 IN (SELECT divisor FROM stays)",
-            "only aggregates",
-        ),
-    ] {
-        if said.is_empty() {
-            // Labels do not multiply persons: allowed, and its noise grows with the rows.
-            hub.rows(sql).await;
-            continue;
-        }
+    for (sql, said) in REFUSED {
         let refused = hub.refusal(sql).await;
         assert!(refused.contains(said), "{sql}: {refused}");
         assert!(!refused.contains("hidden-"), "{sql}: {refused}");

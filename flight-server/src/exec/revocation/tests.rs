@@ -8,20 +8,17 @@ use chrono::TimeDelta;
 use futures::StreamExt;
 use hubflight_ledger::{Filter, Page, UsageRecord};
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_protocol::Key;
 use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
-use hubflight_udfs::{PoolConfig, WorkerPool};
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::*;
-use crate::config::Config;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
-use crate::hub::{Mode, open_store};
-use crate::provision::provision;
+use crate::hub::open_store;
+use crate::rig::open_hub;
 use crate::statement::{self, Opened, Text};
 use crate::ticket::Ticket;
 
@@ -74,25 +71,8 @@ impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         write_sales(&folder.path().join("data"));
-        let path = folder.path().join("hub.toml");
-        std::fs::write(&path, FILE).expect("configuration");
-        let config = Config::read(&path).expect("configuration");
-        let (other, _) = open_store(&config).await.expect("store");
-        let (store, secrets) = open_store(&config).await.expect("store");
-        // Nothing here asks a worker.
-        let workers = WorkerPool::new(PoolConfig {
-            workers: vec!["127.0.0.1:9".into()],
-            key: Key::new([7; 32]),
-            tls_ca: None,
-            io: tokio::runtime::Handle::current(),
-        })
-        .expect("pool");
-        let hub = Hub::open(config, Mode { passwords: false }, store, secrets, workers)
-            .await
-            .expect("hub");
-        provision(&hub.store, &hub.config, &hub.datasets)
-            .await
-            .expect("provisions");
+        let hub = open_hub(folder.path(), FILE).await;
+        let (other, _) = open_store(&hub.config).await.expect("store");
         let token = NewToken {
             person: "ada".into(),
             project: "p".into(),

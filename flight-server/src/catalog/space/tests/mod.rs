@@ -13,21 +13,18 @@ use datafusion::common::ScalarValue;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use hubflight_ledger::Quantities;
-use hubflight_protocol::Key;
-use hubflight_udfs::{PoolConfig, StatementWork, WorkerPool};
+use hubflight_udfs::StatementWork;
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 use super::*;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::{Look, Viewer};
-use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::exec::meter::Meter;
-use crate::hub::{Mode, open_store};
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::provision::provision;
+use crate::rig::open_hub;
 
 struct Bench {
     hub: Arc<Hub>,
@@ -71,24 +68,7 @@ async fn bench_with(limits: &str, quota_mb: u64) -> Bench {
     )
     .replace("2000-01-01", "'2000-01-01'")
     .replace("2999-01-01", "'2999-01-01'");
-    let path = folder.path().join("hub.toml");
-    std::fs::write(&path, text).expect("configuration");
-    let config = Config::read(&path).expect("configuration");
-    let (store, secrets) = open_store(&config).await.expect("store");
-    // Nothing here asks a worker.
-    let workers = WorkerPool::new(PoolConfig {
-        workers: vec!["127.0.0.1:9".into()],
-        key: Key::new([7; 32]),
-        tls_ca: None,
-        io: tokio::runtime::Handle::current(),
-    })
-    .expect("pool");
-    let hub = Hub::open(config, Mode { passwords: true }, store, secrets, workers)
-        .await
-        .expect("hub");
-    provision(&hub.store, &hub.config, &hub.datasets)
-        .await
-        .expect("provisions");
+    let hub = open_hub(folder.path(), &text).await;
     Bench {
         hub,
         folder,

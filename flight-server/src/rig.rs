@@ -1,0 +1,34 @@
+//! A hub for unit tests, from the text of its configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hubflight_protocol::Key;
+use hubflight_udfs::{PoolConfig, WorkerPool};
+
+use crate::config::Config;
+use crate::hub::{Hub, Mode, open_store};
+use crate::provision::provision;
+
+/// A provisioned hub whose configuration is written in `folder`. Nobody listens where its worker
+/// should.
+pub async fn open_hub(folder: &Path, text: &str) -> Arc<Hub> {
+    let path = folder.join("hub.toml");
+    std::fs::write(&path, text).expect("configuration");
+    let config = Config::read(&path).expect("configuration");
+    let (store, secrets) = open_store(&config).await.expect("store");
+    let workers = WorkerPool::new(PoolConfig {
+        workers: vec!["127.0.0.1:9".into()],
+        key: Key::new([7; 32]),
+        tls_ca: None,
+        io: tokio::runtime::Handle::current(),
+    })
+    .expect("pool");
+    let hub = Hub::open(config, Mode { passwords: true }, store, secrets, workers)
+        .await
+        .expect("hub");
+    provision(&hub.store, &hub.config, &hub.datasets)
+        .await
+        .expect("provisions");
+    hub
+}
