@@ -10,6 +10,7 @@ use flight_server::config::{
 };
 use flight_server::hub::Mode;
 use flight_server::server::Server;
+use hubflight_policy::Zone;
 use hubflight_policy::dataset::{Format, Table};
 use hubflight_policy::habilitation::{Mode as Access, Tables};
 
@@ -34,6 +35,8 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     let mut config = Config::default();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     config.server.flight = any;
+    let zone = Zone::try_from("inside".to_owned());
+    config.server.zone = Some(zone.map_err(anyhow::Error::msg)?);
     config.server.http = any;
     config.server.state = state.to_owned();
     config.workers.listen = any;
@@ -73,6 +76,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
         tables: case.grants,
         persons: None,
         linkage_group: None,
+        zones: None,
         decision: "benchmark".into(),
         valid_from: from,
         valid_to: to,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use hubflight_ledger::{Tariff, TariffParts};
+use hubflight_policy::Zone;
 use hubflight_policy::dataset::{Format, PersonPath, Table};
 use hubflight_policy::habilitation::{Cohort, Mode, Tables};
 use hubflight_protocol::{Key, user_key_file};
@@ -18,6 +19,9 @@ use crate::error::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub server: Server,
+    /// More addresses of Flight SQL, each with a zone of its own.
+    #[serde(rename = "listener")]
+    pub listeners: Vec<Listener>,
     pub limits: Limits,
     pub workers: Workers,
     pub audit: Audit,
@@ -45,8 +49,9 @@ pub struct Server {
     /// `postgres://…`; SQLite in `state` when absent.
     pub database: Option<Redacted>,
     pub tls: Option<Tls>,
-    /// Zone of this hub, written in audit records.
-    pub zone: String,
+    /// Where the callers of `flight` are. Rows of datasets are not read from `outside`, which
+    /// they are unless said otherwise.
+    pub zone: Option<Zone>,
 }
 
 impl Default for Server {
@@ -57,9 +62,17 @@ impl Default for Server {
             state: PathBuf::from("hubflight-state"),
             database: None,
             tls: None,
-            zone: "default".into(),
+            zone: None,
         }
     }
+}
+
+/// An address of Flight SQL besides `server.flight`, with the same certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    pub flight: SocketAddr,
+    pub zone: Zone,
 }
 
 /// PEM files of the server's certificate chain and key.
@@ -129,6 +142,9 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Largest message sent; Arrow clients accept 16 MiB and more.
     pub frame_bytes_max: usize,
+    /// Aggregates that a project is answered a day where it may see nothing else. Each tells a
+    /// little of who is in it, and noise is averaged by many.
+    pub aggregate_answers_per_day_max: u32,
     pub interim_ms: u64,
     pub interim_bytes: u64,
 }
@@ -157,6 +173,7 @@ impl Default for Limits {
             parameter_values_max: 200_000,
             message_bytes_max: 64 << 20,
             frame_bytes_max: 2 << 20,
+            aggregate_answers_per_day_max: 2_000,
             interim_ms: 1_000,
             interim_bytes: 16 << 20,
         }
@@ -321,6 +338,9 @@ pub struct HabilitationConfig {
     pub persons: Option<Cohort>,
     #[serde(default)]
     pub linkage_group: Option<String>,
+    /// Zones from which it may be used; rows never from `outside`.
+    #[serde(default)]
+    pub zones: Option<Vec<Zone>>,
     pub decision: String,
     pub valid_from: NaiveDate,
     pub valid_to: NaiveDate,
@@ -335,6 +355,17 @@ fn all_tables() -> Tables {
 }
 
 impl Config {
+    /// Every address of Flight SQL with its zone, `server.flight` first.
+    pub fn listeners(&self) -> Vec<Listener> {
+        let first = Listener {
+            flight: self.server.flight,
+            zone: self.server.zone.clone().unwrap_or_default(),
+        };
+        std::iter::once(first)
+            .chain(self.listeners.iter().cloned())
+            .collect()
+    }
+
     /// Reads a file; relative paths in it are relative to its folder.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -396,6 +427,22 @@ impl Config {
             return Err(Error::invalid(format!(
                 "`server.flight` is `{}`: plaintext is for loopback only; set `server.tls` or \
                  an address of 127.0.0.0/8",
+                self.server.flight
+            )));
+        }
+        if let Some(listener) = self.listeners.iter().find(|other| open(&other.flight))
+            && self.server.tls.is_none()
+        {
+            return Err(Error::invalid(format!(
+                "`listener.flight` is `{}`: plaintext is for loopback only; set `server.tls` or \
+                 an address of 127.0.0.0/8",
+                listener.flight
+            )));
+        }
+        if open(&self.server.flight) && self.server.zone.is_none() {
+            return Err(Error::invalid(format!(
+                "`server.flight` is `{}`: say where its callers are with `server.zone`, \
+                 `outside` or a name such as `inside`",
                 self.server.flight
             )));
         }
@@ -472,6 +519,22 @@ mod tests {
         let error = parse("[server]\nflight = '0.0.0.0:31337'").expect_err("must fail");
         assert!(error.contains("loopback"), "{error}");
         parse("[server]\nflight = '127.0.0.2:31337'").expect("loopback is fine");
+    }
+
+    #[test]
+    fn callers_from_elsewhere_are_in_a_zone() {
+        let tls = "tls = { certificate = 'c', key = 'k' }";
+        let error = parse(&format!("[server]\nflight = '0.0.0.0:1'\n{tls}")).expect_err("no zone");
+        assert!(error.contains("server.zone"), "{error}");
+        let text = format!("[server]\nflight = '0.0.0.0:1'\nzone = 'inside'\n{tls}");
+        let config = parse(&text).expect("a zone");
+        assert_eq!(config.listeners()[0].zone.name(), "inside");
+        let undeclared = parse("").expect("loopback").listeners();
+        assert_eq!(undeclared[0].zone.name(), "outside");
+        parse("[server]\nzone = 'In Side'").expect_err("no name");
+        let error =
+            parse("[[listener]]\nflight = '0.0.0.0:1'\nzone = 'outside'").expect_err("plain");
+        assert!(error.contains("listener.flight"), "{error}");
     }
 
     #[test]

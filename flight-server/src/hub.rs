@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
+use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources, Zone};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
@@ -198,12 +198,31 @@ impl Hub {
             .map_err(|error| Error::internal("a statement's text cannot be sealed", &error))
     }
 
-    /// The habilitations of a project that are in force, at most one a dataset.
+    /// The habilitations of a project that are in force and may be used from a zone, at most one
+    /// a dataset.
     pub async fn habilitations(
         &self,
         project: &str,
+        zone: &Zone,
         now: DateTime<Utc>,
     ) -> Result<Vec<Arc<Habilitation>>> {
+        let decisions = self.decisions(project, zone, now).await?;
+        let in_force = decisions
+            .into_iter()
+            .filter_map(|(_, decision)| match decision {
+                Decision::Allow(habilitation) => Some(habilitation),
+                Decision::Deny(_) => None,
+            });
+        Ok(in_force.collect())
+    }
+
+    /// What a project may do with each dataset of the hub, by its name, and why not.
+    pub async fn decisions(
+        &self,
+        project: &str,
+        zone: &Zone,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(String, Decision)>> {
         let mut granted = Vec::new();
         for row in self.store.habilitations_of(project).await? {
             let habilitation: Habilitation = serde_json::from_str(&row.body)
@@ -214,22 +233,41 @@ impl Hub {
             });
         }
         let register: Register = granted.into_iter().collect();
-        let in_force = self.datasets.iter().filter_map(|dataset| {
+        let decided = self.datasets.iter().map(|dataset| {
             let request = Request {
                 project,
                 dataset: &dataset.name,
                 action: Action::Browse,
+                zone,
                 at: now,
             };
-            match register.decide(&request) {
-                Decision::Allow(habilitation) => Some(habilitation),
-                Decision::Deny(denial) => {
-                    tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");
-                    None
-                }
+            let decision = register.decide(&request);
+            if let Decision::Deny(denial) = &decision {
+                tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");
             }
+            (dataset.name.clone(), decision)
         });
-        Ok(in_force.collect())
+        Ok(decided.collect())
+    }
+
+    /// Takes answers of aggregate mode from those that a project has today.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` where that would be more.
+    pub async fn take_answers(&self, project: &str, answers: u32) -> Result<()> {
+        let max = self.config.limits.aggregate_answers_per_day_max;
+        if answers == 0
+            || self
+                .store
+                .take_answers(project, Utc::now(), answers, max)
+                .await?
+        {
+            return Ok(());
+        }
+        Err(Error::exhausted(format!(
+            "project `{project}` may be answered {max} aggregates a day and this statement asks \
+             for {answers} more; go on tomorrow, or ask an administrator"
+        )))
     }
 
     /// True when the hub can answer queries: its store answers.

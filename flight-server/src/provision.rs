@@ -195,6 +195,7 @@ pub(crate) fn habilitation(entry: &HabilitationConfig) -> Habilitation {
         tables: entry.tables.clone(),
         persons: entry.persons.clone(),
         linkage_group: entry.linkage_group.clone().unwrap_or_else(unlinked),
+        zones: entry.zones.clone(),
         valid_from: begin_of(entry.valid_from),
         valid_to: end_of(entry.valid_to),
         decision: entry.decision.clone(),

@@ -3,12 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hubflight_policy::Zone;
 use hubflight_protocol::Key;
 use hubflight_udfs::{PoolConfig, WorkerPool};
 
 use crate::config::Config;
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
+
+/// Where the callers of tests are.
+pub fn inside() -> Zone {
+    Zone::try_from("inside".to_owned()).expect("a name")
+}
 
 /// A provisioned hub whose configuration is written in `folder`. Nobody listens where its worker
 /// should.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hubflight_policy::Zone;
 use hubflight_protocol::Key;
 use hubflight_udfs::{PoolConfig, WorkerPool};
 use tokio::net::TcpListener;
@@ -14,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::TcpIncoming;
 
 use crate::catalog::space;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::revocation;
 use crate::http::{self, About};
@@ -60,7 +61,22 @@ impl Server {
     pub async fn start(config: Config, mode: Mode) -> Result<Self> {
         config.validate()?;
         // Ports first: a port in use is found before anything is opened.
-        let flight = bind(config.server.flight, "server.flight").await?;
+        let mut listeners = Vec::new();
+        if config.server.zone.is_none() {
+            tracing::warn!(
+                "`server.zone` is not declared: callers of `{}` are outside, where rows of \
+                 datasets are not read; declare `zone = \"inside\"` if they are not",
+                config.server.flight
+            );
+        }
+        for (index, Listener { flight, zone }) in config.listeners().into_iter().enumerate() {
+            let key = ["server.flight", "listener.flight"][index.min(1)];
+            listeners.push((bind(flight, key).await?, zone));
+        }
+        let Some((first, _)) = listeners.first() else {
+            return Err(Error::invalid("there is no listener"));
+        };
+        let flight = address(first)?;
         let http = bind(config.server.http, "server.http").await?;
         let tls = config
             .server
@@ -78,7 +94,7 @@ impl Server {
         space::clean_up(&hub).await?;
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {
-            flight: address(&flight)?,
+            flight,
             http: address(&http)?,
             tasks: JoinSet::new(),
             stop,
@@ -86,7 +102,9 @@ impl Server {
             supervisor,
             hub,
         };
-        server.serve_flight(flight, tls, stopped.clone());
+        for (listener, zone) in listeners {
+            server.serve_flight(listener, zone, tls.clone(), stopped.clone());
+        }
         server.serve_http(http, mode, stopped);
         Ok(server)
     }
@@ -94,10 +112,11 @@ impl Server {
     fn serve_flight(
         &mut self,
         listener: TcpListener,
+        zone: Zone,
         tls: Option<tonic::transport::ServerTlsConfig>,
         stopped: watch::Receiver<bool>,
     ) {
-        let service = flight::service(Arc::clone(&self.hub));
+        let service = flight::service(Arc::clone(&self.hub), zone);
         self.tasks.spawn(async move {
             let wrong = |error: tonic::transport::Error| {
                 Error::internal("the Flight server stopped", &error)

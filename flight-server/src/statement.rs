@@ -311,6 +311,7 @@ impl<'a> Opening<'a> {
         Ok(Grounds {
             standing: self.caller.principal.standing.clone(),
             project: view.project.clone(),
+            zone: view.viewer.zone.clone(),
             roles: view.roles(),
             labels: Labels::of_all(view)?,
             era: Some(self.hub.datasets.opposition().era),

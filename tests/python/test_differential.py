@@ -296,6 +296,7 @@ def configuration():
     parts = ["""
 [server]
 flight = "127.0.0.1:0"
+zone = "inside"
 http = "127.0.0.1:0"
 state = "state"
 

@@ -22,6 +22,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "synthetic", "AWS_SECRET_ACCESS_KEY": "synthetic"}
 CONFIG = """
 [server]
 flight = "127.0.0.1:0"
+zone = "inside"
 http = "127.0.0.1:0"
 
 [workers]

@@ -78,7 +78,7 @@ fn serve(state: &Path, tpch: &Path) -> Result<(Process, String)> {
     let config = state.join("hub.toml");
     let tpch = std::path::absolute(tpch)?;
     let text = format!(
-        "[server]\nflight = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nstate = 'state'\n\
+        "[server]\nzone = 'inside'\nflight = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nstate = 'state'\n\
          [workers]\nlisten = '127.0.0.1:0'\n\
          [limits]\nmemory_mb_max = {LIMIT_MB}\nquery_memory_mb_max = {LIMIT_MB}\n\
          [[dataset]]\nname = 'tpch'\nproducer = 'TPC'\nfolder = '{}'\npersons = 'none'\n\

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::habilitation::{Habilitation, Mode};
+use crate::zone::Zone;
 
 /// What somebody wants to do. Whether that person is a member of the project, and whether the
 /// project itself is active, is settled before.
@@ -16,6 +17,8 @@ pub struct Request<'a> {
     pub project: &'a str,
     pub dataset: &'a str,
     pub action: Action,
+    /// Where the caller is.
+    pub zone: &'a Zone,
     pub at: DateTime<Utc>,
 }
 
@@ -55,6 +58,10 @@ pub enum Denial {
         at: DateTime<Utc>,
     },
     AggregateOnly,
+    /// It may not be used from where the caller is.
+    OtherZone {
+        zone: Zone,
+    },
     /// Several habilitations are in force at once; choosing one would be a guess.
     Ambiguous {
         ids: Vec<String>,
@@ -104,7 +111,7 @@ pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
         .partition(|version| end_of(version, request.at).is_none());
     match in_force.as_slice() {
         [] => Decision::Deny(absent(&ended, next, request.at)),
-        [only] => allow(&only.habilitation, request.action),
+        [only] => allow(&only.habilitation, request),
         several => Decision::Deny(Denial::Ambiguous {
             ids: several
                 .iter()
@@ -147,8 +154,12 @@ impl FromIterator<Granted> for Register {
     }
 }
 
-fn allow(habilitation: &Arc<Habilitation>, action: Action) -> Decision {
-    match (action, habilitation.mode) {
+fn allow(habilitation: &Arc<Habilitation>, request: &Request<'_>) -> Decision {
+    if !habilitation.is_open_in(request.zone) {
+        let zone = request.zone.clone();
+        return Decision::Deny(Denial::OtherZone { zone });
+    }
+    match (request.action, habilitation.mode) {
         (Action::Browse, Mode::Row | Mode::Aggregate) | (Action::Read, Mode::Row) => {
             Decision::Allow(Arc::clone(habilitation))
         }
@@ -210,6 +221,11 @@ impl fmt::Display for Denial {
                 f,
                 "the project's habilitation was withdrawn on `{}`; ask the hub why",
                 at.format("%Y-%m-%d")
+            ),
+            Self::OtherZone { zone } => write!(
+                f,
+                "the project may not read it in rows from zone `{zone}`; call a listener of \
+                 another zone, or ask for aggregates"
             ),
             Self::AggregateOnly => write!(
                 f,

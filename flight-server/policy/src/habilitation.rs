@@ -6,6 +6,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::zone::Zone;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Habilitation {
@@ -21,6 +23,9 @@ pub struct Habilitation {
     pub persons: Option<Cohort>,
     /// Datasets of one project whose habilitations share a linkage group share pseudonyms.
     pub linkage_group: String,
+    /// Where callers must be to use it; anywhere it may be used at all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Vec<Zone>>,
     pub valid_from: DateTime<Utc>,
     pub valid_to: DateTime<Utc>,
     /// Reference of the decision that granted it (CNIL, ethics committee, …).

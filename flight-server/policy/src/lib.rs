@@ -11,15 +11,17 @@ pub mod decision;
 pub mod habilitation;
 pub mod opposition;
 pub mod pseudonym;
+pub mod zone;
 
 mod error;
 mod validate;
 
 pub use barrier::{
     PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Selections, Sources, UNIT_KEY,
-    describe_table, granted_tables, open_table,
+    describe_table, granted_tables, open_table, table_of,
 };
 pub use decision::{Action, Decision, Denial, Granted, Register, Request, decide};
 pub use error::PolicyError;
 pub use opposition::Opposed;
 pub use pseudonym::{Cipher, LinkageKeys};
+pub use zone::Zone;

@@ -235,6 +235,13 @@ impl Habilitation {
         if self.valid_to <= self.valid_from {
             return Err(self.error(None, None, "ends before it begins; set `valid_to` later"));
         }
+        if let Some(zones) = &self.zones
+            && !zones.iter().any(|zone| self.is_open_in(zone))
+        {
+            let problem = "names no zone from which it may be used; rows are read from inside: \
+                           name another zone than `outside`, or none";
+            return Err(self.error(None, None, problem));
+        }
         let Some(granted) = dataset(&self.dataset) else {
             let problem = format!("names dataset `{}`, which does not exist", self.dataset);
             return Err(self.error(None, None, problem));

@@ -13,7 +13,9 @@ use datafusion::logical_expr::{Expr, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
+use hubflight_policy::{
+    Decision, Denial, LinkageKeys, PolicyError, Sources, Zone, describe_table, open_table,
+};
 use hubflight_store::AdminRole;
 
 use super::datasets::{Datasets, without_metadata};
@@ -30,13 +32,16 @@ pub const HUB_SCHEMA: &str = "hub";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
     pub person: String,
+    /// Where the caller is.
+    pub zone: Zone,
     pub roles: BTreeSet<AdminRole>,
 }
 
 impl Viewer {
-    pub fn of(principal: &Principal) -> Self {
+    pub fn of(principal: &Principal, zone: &Zone) -> Self {
         Self {
             person: principal.person.id.clone(),
+            zone: zone.clone(),
             roles: principal.roles.clone(),
         }
     }
@@ -58,6 +63,8 @@ pub struct ProjectView {
     pub project: String,
     pub viewer: Viewer,
     datasets: BTreeMap<String, Arc<DatasetSchema>>,
+    /// Datasets that are open to the project from other zones only.
+    elsewhere: BTreeSet<String>,
     pub space: Option<Arc<Space>>,
     hub_schema: Arc<HubSchema>,
 }
@@ -77,13 +84,23 @@ impl ProjectView {
                 project: project.to_owned(),
                 viewer: viewer.clone(),
                 datasets: BTreeMap::new(),
+                elsewhere: BTreeSet::new(),
                 space: None,
                 hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
         let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
         let mut datasets = BTreeMap::new();
-        let habilitations = hub.habilitations(project, now).await?;
+        let (mut habilitations, mut elsewhere) = (Vec::new(), BTreeSet::new());
+        for (dataset, decision) in hub.decisions(project, &viewer.zone, now).await? {
+            match decision {
+                Decision::Allow(habilitation) => habilitations.push(habilitation),
+                Decision::Deny(Denial::OtherZone { .. }) => {
+                    elsewhere.insert(dataset);
+                }
+                Decision::Deny(_) => {}
+            }
+        }
         let space = Space::load(hub, project, snapshot, now, &habilitations).await?;
         for habilitation in habilitations {
             let Some(dataset) = hub.datasets.dataset(&habilitation.dataset) else {
@@ -100,11 +117,13 @@ impl ProjectView {
         let scope = Scope::Project {
             project: project.to_owned(),
             person: viewer.person.clone(),
+            zone: viewer.zone.clone(),
         };
         Ok(Self {
             project: project.to_owned(),
             viewer: viewer.clone(),
             datasets,
+            elsewhere,
             space: Some(Arc::new(space)),
             hub_schema: Arc::new(HubSchema::new(hub, scope)),
         })
@@ -164,6 +183,17 @@ impl ProjectView {
         let table = schema.table(table).await?;
         table.as_ref().map_or(Ok(()), check_open)?;
         Ok(table)
+    }
+
+    /// Refuses a dataset that the project may use from another zone only: its members know of
+    /// it. Which tables it has is not said.
+    pub fn check_zone(&self, schema: &str) -> Result<()> {
+        if !self.elsewhere.contains(schema) {
+            return Ok(());
+        }
+        let zone = self.viewer.zone.clone();
+        let denial = Denial::OtherZone { zone };
+        Err(Error::denied(format!("dataset `{schema}`: {denial}")))
     }
 
     /// The declared description of a dataset's table, for metadata.

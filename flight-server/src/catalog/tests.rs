@@ -21,7 +21,7 @@ use crate::error::{ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::rig::open_hub;
+use crate::rig::{inside, open_hub};
 
 /// Ten notes, with metadata wherever Arrow has room for it.
 fn write_notes(folder: &Path) {
@@ -94,6 +94,7 @@ async fn query_as(
     let now = Utc::now();
     let viewer = Viewer {
         person: "ada".into(),
+        zone: inside(),
         roles: roles.iter().copied().collect(),
     };
     let look = Look {
@@ -112,7 +113,7 @@ async fn query_as(
     };
     let authorised = planning.query(parse(sql, 1 << 20)?).await?;
     let state = planning.state();
-    let physical = state.create_physical_plan(authorised.plan()).await?;
+    let physical = state.create_physical_plan(authorised.asked()).await?;
     let mut rows = Vec::new();
     for batch in collect(physical, state.task_ctx()).await? {
         for row in 0..batch.num_rows() {

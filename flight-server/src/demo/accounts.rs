@@ -153,6 +153,7 @@ fn habilitations(snds: &Dataset, facts: &Facts) -> Result<Vec<HabilitationConfig
             tables: Tables::All,
             persons: None,
             linkage_group: None,
+            zones: None,
             decision: format!("DEMO-{project}"),
             valid_from: first_day()?,
             valid_to: last_day(facts)?,

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use hubflight_policy::Zone;
 use hubflight_synth::{Facts, Request};
 
 use crate::config::Config;
@@ -148,13 +149,18 @@ fn data_dir(dir: &Path) -> PathBuf {
     dir.join("data")
 }
 
+/// The demo's listener is on loopback, for those who sit at the machine.
+fn inside() -> Result<Zone, Error> {
+    Zone::try_from("inside".to_owned()).map_err(Error::invalid)
+}
+
 /// The configuration of the demo: what `hub.toml` would say.
 pub fn configuration(arguments: &DemoArguments, facts: &Facts) -> Result<Config, Error> {
     let mut config = Config::default();
     config.server.flight = arguments.flight_addr;
     config.server.http = arguments.http_addr;
     config.server.state = arguments.dir.join("state");
-    config.server.zone = "demo".into();
+    config.server.zone = Some(inside()?);
     config.workers.listen = arguments.worker_addr;
     config.workers.addresses = arguments.workers.clone();
     config.workers.key_file = arguments.worker_key_file.clone();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use hubflight_policy::Zone;
 use hubflight_store::AdminRole;
 use tokio::time::MissedTickBehavior;
 
@@ -32,6 +33,8 @@ const RIGHTS_UNREAD_MS_MAX: u64 = 10_000;
 pub struct Grounds {
     pub standing: Standing,
     pub project: String,
+    /// Where the caller is.
+    pub zone: Zone,
     /// What an administrator sees the hub by; none in a project.
     pub roles: BTreeSet<AdminRole>,
     /// The datasets that it reads, also through the project's space, and under which rights.
@@ -46,6 +49,7 @@ impl Grounds {
         Self {
             standing: crate::auth::Principal::stranger(person).standing,
             project: "p".into(),
+            zone: Zone::default(),
             roles: BTreeSet::new(),
             labels: Labels::default(),
             era: None,
@@ -77,7 +81,7 @@ pub async fn decide(
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
-        let habilitations = hub.habilitations(project, now).await?;
+        let habilitations = hub.habilitations(project, &grounds.zone, now).await?;
         if let Some(dataset) = Rights::new(&habilitations).ended(&grounds.labels) {
             return Err(Error::denied(format!(
                 "the right to read dataset `{dataset}` ended while the statement ran; \

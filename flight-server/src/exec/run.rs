@@ -82,6 +82,7 @@ pub async fn redeem(
         era: planned.tables.iter().any(describes_persons).then_some(era),
         standing: caller.principal.standing.clone(),
         project: ticket.project.clone(),
+        zone: caller.zone.clone(),
         roles: planned.view.roles(),
         labels: planned.labels,
     };
@@ -167,6 +168,7 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
     };
     // The plans of rows after the first are made again when they run: thousands at once would
     // fill the memory.
+    let mut answers = 0_u32;
     for (index, row) in rows.iter().enumerate() {
         let query = planned.authorised.clone().bind(row.clone())?;
         if index == 0 {
@@ -175,12 +177,14 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         let query = query.optimise()?;
         let scanned = visible::bytes(&hub, &planned.view, std::slice::from_ref(&query)).await?;
         planned.scanned = planned.scanned.saturating_add(scanned);
+        answers = answers.saturating_add(query.answers);
         planned.tables.extend(query.tables.iter().cloned());
         let labels = Labels::of(&query.providers()?, &planned.view)?;
         planned.labels.add(labels.sources);
         planned.first.get_or_insert(query);
         tokio::task::yield_now().await;
     }
+    hub.take_answers(&ticket.project, answers).await?;
     planned.rows = rows;
     Ok(planned)
 }

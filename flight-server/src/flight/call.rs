@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
 use chrono::{DateTime, Utc};
+use hubflight_policy::Zone;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Extensions, Request, Response, Status, Streaming};
@@ -19,6 +20,8 @@ use crate::hub::Hub;
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub principal: Principal,
+    /// Of the listener that was called.
+    pub zone: Zone,
     pub now: DateTime<Utc>,
     /// From the header `grpc-timeout`.
     pub timeout: Option<Duration>,
@@ -34,7 +37,7 @@ impl Caller {
     ) -> Result<ProjectView> {
         let look = Look {
             project,
-            viewer: &Viewer::of(&self.principal),
+            viewer: &Viewer::of(&self.principal, &self.zone),
             snapshot,
             now: self.now,
         };
@@ -42,7 +45,11 @@ impl Caller {
     }
 }
 
-pub async fn caller<T>(hub: &Arc<Hub>, request: &Request<T>) -> Result<Caller, Status> {
+pub async fn caller<T>(
+    hub: &Arc<Hub>,
+    zone: &Zone,
+    request: &Request<T>,
+) -> Result<Caller, Status> {
     let now = Utc::now();
     let connection = connection(request.extensions());
     let principal = hub
@@ -52,6 +59,7 @@ pub async fn caller<T>(hub: &Arc<Hub>, request: &Request<T>) -> Result<Caller, S
         .inspect_err(|error| hub.metrics.refused(error.kind))?;
     Ok(Caller {
         principal,
+        zone: zone.clone(),
         now,
         timeout: timeout(request.metadata()),
     })

@@ -19,6 +19,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::Stream;
+use hubflight_policy::Zone;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Hub;
@@ -27,16 +28,17 @@ pub use prepared::PreparedStatements;
 pub type Answer<T> = Result<Response<T>, Status>;
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The Flight service of a hub.
+/// The Flight service of a hub, as one of its listeners offers it.
 #[derive(Clone)]
 pub struct FlightEndpoint {
     hub: Arc<Hub>,
+    zone: Zone,
 }
 
 /// The service with its message limits, ready for a tonic server.
-pub fn service(hub: Arc<Hub>) -> FlightServiceServer<FlightEndpoint> {
+pub fn service(hub: Arc<Hub>, zone: Zone) -> FlightServiceServer<FlightEndpoint> {
     let message_bytes_max = hub.config.limits.message_bytes_max;
-    FlightServiceServer::new(FlightEndpoint { hub })
+    FlightServiceServer::new(FlightEndpoint { hub, zone })
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(usize::MAX)
 }
@@ -59,42 +61,42 @@ impl FlightService for FlightEndpoint {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         get_info::flight_info(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         get_info::poll_info(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         get_info::schema(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         get_data::do_get(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         put::do_put(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let caller = call::caller(&self.hub, &request).await?;
+        let caller = call::caller(&self.hub, &self.zone, &request).await?;
         actions::do_action(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        call::caller(&self.hub, &request).await?;
+        call::caller(&self.hub, &self.zone, &request).await?;
         Ok(actions::list())
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        call::caller(&self.hub, &request).await?;
+        call::caller(&self.hub, &self.zone, &request).await?;
         Err(Status::unimplemented(
             "there are no stored flights; list tables with Flight SQL's GetTables",
         ))
@@ -104,7 +106,7 @@ impl FlightService for FlightEndpoint {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
-        call::caller(&self.hub, &request).await?;
+        call::caller(&self.hub, &self.zone, &request).await?;
         Err(Status::unimplemented("DoExchange is not offered; send SQL"))
     }
 }

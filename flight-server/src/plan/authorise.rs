@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, WindowFunctionDefinition};
-use hubflight_policy::{PersonRows, PolicyTable, aggregate};
+use hubflight_policy::{aggregate, table_of};
 
 use crate::catalog::{project, space};
 use crate::error::{Error, Result};
@@ -179,9 +179,7 @@ fn columns_of(scan: &TableScan) -> BTreeSet<String> {
 
 fn access(scan: &TableScan) -> datafusion::error::Result<Option<TableAccess>> {
     let provider = source_as_provider(&scan.source)?;
-    let provider = provider.as_ref() as &dyn std::any::Any;
-    let counted = provider.downcast_ref().map(PersonRows::table);
-    let Some(table) = counted.or_else(|| provider.downcast_ref::<PolicyTable>()) else {
+    let Some(table) = table_of(provider.as_ref()) else {
         return Ok(None);
     };
     let mut columns = columns_of(scan);

@@ -74,6 +74,8 @@ pub struct Optimised {
     pub tables: Vec<TableAccess>,
     /// Logical bytes of what it reads of the project's space.
     pub space_bytes: u64,
+    /// Aggregates that it publishes.
+    pub answers: u32,
 }
 
 impl Planning<'_> {
@@ -171,6 +173,7 @@ impl Planning<'_> {
                         .await?
                         .is_some());
             if !known {
+                self.view.check_zone(&named.schema)?;
                 return Err(Error::not_found(format!(
                     "table `{reference}` does not exist in project `{}`; `SHOW TABLES` lists \
                      what there is",
@@ -199,9 +202,10 @@ impl Authorised {
         })
     }
 
-    /// The plan, for a view to be read inside another query.
-    pub fn plan(&self) -> &LogicalPlan {
-        &self.plan
+    /// The plan as it was asked, for a view to be read inside another query: the whole is
+    /// authorised, and its aggregates are published, once.
+    pub fn asked(&self) -> &LogicalPlan {
+        &self.asked
     }
 
     /// True where it reads schema `hub` or `information_schema` and nothing else.
@@ -231,12 +235,14 @@ impl Authorised {
         shape::check_cases(&plan)?;
         let tables = tables_read(&plan)?;
         let space_bytes = space_bytes_read(&plan)?;
+        let answers = aggregate::answers(&plan)?;
         Ok(Optimised {
             plan,
             state: self.state,
             schema: self.schema,
             tables,
             space_bytes,
+            answers,
         })
     }
 }

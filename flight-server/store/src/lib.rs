@@ -8,6 +8,7 @@
 //! The store knows nothing of SQL statements of users, of policies (a habilitation's body
 //! is opaque text here) or of prices.
 
+mod answers;
 mod columns;
 mod error;
 mod habilitations;

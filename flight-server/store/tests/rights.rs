@@ -278,3 +278,34 @@ fn what_one_person_entered_a_second_one_confirms() {
         assert!(!confirm(5, "root").await);
     });
 }
+
+#[test]
+fn a_project_is_answered_so_often_a_day() {
+    on_each_store("answers", |store| async move {
+        populate(&store).await;
+        let at = |hour| Utc.with_ymd_and_hms(2026, 11, 22, hour, 0, 0).unwrap();
+        let take = async |hour, answers| {
+            store
+                .take_answers("p", at(hour), answers, 10)
+                .await
+                .unwrap()
+        };
+        assert!(!take(1, 11).await, "more than there are");
+        assert!(take(1, 7).await);
+        assert!(!take(2, 4).await, "more than are left");
+        assert!(take(23, 3).await);
+        assert!(!take(23, 1).await);
+        let tomorrow = at(23) + TimeDelta::hours(1);
+        assert!(store.take_answers("p", tomorrow, 10, 10).await.unwrap());
+        // Together they take no more than there are.
+        let many = (0..40).map(|_| store.take_answers("p", tomorrow + TimeDelta::days(1), 1, 10));
+        let taken = futures::future::join_all(many).await;
+        assert_eq!(
+            taken
+                .into_iter()
+                .filter(|taken| *taken.as_ref().unwrap())
+                .count(),
+            10
+        );
+    });
+}

@@ -1,71 +1,68 @@
-//! What of a cell is published: NULL, or its value with noise.
+//! One cell of a published aggregate: what its persons bring, and what of it is shown.
+//!
+//! The values of those who bring most are cut to what the T-th of them brings, so that nobody
+//! stands out and values that fewer than T persons have do not show; T is the threshold of the
+//! cell. It lies between `persons_min` and [`MARGIN`] more and depends, as the noise, on who is
+//! in the cell with what: that a cell appears or vanishes tells of no single person.
 
+use std::mem::size_of_val;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array,
-};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
-use datafusion::common::{Result, exec_err};
+use arrow::array::{ArrayRef, AsArray, Float64Array};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, UInt64Type};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility, cast,
 };
 
-use super::noise::noise;
+use super::noise::{mixed, noise};
 
-/// A cell is suppressed where one person brings more than this share of it: the dominance rule
-/// (1, 75 %) (Hundepool et al., "Statistical Disclosure Control", 2012, §4.2).
-pub const SHARE_MAX: f64 = 0.75;
+/// No SQL has a function of this name.
+const NAME: &str = "hub:cell";
+/// How much larger than `persons_min` the threshold of a cell may be.
+pub const MARGIN: u32 = 5;
+/// Values count with 17 significant bits, in the sum as in the key of the noise: what changes
+/// less changes neither.
+const IGNORED_BITS: u32 = 36;
+/// Published numbers have at most this many digits below the unit of their noise.
+const DIGITS_BELOW_NOISE: i32 = 3;
 
-/// One measure of a cell, each an expression.
-pub struct Measure {
-    /// Int64, Float64 or Decimal128: the true value.
-    pub total: Expr,
-    /// Int64: persons whose part of it is not zero.
-    pub contributors: Expr,
-    /// UInt64: exclusive or of [`person_in_cell`].
-    pub cell_key: Expr,
-    /// Float64: the largest absolute part of one person.
-    pub largest: Expr,
-    /// Float64: the sum of the absolute parts of all.
-    pub absolute: Expr,
-}
-
-/// The published value, of the total's type: NULL where fewer than `persons_min` contribute or
-/// one dominates, else the total with the cell's noise in units of the largest part.
-pub fn published(measure: Measure, persons_min: u32) -> Expr {
-    let function = ScalarUDF::new_from_impl(Publish {
+/// The published sum of `value` over the persons of a group, Float64, NULL where too few
+/// contribute. `person` is the person's secret key, once a group.
+pub fn published(person: Expr, value: Expr, persons_min: u32, is_whole: bool) -> Expr {
+    AggregateUDF::new_from_impl(Cell {
         persons_min,
-        signature: Signature::any(5, Volatility::Immutable),
-    });
-    function.call(vec![
-        measure.total,
-        measure.contributors,
-        measure.cell_key,
-        measure.largest,
-        measure.absolute,
-    ])
-}
-
-/// What a person adds to the key of a cell: other for each number of contributing rows.
-pub fn person_in_cell(person: Expr, rows: Expr) -> Expr {
-    ScalarUDF::new_from_impl(InCell {
+        is_whole,
         signature: Signature::exact(
-            vec![DataType::UInt64, DataType::Int64],
+            vec![DataType::UInt64, DataType::Float64],
             Volatility::Immutable,
         ),
     })
-    .call(vec![person, rows])
+    .call(vec![person, cast(value, DataType::Float64)])
+}
+
+/// Whether an expression is a [`published`] sum.
+pub fn is_published(expr: &Expr) -> bool {
+    match expr {
+        Expr::AggregateFunction(call) => call.func.name() == NAME,
+        Expr::Alias(alias) => is_published(&alias.expr),
+        _ => false,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct InCell {
+struct Cell {
+    persons_min: u32,
+    /// The sum counts something.
+    is_whole: bool,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for InCell {
+impl AggregateUDFImpl for Cell {
     fn name(&self) -> &str {
-        "person_in_cell"
+        NAME
     }
 
     fn signature(&self) -> &Signature {
@@ -73,106 +70,255 @@ impl ScalarUDFImpl for InCell {
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::UInt64)
+        Ok(DataType::Float64)
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [persons, rows] = arrays.as_slice() else {
-            return exec_err!("`person_in_cell` takes two arguments");
+    fn accumulator(&self, _args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Persons {
+            persons_min: self.persons_min,
+            is_whole: self.is_whole,
+            ..Persons::default()
+        }))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let field = |name, data_type| {
+            Arc::new(Field::new(
+                format_state_name(args.name, name),
+                data_type,
+                true,
+            ))
         };
-        let rows = rows.as_primitive::<Int64Type>();
-        let keys = persons.as_primitive::<UInt64Type>().iter().zip(rows.iter());
-        let keys = keys.map(|(person, rows)| Some(mixed(person?, rows? as u64)));
-        Ok(ColumnarValue::Array(Arc::new(
-            keys.collect::<UInt64Array>(),
-        )))
+        Ok(vec![
+            field("contributors", DataType::Int64),
+            field("persons", DataType::UInt64),
+            field("values", DataType::UInt64),
+            field("total", DataType::Float64),
+            field("largest", DataType::new_list(DataType::Float64, true)),
+        ])
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
     }
 }
 
-/// A number that looks random for each pair (the finaliser of SplitMix64: Steele, Lea and Flood,
-/// "Fast splittable pseudorandom number generators", OOPSLA 2014). The secret is in `person`.
-fn mixed(person: u64, rows: u64) -> u64 {
-    let mut key = person.wrapping_add(rows.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    key ^ (key >> 31)
-}
-
-/// Whether totals of this type can be published as they are.
-pub fn is_exact(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Int64 | DataType::Float64 | DataType::Decimal128(_, _)
-    )
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Publish {
+/// The persons of a cell so far.
+#[derive(Debug, Default)]
+struct Persons {
     persons_min: u32,
-    signature: Signature,
+    is_whole: bool,
+    /// Those whose value is not zero.
+    contributors: i64,
+    /// Exclusive or of the keys of contributors.
+    persons: u64,
+    /// The same, of keys that differ with the value.
+    values: u64,
+    total: f64,
+    /// The values of largest size, among others.
+    largest: Vec<f64>,
+    /// No value of smaller size is among the largest any more.
+    floor: f64,
 }
 
-impl ScalarUDFImpl for Publish {
-    fn name(&self) -> &str {
-        "publish"
+impl Persons {
+    fn thresholds_max(&self) -> usize {
+        (self.persons_min + MARGIN) as usize
     }
 
-    fn signature(&self) -> &Signature {
-        &self.signature
+    fn add(&mut self, person: u64, value: f64) {
+        let value = significant(value);
+        if value == 0.0 || !value.is_finite() {
+            return;
+        }
+        self.contributors += 1;
+        self.persons ^= mixed(person, 0);
+        self.values ^= mixed(person, value.to_bits());
+        self.total += value;
+        self.keep(value);
     }
 
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        match arg_types.first() {
-            Some(data_type) if is_exact(data_type) => Ok(data_type.clone()),
-            other => exec_err!("a total of type {other:?} cannot be published"),
+    fn keep(&mut self, value: f64) {
+        if value.abs() <= self.floor {
+            return;
+        }
+        self.largest.push(value);
+        if self.largest.len() >= 2 * self.thresholds_max() {
+            self.shorten();
         }
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let [total, contributors, keys, largest, absolute] = arrays.as_slice() else {
-            return exec_err!("`publish` takes five arguments");
+    fn shorten(&mut self) {
+        let size = |value: &f64| value.abs();
+        self.largest.sort_by(|a, b| size(b).total_cmp(&size(a)));
+        self.largest.truncate(self.thresholds_max());
+        if self.largest.len() == self.thresholds_max() {
+            self.floor = self.largest.last().map_or(0.0, size);
+        }
+    }
+
+    fn published(&mut self) -> Option<f64> {
+        let margin = mixed(self.values, 4) % u64::from(MARGIN + 1);
+        let threshold = self.persons_min as usize + margin as usize;
+        if self.contributors < i64::try_from(threshold).ok()? {
+            return None;
+        }
+        self.shorten();
+        let unit = self.largest.get(threshold.checked_sub(1)?)?.abs();
+        let above = |value: &f64| value - value.clamp(-unit, unit);
+        let above: f64 = self.largest.iter().map(above).sum();
+        let value = self.total - above + noise(self.persons, self.values) * unit;
+        let step = 10_f64.powi(unit.log10().floor() as i32 - DIGITS_BELOW_NOISE);
+        let value = (value / step).round() * step;
+        let value = if self.is_whole { value.round() } else { value };
+        value.is_finite().then_some(value)
+    }
+}
+
+/// The value with 17 significant bits.
+fn significant(value: f64) -> f64 {
+    let half = 1_u64 << (IGNORED_BITS - 1);
+    let rounded = value.to_bits().wrapping_add(half) >> IGNORED_BITS << IGNORED_BITS;
+    f64::from_bits(rounded)
+}
+
+impl Accumulator for Persons {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [persons, values] = values else {
+            return exec_err!("a cell takes persons and values");
+        };
+        let persons = persons.as_primitive::<UInt64Type>();
+        let values = values.as_primitive::<Float64Type>();
+        for (person, value) in persons.iter().zip(values) {
+            if let (Some(person), Some(value)) = (person, value) {
+                self.add(person, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Float64(self.published()))
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.largest.capacity() * size_of::<f64>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.shorten();
+        let largest = self.largest.iter().map(|value| ScalarValue::from(*value));
+        let largest: Vec<_> = largest.collect();
+        Ok(vec![
+            ScalarValue::from(self.contributors),
+            ScalarValue::from(self.persons),
+            ScalarValue::from(self.values),
+            ScalarValue::from(self.total),
+            ScalarValue::List(ScalarValue::new_list_nullable(&largest, &DataType::Float64)),
+        ])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let [contributors, persons, values, total, largest] = states else {
+            return exec_err!("the state of a cell has five parts");
         };
         let contributors = contributors.as_primitive::<Int64Type>();
-        let keys = keys.as_primitive::<UInt64Type>();
-        let largest = largest.as_primitive::<Float64Type>();
-        let absolute = absolute.as_primitive::<Float64Type>();
-        // The noise of each row, in units of the total; None where the cell is suppressed.
-        let noise = |row: usize| {
-            let usable = !total.is_null(row) && !keys.is_null(row) && !largest.is_null(row);
-            let enough = contributors.value(row) >= i64::from(self.persons_min);
-            let spread = largest.value(row) <= SHARE_MAX * absolute.value(row);
-            (usable && enough && spread).then(|| noise(keys.value(row)) as f64 * largest.value(row))
-        };
-        Ok(ColumnarValue::Array(add(total, noise)?))
+        let persons = persons.as_primitive::<UInt64Type>();
+        let values = values.as_primitive::<UInt64Type>();
+        let total = total.as_primitive::<Float64Type>();
+        let largest = largest.as_list::<i32>();
+        for row in 0..contributors.len() {
+            self.contributors += contributors.value(row);
+            self.persons ^= persons.value(row);
+            self.values ^= values.value(row);
+            self.total += total.value(row);
+            let largest = largest.value(row);
+            let largest: &Float64Array = largest.as_primitive();
+            largest.iter().flatten().for_each(|value| self.keep(value));
+        }
+        Ok(())
     }
 }
 
-/// Adds noise row by row; NULL where there is none to add.
-fn add(total: &ArrayRef, noise: impl Fn(usize) -> Option<f64>) -> Result<ArrayRef> {
-    let rows = 0..total.len();
-    Ok(match total.data_type() {
-        DataType::Int64 => {
-            let values = total.as_primitive::<Int64Type>();
-            let add = |row| Some(values.value(row).saturating_add(noise(row)?.round() as i64));
-            Arc::new(rows.map(add).collect::<Int64Array>())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(values: impl IntoIterator<Item = f64>) -> Persons {
+        let mut cell = Persons {
+            persons_min: 11,
+            ..Persons::default()
+        };
+        for (person, value) in values.into_iter().enumerate() {
+            cell.add(mixed(person as u64, 99), value);
         }
-        DataType::Float64 => {
-            let values = total.as_primitive::<Float64Type>();
-            let add = |row| Some(values.value(row) + noise(row)?).filter(|sum| sum.is_finite());
-            Arc::new(rows.map(add).collect::<Float64Array>())
-        }
-        DataType::Decimal128(precision, scale) => {
-            let values = total.as_primitive::<Decimal128Type>();
-            let unit = 10_f64.powi(i32::from(*scale));
-            let add = |row| {
-                let noise = (noise(row)? * unit).round() as i128;
-                Some(values.value(row).saturating_add(noise))
+        cell
+    }
+
+    #[test]
+    fn in_parts_it_is_the_same() {
+        let values = (0..500).map(|i| f64::from((i * 7919) % 1000) - 200.0);
+        let mut whole = cell(values.clone());
+        let mut merged = Persons {
+            persons_min: 11,
+            ..Persons::default()
+        };
+        for part in [0..100, 100..101, 101..500] {
+            let mut other = Persons {
+                persons_min: 11,
+                ..Persons::default()
             };
-            let sums = rows.map(add).collect::<Decimal128Array>();
-            Arc::new(sums.with_precision_and_scale(*precision, *scale)?)
+            for index in part {
+                let value = values.clone().nth(index).unwrap();
+                other.add(mixed(index as u64, 99), value);
+            }
+            let state = other.state().unwrap();
+            let state: Vec<ArrayRef> = state.iter().map(|s| s.to_array().unwrap()).collect();
+            merged.merge_batch(&state).unwrap();
         }
-        other => return exec_err!("a total of type {other} cannot be published"),
-    })
+        assert_eq!(whole.published(), merged.published());
+        let exact: f64 = values.sum();
+        assert!((whole.published().unwrap() - exact).abs() < 6.0 * 1000.0);
+    }
+
+    #[test]
+    fn fewer_than_the_threshold_never_show() {
+        for persons in 0..11 {
+            assert_eq!(cell(vec![1.0; persons]).published(), None);
+        }
+        assert!(cell(vec![1.0; 16]).published().is_some());
+        // In between it depends on who they are.
+        let shown = (0..200).filter(|who| {
+            let mut cell = cell([]);
+            (0..13).for_each(|person| cell.add(mixed(who * 100 + person, 5), 1.0));
+            cell.published().is_some()
+        });
+        assert!((50..150).contains(&shown.count()));
+    }
+
+    #[test]
+    fn who_brings_most_is_cut_to_what_others_bring() {
+        for few in 0..11_u32 {
+            let values = (0..1000).map(|i| if i < few { 1e9 } else { 1.0 });
+            let value = cell(values).published().unwrap();
+            assert!((value - 1000.0).abs() <= 5.0, "{few}: {value}");
+        }
+        let (zero, small) = (vec![0.0; 1000], vec![1e-12; 1000]);
+        assert_eq!(cell(zero).published(), None);
+        let few = cell(small.into_iter().chain([1.0; 5])).published().unwrap();
+        assert!(few < 1e-8, "{few}");
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        let value = cell(vec![1.0; 100].into_iter().chain(odd)).published();
+        assert!((value.unwrap() - 100.0).abs() <= 5.0);
+    }
+
+    #[test]
+    fn values_have_seventeen_bits() {
+        for exact in [0.0, 1.0, -3.0, 131_071.0, 0.5, 1e300] {
+            assert!((significant(exact) - exact).abs() <= exact.abs() / 131_072.0);
+        }
+        assert_eq!(significant(131_071.0), 131_071.0);
+        assert_eq!(significant(1.0 + 1e-9), 1.0);
+        assert!(!significant(f64::MAX).is_finite());
+    }
 }

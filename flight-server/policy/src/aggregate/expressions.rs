@@ -12,7 +12,9 @@ use datafusion::error::Result;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::Like;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::create_physical_expr;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -21,6 +23,9 @@ use arrow::datatypes::{DataType, Schema};
 use super::casts::{is_machine_number, is_plain, never_fails, try_never_fails};
 use super::rows::Rows;
 use super::{functions, refused};
+
+/// Of a pattern or another text that rows are compared with.
+const TEXT_BYTES_MAX: usize = 1_000;
 
 /// What an expression depends on.
 pub enum Value {
@@ -81,11 +86,11 @@ fn check_part(
         | Expr::Case(_)
         | Expr::InList(_) => {}
         Expr::Negative(inner) => check_numbers(part, &[inner], schema)?,
-        Expr::Like(Like { pattern, .. }) => {
-            if matches!(value_of(pattern)?, Value::OfRows) {
-                return refused("LIKE below an aggregate takes a constant pattern");
-            }
-        }
+        Expr::Like(Like { pattern, .. }) => match value_of(pattern)? {
+            Value::OfRows => return refused("LIKE below an aggregate takes a constant pattern"),
+            Value::Constant(pattern) => check_text(&pattern)?,
+            Value::Unbound => {}
+        },
         Expr::BinaryExpr(binary) => check_operator(part, binary, schema)?,
         Expr::Cast(cast) => {
             let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type());
@@ -137,6 +142,19 @@ fn check_column(column: &Column, identifiers: &BTreeSet<Column>, schema: &DFSche
     refused(format!(
         "`{}` is {data_type}, which is not available below an aggregate",
         column.name
+    ))
+}
+
+/// A long pattern fails when it meets the first text, as it becomes a regular expression of
+/// bounded size.
+pub fn check_text(constant: &ScalarValue) -> Result<()> {
+    let text = constant.try_as_str().flatten().unwrap_or_default();
+    if text.len() <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    refused(format!(
+        "a text of {} bytes is too long below an aggregate; at most {TEXT_BYTES_MAX} are allowed",
+        text.len()
     ))
 }
 
@@ -244,6 +262,8 @@ pub fn value_of(expr: &Expr) -> Result<Value> {
 }
 
 fn evaluated(expr: &Expr) -> Result<ScalarValue> {
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    let expr = &simplifier.simplify(expr.clone())?;
     if let Expr::Literal(value, _) = expr {
         return Ok(value.clone());
     }

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, lit, when
 use arrow::datatypes::DataType;
 
 use super::casts::is_text;
-use super::expressions::{Value, value_of};
+use super::expressions::{Value, check_text, value_of};
 use super::refused;
 
 /// What the arguments of a function must be.
@@ -90,7 +90,7 @@ pub fn check<'a>(call: &'a ScalarFunction, schema: &DFSchema) -> Result<Vec<&'a 
         Some(Arguments::Text) => {
             text(call, schema)?;
             for rest in call.args.iter().skip(1) {
-                constant(call, rest)?;
+                constant(call, rest)?.map_or(Ok(()), |value| check_text(&value))?;
             }
             Ok(vec![first(call)?])
         }

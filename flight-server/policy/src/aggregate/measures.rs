@@ -2,14 +2,13 @@
 
 use datafusion::common::Column;
 use datafusion::error::Result;
-use datafusion::functions::math::expr_fn::abs;
-use datafusion::functions_aggregate::expr_fn::{bit_xor, count, count_distinct, max, sum};
+use datafusion::functions_aggregate::expr_fn::{count, count_distinct, sum};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, cast, lit, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast, when};
 
 use arrow::datatypes::DataType;
 
-use super::cell::{Measure, is_exact, person_in_cell, published};
+use super::cell::published;
 use super::expressions::{check, named};
 use super::refused;
 use super::rows::Rows;
@@ -25,11 +24,9 @@ pub enum Output {
 /// What a measure is of one person in one group.
 #[derive(PartialEq)]
 struct Part {
-    /// The person's share of the value.
     value: Expr,
-    /// The rows that make it: the noise depends on who contributes how many, so that a cell
-    /// with one row less has other noise, and one whose values are scaled has the same.
-    rows: Expr,
+    /// It counts something.
+    is_whole: bool,
 }
 
 /// The parts of the aggregates of one query: first a value per group and person, then cells.
@@ -88,28 +85,30 @@ impl Measures {
                 ))
             }
             ("sum", false) => {
-                let value = kept(number(arg, rows)?)?;
-                Ok(Output::Total(self.summed(value)?))
+                let number = number(arg, rows)?;
+                let is_whole = number.get_type(rows.plan.schema())?.is_integer();
+                Ok(Output::Total(self.summed(kept(number)?, is_whole)))
             }
             ("avg", false) => {
                 let value = kept(cast(number(arg, rows)?, DataType::Float64))?;
                 let values = self.counted(count(value.clone()));
-                let total = self.summed(value)?;
+                let total = self.summed(value, false);
                 Ok(Output::Mean(total, values))
             }
             _ => unavailable(&format!("{name}(DISTINCT …)")),
         }
     }
 
-    fn counted(&mut self, rows: Expr) -> usize {
-        let value = rows.clone();
-        self.part(Part { value, rows })
+    fn counted(&mut self, value: Expr) -> usize {
+        self.part(Part {
+            value,
+            is_whole: true,
+        })
     }
 
-    fn summed(&mut self, value: Expr) -> Result<usize> {
-        let rows = count(when(value.clone().not_eq(lit(0)), lit(1)).end()?);
+    fn summed(&mut self, value: Expr, is_whole: bool) -> usize {
         let value = sum(value);
-        Ok(self.part(Part { value, rows }))
+        self.part(Part { value, is_whole })
     }
 
     fn part(&mut self, part: Part) -> usize {
@@ -122,68 +121,28 @@ impl Measures {
 
     /// The first aggregation: of each part, per group and person.
     pub fn of_persons(&self) -> Vec<Expr> {
+        let parts = self.parts.iter().enumerate();
+        let of_part = |(index, part): (usize, &Part)| part.value.clone().alias(value_name(index));
+        parts.map(of_part).collect()
+    }
+
+    /// The second aggregation: what is published of each part over the persons of a cell.
+    pub fn of_cells(&self, person: &Expr, persons_min: u32) -> Vec<Expr> {
+        let parts = self.parts.iter().enumerate();
         let of_part = |(index, part): (usize, &Part)| {
-            [
-                part.value.clone().alias(value_name(index)),
-                part.rows.clone().alias(rows_name(index)),
-            ]
+            let value = column(value_name(index));
+            published(person.clone(), value, persons_min, part.is_whole).alias(cell_name(index))
         };
-        self.parts.iter().enumerate().flat_map(of_part).collect()
+        parts.map(of_part).collect()
     }
+}
 
-    /// The second aggregation: of each part over the persons of a cell.
-    pub fn of_cells(&self, person: &Expr) -> Result<Vec<Expr>> {
-        let mut cells = Vec::new();
-        for index in 0..self.parts.len() {
-            let (value, rows) = (column(value_name(index)), column(rows_name(index)));
-            let size = abs(cast(value.clone(), DataType::Float64));
-            let contributes = || rows.clone().gt(lit(0_i64));
-            let key = person_in_cell(person.clone(), rows.clone());
-            let aggregates = [
-                sum(value),
-                count(when(contributes(), lit(1)).end()?),
-                bit_xor(when(contributes(), key).end()?),
-                max(size.clone()),
-                sum(size),
-            ];
-            for (which, aggregate) in aggregates.into_iter().enumerate() {
-                cells.push(aggregate.alias(cell_name(index, which)));
-            }
-        }
-        Ok(cells)
-    }
-
-    /// What of a measure is published, over the columns of [`Self::of_cells`].
-    fn published(&self, index: usize, cells: &LogicalPlan, persons_min: u32) -> Result<Expr> {
-        let part = |which| column(cell_name(index, which));
-        let total = part(0);
-        let data_type = total.get_type(cells.schema())?;
-        let total = if is_exact(&data_type) {
-            total
-        } else {
-            cast(total, DataType::Float64)
-        };
-        Ok(published(
-            Measure {
-                total,
-                contributors: part(1),
-                cell_key: part(2),
-                largest: part(3),
-                absolute: part(4),
-            },
-            persons_min,
-        ))
-    }
-
-    /// The published value of an aggregate.
-    pub fn output(&self, output: &Output, cells: &LogicalPlan, persons_min: u32) -> Result<Expr> {
-        match output {
-            Output::Total(index) => self.published(*index, cells, persons_min),
-            Output::Mean(total, values) => {
-                let total = self.published(*total, cells, persons_min)?;
-                let values = self.published(*values, cells, persons_min)?;
-                Ok(total / cast(values, DataType::Float64))
-            }
+impl Output {
+    /// The published value, over the columns of [`Measures::of_cells`].
+    pub fn value(&self) -> Expr {
+        match self {
+            Self::Total(part) => column(cell_name(*part)),
+            Self::Mean(total, values) => column(cell_name(*total)) / column(cell_name(*values)),
         }
     }
 }
@@ -251,12 +210,8 @@ fn value_name(index: usize) -> String {
     format!("hub:v{index}")
 }
 
-fn rows_name(index: usize) -> String {
-    format!("hub:n{index}")
-}
-
-fn cell_name(index: usize, which: usize) -> String {
-    format!("hub:c{index}:{which}")
+fn cell_name(index: usize) -> String {
+    format!("hub:c{index}")
 }
 
 /// A column of the plans made here; SQL has no name for it.

@@ -6,20 +6,27 @@
 //! publishes (`publish`): what comes out of it depends on nobody alone, so that anything may
 //! be done with it above (HAVING, ORDER BY, arithmetic, joins of results).
 //!
-//! A cell is published where at least `persons_min` distinct persons are in it and contribute
-//! to the measure, nobody brings more than `SHARE_MAX` of it, and the conditions of the
-//! query select at least that many persons and leave none or at least that many behind. Its
-//! value then carries noise that depends on who is in it, with how many rows, alone ([`noise`]). All other cells
-//! become one row of NULLs, without their keys and their number.
+//! A cell is published where enough distinct persons are in it and contribute to the measure:
+//! `persons_min` of its dataset and up to [`cell::MARGIN`] more, which depends on who they are.
+//! The values of those who bring most are cut to what the last of so many brings (dominance),
+//! and the sum carries noise in units of it that depends on who is in it with what alone
+//! ([`noise`]). All other cells become one row of NULLs, without their keys and their number,
+//! which is there when there are none, too.
+//!
+//! A condition needs no test of its own that it selects enough persons and leaves enough
+//! behind: the first is the cell's, and the complement of a cell is the difference of two
+//! others, each with noise of its own. A test that made an exception where nobody is left
+//! would tell exactly that.
 //!
 //! What remains. Noise of bounded variance cannot withstand unlimited answers: whoever may ask
 //! for many different supersets of one person, each with and without that person, averages
 //! the noise of the differences away (Dinur and Nissim, "Revealing information while preserving
 //! privacy", PODS 2003; Asghar and Kaafar, "Averaging attacks on bounded noise-based disclosure
 //! control algorithms", PoPETs 2020). Therefore answers are limited, traced and reviewed. Two
-//! projects that collude see the same noise, so that together they learn no more than one. Two
-//! sums over the same persons and numbers of rows carry the same noise: who can leave out now
-//! one row of a person and now another learns the difference of the two values.
+//! projects that collude see the same noise, so that together they learn no more than one. Who
+//! varies the values of the same persons averages the layer that depends on values away, and
+//! is left with that of the persons. How long an answer takes depends on the rows that it
+//! reads; joins that multiply them are bounded ([`rows::JOINS_MAX`]).
 
 mod casts;
 mod cell;
@@ -29,6 +36,8 @@ mod measures;
 pub mod noise;
 mod publish;
 mod rows;
+
+pub use cell::MARGIN;
 
 use std::sync::Arc;
 
@@ -47,7 +56,7 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use crate::barrier::{PersonRows, PolicyTable};
 use crate::error::PolicyError;
 use expressions::named;
-use rows::Rows;
+use rows::{Members, Rows};
 
 /// Name of the column with the person's key; SQL names are resolved before it exists.
 pub const PERSON: &str = "hub:person";
@@ -75,6 +84,24 @@ pub fn protect(plan: LogicalPlan) -> Result<LogicalPlan> {
     // Casts that types ask for may fail on values as written ones do: let them be seen first.
     let plan = TypeCoercion::new().analyze(plan, &ConfigOptions::default())?;
     open(visit(&functions::guarded(plan)?)?)
+}
+
+/// How many aggregates a plan publishes, each for all of its groups.
+pub fn answers(plan: &LogicalPlan) -> Result<u32> {
+    let mut answers = 0_u32;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = node {
+            let published = aggregate
+                .aggr_expr
+                .iter()
+                .filter(|expr| cell::is_published(expr));
+            // One of them tells whether a cell is large.
+            let measures = published.count().saturating_sub(1);
+            answers = answers.saturating_add(u32::try_from(measures).unwrap_or(u32::MAX));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(answers)
 }
 
 /// What a part of a plan shows.
@@ -204,7 +231,7 @@ fn subquery(expr: Expr) -> Result<Transformed<Expr>> {
 }
 
 /// The plan of `identifier IN (SELECT identifier …)`, or of `column IN (SELECT label …)`.
-fn members(rows: &Rows, inside: &InSubquery) -> Result<LogicalPlan> {
+fn members(rows: &Rows, inside: &InSubquery) -> Result<Members> {
     let Some(tested) = named(&inside.expr) else {
         return refused("`IN (SELECT …)` below an aggregate tests a column");
     };
@@ -212,10 +239,14 @@ fn members(rows: &Rows, inside: &InSubquery) -> Result<LogicalPlan> {
     match visit(&inside.subquery.subquery)? {
         Part::Public(labels) if !is_identifier => {
             expressions::check_labels(&labels)?;
-            Ok(labels)
+            Ok(Members {
+                plan: labels,
+                persons_min: 0,
+            })
         }
         Part::Rows(others) if is_identifier => {
             let others = others.linked()?;
+            let persons_min = others.persons_min;
             let shown = others.plan.schema().columns();
             let shown: Vec<Column> = shown
                 .into_iter()
@@ -227,7 +258,8 @@ fn members(rows: &Rows, inside: &InSubquery) -> Result<LogicalPlan> {
                         vec![Expr::Column(one.clone())],
                         Arc::new(others.plan),
                     )?;
-                    Ok(LogicalPlan::Projection(plan))
+                    let plan = LogicalPlan::Projection(plan);
+                    Ok(Members { plan, persons_min })
                 }
                 _ => refused("`IN (SELECT …)` compares an identifier with an identifier"),
             }
@@ -269,6 +301,7 @@ fn scan(scan: &TableScan) -> Result<Part> {
         keys: keys.collect(),
         unlinked: None,
         persons_min,
+        joins: 0,
         dataset,
     })))
 }

@@ -1,39 +1,68 @@
-//! The noise of a cell: a function of who is in it with how many rows, and of nothing else.
+//! The noise of a cell: a function of who is in it with what, and of nothing else.
 //!
-//! Each person has a secret random key, other for each number of rows that the person brings to
-//! a cell; the key of a cell is the exclusive or of those of all who contribute to it. It is looked up in a perturbation table, so that the same
-//! persons give the same noise to everyone, in every query that finds them, and asking again
-//! in other words averages nothing away (cell-key method: Fraser and Wooton, "A proposed method
-//! for confidentialising tabular output to protect against differencing", UNECE 2005; Thompson,
+//! Each person has a secret random key. The key of a cell is the exclusive or of those of all
+//! who contribute to it, and is looked up in a perturbation table, so that the same persons
+//! give the same noise to everyone, in every query that finds them, and asking again in other
+//! words averages nothing away (cell-key method: Fraser and Wooton, "A proposed method for
+//! confidentialising tabular output to protect against differencing", UNECE 2005; Thompson,
 //! Broadfoot and Elazar, "Methodology for the automatic confidentialisation of statistical
 //! outputs from remote servers", UNECE 2013; R packages `cellKey` and `ptable`).
+//!
+//! Two such layers are added, as a layer alone is either averaged or cancelled. That of the
+//! persons alone stays when values are scaled or rows multiplied; that of persons with their
+//! values differs between two sums over the same persons, so that no difference is exact
+//! (layered noise: Francis, Probst Eide and Munz, "Diffix: High-utility database
+//! anonymization", APF 2017). Both are real numbers: whole ones would stand out in remainders.
 
 use std::sync::LazyLock;
 
 /// Largest change of a count by noise. Below every threshold, so that no cell turns negative.
 pub const NOISE_MAX: i64 = 5;
-/// Variance of the noise, in persons squared.
-pub const VARIANCE: f64 = 2.0;
+/// Largest whole step of one layer, which is spread by half a step to each side.
+const LAYER_MAX: i64 = 2;
+/// Variance of the steps of one layer, in persons squared.
+pub const VARIANCE: f64 = 1.5;
 
-const VALUES: usize = 2 * NOISE_MAX as usize + 1;
+const VALUES: usize = 2 * LAYER_MAX as usize + 1;
 
 static TABLE: LazyLock<[f64; VALUES]> = LazyLock::new(|| cumulative(VARIANCE));
 
-/// The noise of a cell with this key: between -[`NOISE_MAX`] and [`NOISE_MAX`].
-pub fn noise(cell_key: u64) -> i64 {
-    // 53 bits are what a double holds exactly.
-    let uniform = (cell_key >> 11) as f64 / (1_u64 << 53) as f64;
-    let below = TABLE.iter().filter(|bound| **bound <= uniform).count();
-    below.min(VALUES - 1) as i64 - NOISE_MAX
+/// The noise of a cell, between -[`NOISE_MAX`] and [`NOISE_MAX`]: `persons` is the key of who
+/// is in it, `values` that of who brings what.
+pub fn noise(persons: u64, values: u64) -> f64 {
+    layer(mixed(persons, 1)) + layer(mixed(values, 2))
 }
 
-/// Probabilities of -D, …, D of the distribution of maximum entropy with mean 0 and this
+/// One layer: a step of the table, and what spreads it.
+fn layer(key: u64) -> f64 {
+    let step = uniform(key);
+    let below = TABLE.iter().filter(|bound| **bound <= step).count();
+    let step = below.min(VALUES - 1) as i64 - LAYER_MAX;
+    step as f64 + uniform(mixed(key, 3)) - 0.5
+}
+
+/// From 0 to 1, without 1.
+fn uniform(key: u64) -> f64 {
+    // 53 bits are what a double holds exactly.
+    (key >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// A number that looks random for each pair (the finaliser of SplitMix64: Steele, Lea and Flood,
+/// "Fast splittable pseudorandom number generators", OOPSLA 2014). The secret is in `key`.
+pub fn mixed(key: u64, with: u64) -> u64 {
+    let mut key = key.wrapping_add(with.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ (key >> 31)
+}
+
+/// Probabilities of the steps of the distribution of maximum entropy with mean 0 and this
 /// variance, which is proportional to exp(-λ k²) (Marley and Leaver, "A method for
 /// confidentialising user-defined tables", ISI 2011).
 fn probabilities(variance: f64) -> [f64; VALUES] {
     let weights = |lambda: f64| {
         let mut weights = [0.0; VALUES];
-        for (weight, k) in weights.iter_mut().zip(-NOISE_MAX..=NOISE_MAX) {
+        for (weight, k) in weights.iter_mut().zip(-LAYER_MAX..=LAYER_MAX) {
             *weight = (-lambda * (k * k) as f64).exp();
         }
         let total: f64 = weights.iter().sum();
@@ -53,7 +82,7 @@ fn probabilities(variance: f64) -> [f64; VALUES] {
 }
 
 fn variance_of(probabilities: &[f64; VALUES]) -> f64 {
-    let squares = (-NOISE_MAX..=NOISE_MAX).map(|k| (k * k) as f64);
+    let squares = (-LAYER_MAX..=LAYER_MAX).map(|k| (k * k) as f64);
     probabilities.iter().zip(squares).map(|(p, s)| p * s).sum()
 }
 
@@ -74,8 +103,8 @@ mod tests {
         let p = probabilities(VARIANCE);
         assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((variance_of(&p) - VARIANCE).abs() < 1e-9);
-        for k in 1..=NOISE_MAX as usize {
-            let middle = NOISE_MAX as usize;
+        for k in 1..=LAYER_MAX as usize {
+            let middle = LAYER_MAX as usize;
             assert!((p[middle - k] - p[middle + k]).abs() < 1e-15, "mean 0");
             // log p falls by λ k²: the condition of Lagrange for this entropy.
             let lambda = (p[middle] / p[middle + 1]).ln();
@@ -84,18 +113,23 @@ mod tests {
         }
     }
 
+    /// Steps of variance 1.5, spread over one (1/12): each layer has both, independently.
     #[test]
-    fn keys_spread_over_the_table_as_its_probabilities_say() {
+    fn noise_has_the_variance_of_two_layers_and_its_bound() {
         let draws = 1_000_000_u64;
-        let mut counts = [0_u64; VALUES];
+        let (mut sum, mut squares, mut both) = (0.0, 0.0, 0.0);
         for index in 0..draws {
-            let key = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            counts[(noise(key) + NOISE_MAX) as usize] += 1;
+            let (persons, values) = (mixed(index, 11), mixed(index, 12));
+            let drawn = noise(persons, values);
+            assert!(drawn.abs() <= NOISE_MAX as f64);
+            sum += drawn;
+            squares += drawn * drawn;
+            both += layer(mixed(persons, 1)) * layer(mixed(values, 2));
         }
-        for (count, p) in counts.iter().zip(probabilities(VARIANCE)) {
-            assert!((*count as f64 / draws as f64 - p).abs() < 2e-3);
-        }
-        assert_eq!(noise(0), -NOISE_MAX);
-        assert_eq!(noise(u64::MAX), NOISE_MAX);
+        let draws = draws as f64;
+        assert!((sum / draws).abs() < 0.01, "{sum}");
+        let expected = 2.0 * (VARIANCE + 1.0 / 12.0);
+        assert!((squares / draws - expected).abs() < 0.02, "{squares}");
+        assert!((both / draws).abs() < 0.01, "the layers are correlated");
     }
 }

@@ -1,19 +1,20 @@
 //! The plan that publishes an aggregate.
 //!
 //! ```text
-//! rows ─▶ by group and person ─▶ by group: persons, totals, keys, largest parts
-//!                                  ─▶ noise; small cells fall into one row of NULLs ─▶ as named
+//! rows ─▶ by group and person ─▶ by group: published values (`cell`)
+//!                                  ─▶ small cells fall into one row of NULLs ─▶ as named
 //! ```
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::functions_aggregate::expr_fn::{count, min};
+use datafusion::functions_aggregate::expr_fn::min;
 use datafusion::logical_expr::{
     Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit, try_cast, when,
 };
 
+use super::cell::published;
 use super::expressions::check;
 use super::measures::{Measures, Output, column};
 use super::refused;
@@ -21,8 +22,6 @@ use super::rows::Rows;
 
 const PERSONS: &str = "hub:persons";
 const IS_LARGE: &str = "hub:is_large";
-const SELECTED: &str = "hub:selected";
-const ALL: &str = "hub:all";
 
 /// The aggregate, published: same columns, fewer rows, all values with noise.
 pub fn publish(rows: Rows, aggregate: &Aggregate) -> Result<LogicalPlan> {
@@ -45,13 +44,11 @@ pub fn publish(rows: Rows, aggregate: &Aggregate) -> Result<LogicalPlan> {
         return refused("a list of the values that occur shows single rows; add count(*)");
     }
 
-    let mut cells = cells(&rows, aggregate, &measures)?;
-    if let Some(population) = population(&rows)? {
-        cells = LogicalPlanBuilder::from(cells)
-            .cross_join(population)?
-            .build()?;
+    let cells = cells(&rows, aggregate, &measures)?;
+    let mut shown = shown(cells, aggregate, &outputs)?;
+    if !aggregate.group_expr.is_empty() {
+        shown = with_a_small_one(shown)?;
     }
-    let shown = shown(cells, &rows, aggregate, &measures, &outputs)?;
     merge_small(shown, aggregate, outputs.len())
 }
 
@@ -67,72 +64,42 @@ fn cells(rows: &Rows, aggregate: &Aggregate, measures: &Measures) -> Result<Logi
     let persons = Aggregate::try_new(Arc::new(rows.plan.clone()), by, parts)?;
     let persons = Arc::new(LogicalPlan::Aggregate(persons));
     let by = (0..aggregate.group_expr.len()).map(|index| column(group_name(index)));
-    let mut of_cells = measures.of_cells(&column(super::PERSON))?;
-    of_cells.push(count(lit(1)).alias(PERSONS));
+    let person = column(super::PERSON);
+    let mut of_cells = measures.of_cells(&person, rows.persons_min);
+    of_cells.push(published(person, lit(1.0), rows.persons_min, true).alias(PERSONS));
     let cells = Aggregate::try_new(persons, by.collect(), of_cells)?;
     Ok(LogicalPlan::Aggregate(cells))
 }
 
-/// True for cells with enough persons, of a selection that is itself large enough and leaves
-/// nobody or enough behind.
-fn is_large(rows: &Rows) -> Expr {
-    let least = || lit(i64::from(rows.persons_min));
-    let large = column(PERSONS).gt_eq(least());
-    if !selects(&rows.plan) {
-        return large;
-    }
-    let left = || column(ALL) - column(SELECTED);
-    large
-        .and(column(SELECTED).gt_eq(least()))
-        .and(left().eq(lit(0_i64)).or(left().gt_eq(least())))
-}
-
-fn selects(plan: &LogicalPlan) -> bool {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Filter(_))))
-        .unwrap_or(true)
-}
-
-/// Persons that the user's conditions select, and persons without these conditions; None where
-/// there is no condition.
-fn population(rows: &Rows) -> Result<Option<LogicalPlan>> {
-    if !selects(&rows.plan) {
-        return Ok(None);
-    }
-    let all = rows.plan.clone().transform_up(|node| match node {
-        LogicalPlan::Filter(filter) => Ok(Transformed::yes(Arc::unwrap_or_clone(filter.input))),
-        other => Ok(Transformed::no(other)),
-    })?;
-    let persons = |plan: LogicalPlan, name: &str| {
-        let person = Expr::Column(rows.person.clone());
-        let persons = LogicalPlanBuilder::from(plan)
-            .aggregate([person.alias(super::PERSON)], Vec::<Expr>::new())?;
-        persons.aggregate(Vec::<Expr>::new(), [count(lit(1)).alias(name)])
-    };
-    let all = persons(all.data, ALL)?.build()?;
-    let selected = persons(rows.plan.clone(), SELECTED)?;
-    Ok(Some(selected.cross_join(all)?.build()?))
-}
-
 /// Keys and published values of large cells, NULL in all columns of small ones.
-fn shown(
-    cells: LogicalPlan,
-    rows: &Rows,
-    aggregate: &Aggregate,
-    measures: &Measures,
-    outputs: &[Output],
-) -> Result<LogicalPlan> {
-    let is_large = is_large(rows);
+fn shown(cells: LogicalPlan, aggregate: &Aggregate, outputs: &[Output]) -> Result<LogicalPlan> {
+    let is_large = column(PERSONS).is_not_null();
     let shown = |value: Expr| when(is_large.clone(), value).end();
     let mut columns = vec![is_large.clone().alias(IS_LARGE)];
     for index in 0..aggregate.group_expr.len() {
         columns.push(shown(column(group_name(index)))?.alias(group_name(index)));
     }
     for (index, output) in outputs.iter().enumerate() {
-        let value = measures.output(output, &cells, rows.persons_min)?;
-        columns.push(shown(value)?.alias(output_name(index)));
+        columns.push(shown(output.value())?.alias(output_name(index)));
     }
     let plan = Projection::try_new(columns, Arc::new(cells))?;
     Ok(LogicalPlan::Projection(plan))
+}
+
+/// The same with one small cell more: without it, the row of small cells would tell by being
+/// there that somebody is in one.
+fn with_a_small_one(shown: LogicalPlan) -> Result<LogicalPlan> {
+    let columns = shown.schema().fields().iter().map(|field| {
+        let value = if field.name() == IS_LARGE {
+            Ok(ScalarValue::from(false))
+        } else {
+            ScalarValue::try_from(field.data_type())
+        };
+        Ok(lit(value?).alias(field.name()))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let small = LogicalPlanBuilder::empty(true).project(columns)?.build()?;
+    LogicalPlanBuilder::from(shown).union(small)?.build()
 }
 
 /// Small cells become one row of NULLs, so that their keys and number stay unknown; the columns

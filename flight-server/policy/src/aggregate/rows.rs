@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::{Column, JoinType, TableReference};
+use datafusion::common::{Column, Dependency, JoinType, TableReference};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
@@ -27,8 +27,14 @@ pub struct Rows {
     /// Two tables came together and nothing says yet that they speak of the same person.
     pub unlinked: Option<Unlinked>,
     pub persons_min: u32,
+    /// Joins with other rows of the same persons, each of which may multiply them.
+    pub joins: u32,
     pub dataset: String,
 }
+
+/// Joins below one aggregate. Rows of one person multiply with each, and with them the time
+/// that an answer takes where that person is.
+pub const JOINS_MAX: u32 = 4;
 
 /// The keys of both sides of a join that has no condition yet (`FROM a, b WHERE …`).
 #[derive(Clone, Debug)]
@@ -116,20 +122,22 @@ impl Rows {
     pub fn filter(
         mut self,
         predicate: &Expr,
-        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<LogicalPlan>,
+        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<Members>,
     ) -> Result<Self> {
         let mut conditions = Vec::new();
         let mut links = Vec::new();
         for condition in split_conjunction(predicate) {
-            if let Some(pair) = self.link(condition) {
+            if let Some(pair) = self.link(condition)? {
                 links.push(pair);
                 conditions.push(condition.clone());
                 continue;
             }
-            conditions.push(self.condition(condition, subqueries)?);
+            let (condition, persons_min) = self.condition(condition, subqueries)?;
+            self.persons_min = self.persons_min.max(persons_min);
+            conditions.push(condition);
         }
         if let Some(unlinked) = &self.unlinked
-            && unlinked.is_linked_by(&links)
+            && unlinked.is_linked_by(&links, &self.identifiers)
         {
             self.unlinked = None;
         }
@@ -144,50 +152,58 @@ impl Rows {
     }
 
     /// Both columns of `column = column`, of identifiers or of neither.
-    fn link(&self, condition: &Expr) -> Option<(Column, Column)> {
+    fn link(&self, condition: &Expr) -> Result<Option<(Column, Column)>> {
         let Expr::BinaryExpr(binary) = condition else {
-            return None;
+            return Ok(None);
         };
         let (Expr::Column(left), Expr::Column(right)) =
             (binary.left.as_ref(), binary.right.as_ref())
         else {
-            return None;
+            return Ok(None);
         };
         let alike = self.is_identifier(left) == self.is_identifier(right);
-        (binary.op == Operator::Eq && alike).then(|| (left.clone(), right.clone()))
+        if binary.op != Operator::Eq || !alike {
+            return Ok(None);
+        }
+        if !self.is_identifier(left) {
+            check(condition, self)?;
+        }
+        Ok(Some((left.clone(), right.clone())))
     }
 
+    /// The condition as it is evaluated, and how many persons a cell needs for its sake.
     fn condition(
         &self,
         condition: &Expr,
-        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<LogicalPlan>,
-    ) -> Result<Expr> {
+        subqueries: &dyn Fn(&Rows, &InSubquery) -> Result<Members>,
+    ) -> Result<(Expr, u32)> {
         match condition {
             Expr::InSubquery(inside) => {
-                let plan = subqueries(self, inside)?;
+                let Members { plan, persons_min } = subqueries(self, inside)?;
                 let outer = &inside.subquery.outer_ref_columns;
                 if !outer.is_empty() {
                     return refused(
                         "a subquery below an aggregate cannot refer to the query around it",
                     );
                 }
-                Ok(Expr::InSubquery(InSubquery::new(
+                let tested = InSubquery::new(
                     inside.expr.clone(),
                     Subquery {
                         subquery: Arc::new(plan),
                         ..inside.subquery.clone()
                     },
                     inside.negated,
-                )))
+                );
+                Ok((Expr::InSubquery(tested), persons_min))
             }
             Expr::IsNull(inner) | Expr::IsNotNull(inner)
                 if named(inner).is_some_and(|column| self.is_identifier(column)) =>
             {
-                Ok(condition.clone())
+                Ok((condition.clone(), 0))
             }
             other => {
                 check(other, self)?;
-                Ok(other.clone())
+                Ok((other.clone(), 0))
             }
         }
     }
@@ -199,6 +215,13 @@ impl Rows {
             return refused(format!(
                 "a {} join below an aggregate is not available; write an inner or left join",
                 join.join_type
+            ));
+        }
+        let joins = left.joins + right.joins + 1;
+        if joins > JOINS_MAX {
+            return refused(format!(
+                "at most {JOINS_MAX} joins of rows about persons are available below an \
+                 aggregate; test with `IN (SELECT …)` or aggregate by person first"
             ));
         }
         let persons_min = left.persons_min.max(right.persons_min);
@@ -213,13 +236,14 @@ impl Rows {
             keys: left.keys.iter().chain(&right.keys).cloned().collect(),
             unlinked: None,
             persons_min,
+            joins,
             dataset: left.dataset.clone(),
         };
         let pairs = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
         let mut links = Vec::new();
         let filter: Vec<&Expr> = join.filter.iter().flat_map(split_conjunction).collect();
         for condition in pairs.collect::<Vec<_>>().iter().chain(filter) {
-            match both.link(condition) {
+            match both.link(condition)? {
                 Some(pair) => links.push(pair),
                 None => check(condition, &both)?,
             }
@@ -229,7 +253,7 @@ impl Rows {
             right: right.keys.clone(),
         };
         let is_cross = join.on.is_empty() && join.filter.is_none();
-        let linked = unlinked.is_linked_by(&links);
+        let linked = unlinked.is_linked_by(&links, &both.identifiers);
         if !linked && !is_cross {
             return Self {
                 unlinked: Some(unlinked),
@@ -264,6 +288,12 @@ impl Rows {
             );
         }
         check_labels(&public)?;
+        if !has_key_of(&public, join) {
+            return refused(
+                "tables of labels are joined on their whole primary key (`l.code = s.code`), so \
+                 that each row has one label; a table without a declared key cannot be joined",
+            );
+        }
         let (left, right) = if rows_left {
             (self.plan.clone(), public)
         } else {
@@ -319,7 +349,8 @@ impl Rows {
 
 impl Unlinked {
     /// True where whole keys of both sides are equal, so that a pair of rows is one person's.
-    fn is_linked_by(&self, links: &[(Column, Column)]) -> bool {
+    /// Keys without an identifier may be equal in datasets that nobody linked.
+    fn is_linked_by(&self, links: &[(Column, Column)], identifiers: &BTreeSet<Column>) -> bool {
         let linked = |left: &BTreeSet<Column>, right: &BTreeSet<Column>| {
             left.iter().all(|column| {
                 links.iter().any(|(a, b)| {
@@ -331,8 +362,43 @@ impl Unlinked {
             self.right
                 .iter()
                 .any(|right| left.len() == right.len() && linked(left, right))
+                && left.iter().any(|column| identifiers.contains(column))
         })
     }
+}
+
+/// The plan of a subquery of `IN`.
+pub struct Members {
+    pub plan: LogicalPlan,
+    /// How many persons a cell needs where it is asked of them.
+    pub persons_min: u32,
+}
+
+/// True where a join finds at most one label for each row: it compares a whole key of theirs
+/// with columns of the rows.
+fn has_key_of(labels: &LogicalPlan, join: &Join) -> bool {
+    let schema = labels.schema();
+    let label = |expr: &Expr| named(expr).and_then(|column| schema.maybe_index_of_column(column));
+    let pairs = join.on.iter().map(|(a, b)| (a, b));
+    let filter = join.filter.iter().flat_map(split_conjunction);
+    let filter = filter.filter_map(|condition| match condition {
+        Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
+            Some((binary.left.as_ref(), binary.right.as_ref()))
+        }
+        _ => None,
+    });
+    let compared: BTreeSet<usize> = pairs
+        .chain(filter)
+        .filter_map(|(a, b)| match (label(a), label(b)) {
+            (Some(index), None) if named(b).is_some() => Some(index),
+            (None, Some(index)) if named(a).is_some() => Some(index),
+            _ => None,
+        })
+        .collect();
+    schema.functional_dependencies().iter().any(|dependence| {
+        let mut key = dependence.source_indices.iter();
+        dependence.mode == Dependency::Single && key.all(|index| compared.contains(index))
+    })
 }
 
 fn rejoined(

@@ -62,7 +62,7 @@ use crate::pseudonym::LinkageKeys;
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
-pub use persons::PersonRows;
+pub use persons::{PersonRows, table_of};
 pub use selection::Selections;
 pub use table::PolicyTable;
 

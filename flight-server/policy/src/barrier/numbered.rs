@@ -118,7 +118,11 @@ pub fn only(file: &PartitionedFile, part: &Range<usize>, groups: usize) -> Parti
         }
     });
     let access = ParquetAccessPlan::new(access.collect());
-    file.clone().with_extension(access)
+    let mut file = file.clone();
+    // With them, a dynamic filter may end the reading of the file within a row group, when it
+    // excludes all of its rows, hidden ones included. Row groups have their own in the footer.
+    file.statistics = None;
+    file.with_extension(access)
 }
 
 fn no_files() -> DataFusionError {

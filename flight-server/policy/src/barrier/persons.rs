@@ -84,11 +84,14 @@ impl PersonRows {
             schema: Arc::new(Schema::new(fields)),
         })
     }
+}
 
-    /// The table that is read, for audit and metering.
-    pub fn table(&self) -> &PolicyTable {
-        &self.table
-    }
+/// The table of a dataset that a provider of a plan reads, in rows or only to count them; None
+/// for other tables.
+pub fn table_of(provider: &dyn TableProvider) -> Option<&PolicyTable> {
+    let provider = provider as &dyn std::any::Any;
+    let counted = || Some(provider.downcast_ref::<PersonRows>()?.table.as_ref());
+    provider.downcast_ref::<PolicyTable>().or_else(counted)
 }
 
 #[async_trait]

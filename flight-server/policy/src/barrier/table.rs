@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::common::tree_node::TreeNode;
-use datafusion::common::{Constraints, Statistics};
+use datafusion::common::{Constraint, Constraints, Statistics};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
@@ -24,6 +24,7 @@ use super::rows::{TABLE, visible_rows};
 use super::selected::Selected;
 use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
+use crate::dataset::Table;
 use crate::error::PolicyError;
 use crate::habilitation::{Cohort, Habilitation, Mask, Mode};
 use crate::pseudonym::{Cipher, LinkageKeys};
@@ -60,6 +61,8 @@ pub struct PolicyTable {
     persons: Option<Persons>,
     name: ViewName,
     selections: Option<Arc<Selections>>,
+    /// The primary key, where it is shown as stored and rows are counted by it.
+    key: Option<Constraints>,
 }
 
 impl PolicyTable {
@@ -110,6 +113,9 @@ impl PolicyTable {
                 habilitation.id.clone(),
             ]),
             selections: sources.selections(),
+            key: (habilitation.mode == Mode::Aggregate)
+                .then(|| key(&granted.table, &visible))
+                .flatten(),
         })
     }
 
@@ -348,6 +354,23 @@ impl PolicyTable {
     }
 }
 
+/// The declared primary key by the positions of its columns; none where one of them is not
+/// shown, or shows something else than what is stored.
+fn key(table: &Table, visible: &[Visible]) -> Option<Constraints> {
+    let position = |name: &String| {
+        visible
+            .iter()
+            .position(|shown| shown.field.name() == name && !matches!(shown.how, How::Masked(_)))
+    };
+    let key: Vec<usize> = table
+        .primary_key
+        .iter()
+        .map(position)
+        .collect::<Option<_>>()?;
+    let key = Constraint::PrimaryKey(key);
+    (!table.primary_key.is_empty()).then(|| Constraints::new_unverified(vec![key]))
+}
+
 #[async_trait]
 impl TableProvider for PolicyTable {
     fn schema(&self) -> SchemaRef {
@@ -359,6 +382,9 @@ impl TableProvider for PolicyTable {
     }
 
     fn constraints(&self) -> Option<&Constraints> {
+        if self.key.is_some() {
+            return self.key.as_ref();
+        }
         // Constraints name columns by position, which a subset of the columns would shift.
         let whole = self.columns.len() == self.source.schema().fields().len();
         if self.is_unrestricted() && whole {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hubflight_policy::habilitation::{Habilitation, Mode, Tables};
-use hubflight_policy::{Action, Decision, Denial, Granted, Register, Request, decide};
+use hubflight_policy::{Action, Decision, Denial, Granted, Register, Request, Zone, decide};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,6 +23,7 @@ fn version(id: &str, version: u32, from: i64, to: i64, revoked: Option<i64>) -> 
             tables: Tables::All,
             persons: None,
             linkage_group: "g".to_owned(),
+            zones: None,
             valid_from: day(from),
             valid_to: day(to),
             decision: "test".to_owned(),
@@ -31,11 +32,20 @@ fn version(id: &str, version: u32, from: i64, to: i64, revoked: Option<i64>) -> 
     }
 }
 
+fn zone(name: &str) -> Zone {
+    Zone::try_from(name.to_owned()).unwrap()
+}
+
+fn inside() -> Zone {
+    zone("inside")
+}
+
 fn at(days: i64, granted: &[Granted]) -> Result<(String, u32), Denial> {
     let request = Request {
         project: "p",
         dataset: "d",
         action: Action::Read,
+        zone: &inside(),
         at: day(days),
     };
     match decide(&request, granted) {
@@ -107,9 +117,47 @@ fn other_projects_datasets_and_modes() {
         project: "p",
         dataset: "d",
         action: Action::Browse,
+        zone: &inside(),
         at: day(5),
     };
     assert!(matches!(decide(&browse, &[aggregate]), Decision::Allow(_)));
+}
+
+#[test]
+fn rows_are_not_read_from_outside_whatever_a_habilitation_says() {
+    let all = ["inside", "hospital", "outside"];
+    let given: [Option<&[&str]>; 4] = [
+        None,
+        Some(&["hospital"]),
+        Some(&["outside"]),
+        Some(&["hospital", "outside"]),
+    ];
+    for mode in [Mode::Row, Mode::Aggregate] {
+        for zones in given {
+            let mut one = version("a", 1, 0, 10, None);
+            let habilitation = Arc::make_mut(&mut one.habilitation);
+            habilitation.mode = mode;
+            habilitation.zones = zones.map(|zones| zones.iter().map(|name| zone(name)).collect());
+            for name in all {
+                let request = Request {
+                    project: "p",
+                    dataset: "d",
+                    action: Action::Browse,
+                    zone: &zone(name),
+                    at: day(5),
+                };
+                let named = zones.is_none_or(|zones| zones.contains(&name));
+                let open = named && (name != "outside" || mode == Mode::Aggregate);
+                let expected = if open {
+                    Decision::Allow(Arc::clone(&one.habilitation))
+                } else {
+                    Decision::Deny(Denial::OtherZone { zone: zone(name) })
+                };
+                let decided = decide(&request, std::slice::from_ref(&one));
+                assert_eq!(decided, expected, "{mode:?} {zones:?} {name}");
+            }
+        }
+    }
 }
 
 /// Replays the history of one id, day by day: who governs today is the highest version that
@@ -212,6 +260,7 @@ fn the_register_decides_as_everything_does() {
             project: &project,
             dataset: &dataset,
             action: Action::Read,
+            zone: &inside(),
             at: day(number % 140),
         };
         let decided = register.decide(&request);
@@ -231,6 +280,7 @@ fn a_decision_takes_less_than_fifty_microseconds() {
             project,
             dataset,
             action: Action::Read,
+            zone: &inside(),
             at: day(40),
         };
         let mut times: Vec<_> = (0..201)

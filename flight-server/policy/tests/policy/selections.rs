@@ -155,3 +155,38 @@ async fn statistics_count_visible_rows_only() {
         .to_string();
     assert!(!text.contains("PolicyScanExec"), "{text}");
 }
+
+/// Dynamic filters end the reading of a file in the middle of a row group where its statistics
+/// exclude it; the rows of a group are counted off against its bits and must all come.
+#[tokio::test(flavor = "multi_thread")]
+async fn extremes_and_first_rows_are_those_of_visible_rows() {
+    let world = World::keeping(1 << 20).await;
+    let first = days(first_visible_day());
+    let visible: Vec<_> = stays().into_iter().filter(|s| s.begun >= first).collect();
+    let codes: Vec<String> = diagnoses(&visible).into_iter().map(|d| d.code).collect();
+    let (most, least) = (codes.iter().max().unwrap(), codes.iter().min().unwrap());
+    let latest = visible.iter().map(|stay| stay.begun).max().unwrap();
+    let latest = visible.iter().filter(|stay| stay.begun == latest).count();
+    for batch_size in [100, 512, 4_096] {
+        let ctx = world.session(&researcher(), config(true).with_batch_size(batch_size));
+        for (sql, expected) in [
+            ("SELECT max(code) FROM diagnoses", vec![most.clone()]),
+            ("SELECT min(code) FROM diagnoses", vec![least.clone()]),
+            (
+                "SELECT code FROM diagnoses ORDER BY code DESC LIMIT 2",
+                vec![most.clone(), most.clone()],
+            ),
+            (
+                "SELECT code FROM diagnoses ORDER BY code LIMIT 2",
+                vec![least.clone(), least.clone()],
+            ),
+            (
+                "SELECT count(*) FROM stays WHERE begun = (SELECT max(begun) FROM stays)",
+                vec![latest.to_string()],
+            ),
+        ] {
+            let found = rows(&ctx, sql).await.unwrap();
+            assert_eq!(found, expected, "{sql} in batches of {batch_size}");
+        }
+    }
+}

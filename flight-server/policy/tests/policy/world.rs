@@ -497,6 +497,7 @@ pub fn habilitation(project: &str, tables: Tables) -> Habilitation {
         tables,
         persons: None,
         linkage_group: "main".to_owned(),
+        zones: None,
         valid_from: DateTime::UNIX_EPOCH,
         valid_to: DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1),
         decision: "test".to_owned(),

@@ -25,14 +25,14 @@ pub(super) fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'sta
 
 /// What a scope may see of the datasets: through its habilitations, or all of them.
 async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<Habilitation>>)>> {
-    let Some(project) = scope.project() else {
+    let Scope::Project { project, zone, .. } = scope else {
         return Ok(hub
             .datasets
             .iter()
             .map(|dataset| (Arc::clone(dataset), None))
             .collect());
     };
-    let habilitations = hub.habilitations(project, Utc::now()).await?;
+    let habilitations = hub.habilitations(project, zone, Utc::now()).await?;
     Ok(habilitations
         .into_iter()
         .filter_map(|habilitation| {

@@ -19,6 +19,7 @@ use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
+use hubflight_policy::Zone;
 use hubflight_store::AdminRole;
 
 use crate::error::Result;
@@ -28,7 +29,11 @@ use crate::hub::Hub;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// What one person sees in a project.
-    Project { project: String, person: String },
+    Project {
+        project: String,
+        person: String,
+        zone: Zone,
+    },
     /// What an administrator of these roles sees of all projects, and of no data.
     Hub(BTreeSet<AdminRole>),
 }

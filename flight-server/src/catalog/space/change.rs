@@ -7,7 +7,6 @@
 //!                                                         files removed      a few times
 //! ```
 
-use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as Sql;
 use futures::StreamExt;
-use hubflight_policy::PolicyTable;
+use hubflight_policy::table_of;
 use hubflight_store::{SpaceChange, SpaceCommit, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio_util::task::AbortOnDropHandle;
@@ -267,7 +266,9 @@ impl Change<'_> {
             return Ok(());
         }
         let queries = std::slice::from_ref(query);
-        let bytes = visible::bytes(self.planning.hub, self.planning.view, queries).await?;
+        let (hub, view) = (self.planning.hub, self.planning.view);
+        let bytes = visible::bytes(hub, view, queries).await?;
+        hub.take_answers(&view.project, query.answers).await?;
         self.meter.scanned(bytes);
         self.charged.store(true, Ordering::Relaxed);
         Ok(())
@@ -369,8 +370,7 @@ impl Change<'_> {
 /// Whether a query reads a dataset, which a statement does once only. Tables of the space are
 /// read as often as another statement gets ahead of this one.
 pub(super) fn reads_dataset(query: &Optimised) -> Result<bool> {
-    let is_dataset =
-        |table: &Arc<dyn TableProvider>| (table.as_ref() as &dyn Any).is::<PolicyTable>();
+    let is_dataset = |table: &Arc<dyn TableProvider>| table_of(table.as_ref()).is_some();
     Ok(query.providers()?.iter().any(is_dataset))
 }
 

@@ -154,7 +154,7 @@ impl Change<'_> {
         };
         let limit = self.planning.hub.config.limits.sql_bytes_max;
         let authorised = planning.query(parse(sql, limit)?).await?;
-        view::check_size(name, authorised.plan())?;
+        view::check_size(name, authorised.asked())?;
         declared_schema(&authorised.schema)
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
-use hubflight_policy::PolicyTable;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::Habilitation;
+use hubflight_policy::{PolicyTable, table_of};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -61,10 +61,10 @@ impl Labels {
     pub fn of(providers: &[Arc<dyn TableProvider>], view: &ProjectView) -> Result<Self> {
         let mut labels = Self::default();
         for provider in providers {
-            let provider = provider.as_ref() as &dyn std::any::Any;
-            if let Some(table) = provider.downcast_ref::<PolicyTable>() {
+            let any = provider.as_ref() as &dyn std::any::Any;
+            if let Some(table) = table_of(provider.as_ref()) {
                 labels.add([source(table, view)?]);
-            } else if let Some(table) = provider.downcast_ref::<SpaceTable>() {
+            } else if let Some(table) = any.downcast_ref::<SpaceTable>() {
                 labels.add(table.labels().sources.iter().cloned());
             }
         }
@@ -106,7 +106,14 @@ fn scope_of(habilitation: &Habilitation) -> Result<String> {
         |error: serde_json::Error| Error::internal("a habilitation cannot be written", &error);
     let mut value = serde_json::to_value(habilitation).map_err(unwritable)?;
     if let Some(fields) = value.as_object_mut() {
-        for field in ["id", "version", "valid_from", "valid_to", "decision"] {
+        for field in [
+            "id",
+            "version",
+            "zones",
+            "valid_from",
+            "valid_to",
+            "decision",
+        ] {
             fields.remove(field);
         }
     }
@@ -166,6 +173,7 @@ mod tests {
             tables: Tables::All,
             persons: None,
             linkage_group: "g".into(),
+            zones: None,
             valid_from: Utc.timestamp_nanos(0),
             valid_to: Utc.timestamp_nanos(i64::from(version) * 1_000_000_000),
             decision: format!("decision {version}"),

@@ -49,7 +49,7 @@ async fn plan(space: &Space, object: &Object, project: &Arc<ProjectView>) -> Res
     };
     let parsed = parse(sql, space.hub.config.limits.sql_bytes_max)?;
     let authorised = planning.query(parsed).await?;
-    let plan = authorised.plan().clone();
+    let plan = authorised.asked().clone();
     check_size(&object.name, &plan)?;
     Ok(plan)
 }

@@ -18,7 +18,7 @@ use super::*;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
 use crate::hub::open_store;
-use crate::rig::open_hub;
+use crate::rig::{inside, open_hub};
 use crate::statement::{self, Opened, Text};
 use crate::ticket::Ticket;
 
@@ -30,6 +30,7 @@ const ENDLESS: &str = "SELECT a.item, b.item FROM shop.sales a, shop.sales b";
 const FILE: &str = "
 [server]
 state = 'state'
+zone = 'inside'
 [[dataset]]
 name = 'shop'
 folder = 'data'
@@ -96,6 +97,7 @@ impl Bench {
         let principal = self.hub.auth.authenticate(&header, "test", now).await;
         Caller {
             principal: principal.expect("let in"),
+            zone: inside(),
             now,
             timeout: None,
         }

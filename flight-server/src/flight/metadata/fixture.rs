@@ -115,6 +115,7 @@ pub fn only(tables: &[(&str, &[&str])]) -> Habilitation {
         tables: Tables::Only(tables.iter().map(grant).collect()),
         persons: None,
         linkage_group: "h".into(),
+        zones: None,
         valid_from: DateTime::UNIX_EPOCH,
         valid_to: DateTime::UNIX_EPOCH,
         decision: String::new(),

@@ -24,7 +24,7 @@ use crate::error::ErrorKind;
 use crate::exec::meter::Meter;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::rig::open_hub;
+use crate::rig::{inside, open_hub};
 
 struct Bench {
     hub: Arc<Hub>,
@@ -83,6 +83,7 @@ async fn bench() -> Bench {
 fn viewer() -> Viewer {
     Viewer {
         person: "ada".into(),
+        zone: inside(),
         roles: Default::default(),
     }
 }
