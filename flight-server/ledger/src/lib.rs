@@ -33,6 +33,7 @@ mod quantities;
 mod read;
 mod records;
 mod recover;
+mod review;
 mod settle;
 mod tariff;
 mod write;
@@ -52,4 +53,5 @@ pub use records::{
     AuditEvent, ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
     UsageRecord,
 };
+pub use review::{Act, Refused, Review, Volume, review};
 pub use tariff::{Line, Prices, Tariff, TariffParts, Unit};

@@ -119,29 +119,29 @@ pub(super) async fn oppositions(store: &Store, secrets: &Secrets) -> Result<Stri
     Ok(table.text())
 }
 
-fn day(at: DateTime<Utc>) -> String {
+pub(super) fn day(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d").to_string()
 }
 
 /// A table of text: columns as wide as their widest cell, two spaces apart.
-struct Table<const N: usize> {
+pub(super) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Table<N> {
-    fn new(head: &[&str; N]) -> Self {
+    pub(super) fn new(head: &[&str; N]) -> Self {
         Self {
             rows: vec![head.map(str::to_owned)],
         }
     }
 
     /// Adds a row; control characters, which could move a terminal's cursor, become spaces.
-    fn row(&mut self, cells: [String; N]) {
+    pub(super) fn row(&mut self, cells: [String; N]) {
         let clean = |cell: String| cell.replace(char::is_control, " ");
         self.rows.push(cells.map(clean));
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut widths = [0; N];
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {

@@ -10,6 +10,7 @@ mod habilitation;
 mod lists;
 mod opposition;
 mod person;
+mod review;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -17,13 +18,14 @@ mod token;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 use hubflight_ledger::{AuditEvent, record_event};
 use hubflight_store::{AdminRole, Secrets, Store, WriteTransaction};
 
 use crate::auth::ADMIN_CATALOG;
 use crate::config::Config;
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::hub::{audit_signer, open_store};
 
@@ -88,6 +90,21 @@ pub enum HubCommand {
     /// Persons who oppose the use of their data.
     #[command(subcommand)]
     Opposition(OppositionCommand),
+    /// What is looked through every month: unusual volumes, refusals, changes of rights.
+    Review {
+        #[command(flatten)]
+        place: Place,
+        /// The month, as 2026-11.
+        #[arg(long, value_parser = review::month)]
+        month: NaiveDate,
+    },
+    /// Who can see a column, how, and by which decision.
+    Who {
+        #[command(flatten)]
+        place: Place,
+        /// The column, as dataset.table.column.
+        column: review::ColumnName,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,7 +119,10 @@ pub enum ProjectCommand {
 impl HubCommand {
     fn place(&self) -> &Place {
         match self {
-            Self::Init { place, .. } | Self::Project(ProjectCommand::List { place }) => place,
+            Self::Init { place, .. }
+            | Self::Project(ProjectCommand::List { place })
+            | Self::Review { place, .. }
+            | Self::Who { place, .. } => place,
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
@@ -181,6 +201,7 @@ impl Place {
 fn demo_config(folder: &Path) -> Result<Config> {
     let mut config = Config::default();
     config.server.state = folder.join("state");
+    config.server.zone = Some(demo::inside()?);
     if !config.server.state.is_dir() {
         return Err(Error::invalid(format!(
             "`{}` is no folder of a demo; start one there with `flight-server demo --dir`",
@@ -199,6 +220,8 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
+        HubCommand::Review { month, .. } => review::of_month(desk, month).await,
+        HubCommand::Who { column, .. } => review::who(desk, &column).await,
     }
 }
 

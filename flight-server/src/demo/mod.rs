@@ -150,7 +150,7 @@ fn data_dir(dir: &Path) -> PathBuf {
 }
 
 /// The demo's listener is on loopback, for those who sit at the machine.
-fn inside() -> Result<Zone, Error> {
+pub fn inside() -> Result<Zone, Error> {
     Zone::try_from("inside".to_owned()).map_err(Error::invalid)
 }
 
