@@ -135,7 +135,7 @@ async fn refused(
 ) -> Result<Vec<Refused>, LedgerError> {
     let rows = sqlx::query(
         "SELECT person, event, COALESCE(error_kind, outcome) AS kind, COUNT(*) AS times \
-         FROM audit WHERE at >= $1 AND at < $2 AND outcome NOT IN ('ok', 'unredeemed') \
+         FROM audit WHERE at >= $1 AND at < $2 AND outcome NOT IN ('ok', 'begun', 'unredeemed') \
          GROUP BY person, event, COALESCE(error_kind, outcome) \
          ORDER BY times DESC, person, event, kind",
     )
