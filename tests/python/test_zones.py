@@ -29,7 +29,6 @@ folder = "clinic"
 name = "stays"
 location = "stays"
 person = {{ column = "person" }}
-columns = [{{ name = "person", identifier = "person" }}]
 
 [[person]]
 id = "alice"
