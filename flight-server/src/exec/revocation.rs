@@ -77,7 +77,7 @@ pub async fn decide(
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
-        let habilitations = hub.habilitations(project, now).await?;
+        let (habilitations, next) = hub.habilitations_until(project, now).await?;
         if let Some(dataset) = Rights::new(&habilitations).ended(&grounds.labels) {
             return Err(Error::denied(format!(
                 "the right to read dataset `{dataset}` ended while the statement ran; \
@@ -89,6 +89,7 @@ pub async fn decide(
             sources.any(|source| source.dataset == right.dataset)
         });
         ends.extend(read.map(|right| Some(right.valid_to)));
+        ends.push(next);
     }
     Ok(ends.into_iter().flatten().min())
 }
