@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources, Zone};
+use hubflight_policy::{Action, Decision, Register, Request, Sources, Zone};
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ use crate::flight::PreparedStatements;
 use crate::metrics::Metrics;
 use crate::opposition;
 use crate::sealed::Sealer;
+use crate::versions::Version;
 
 /// The open hub: state, engine and pool. Shared by all requests.
 #[derive(Debug)]
@@ -59,19 +60,21 @@ pub struct Mode {
 }
 
 /// The store of a configuration and the secrets beside it.
+///
+/// # Errors
+/// `InvalidArgument` where the folder cannot be made private, the store cannot be opened, or
+/// the secret is not the one that the store was made with.
 pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
     let state = &config.server.state;
-    make_private(state)
-        .map_err(|error| Error::invalid(format!("cannot make `{}`: {error}", state.display())))?;
+    make_private(state)?;
     let url = match &config.server.database {
         Some(url) => url.0.clone(),
         None => format!("sqlite://{}", state.join("hub.sqlite").display()),
     };
-    let store = Store::open(&url)
-        .await
-        .map_err(|error| Error::invalid(error.to_string()))?;
-    let secrets = Secrets::load_or_create(&state.join("master.key"))
-        .map_err(|error| Error::invalid(error.to_string()))?;
+    let wrong = |error: hubflight_store::StoreError| Error::invalid(error.to_string());
+    let store = Store::open(&url).await.map_err(wrong)?;
+    let secrets = store.secrets(&state.join("master.key")).await;
+    let secrets = secrets.map_err(wrong)?;
     ensure_admin_catalog(&store).await?;
     Ok((store, secrets))
 }
@@ -82,13 +85,49 @@ pub fn audit_signer(secrets: &Secrets) -> Result<Signer> {
         .map_err(|error| Error::internal("the audit log cannot be signed", &error))
 }
 
-/// Makes a folder that only its owner opens: the store names persons who oppose.
-fn make_private(folder: &Path) -> std::io::Result<()> {
+/// Makes a folder that only its owner opens, or closes one that others could: the store names
+/// persons who oppose.
+fn make_private(folder: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    builder
+        .create(folder)
+        .map_err(|error| Error::invalid(format!("cannot make `{}`: {error}", folder.display())))?;
+    #[cfg(unix)]
+    close_to_others(folder)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn close_to_others(folder: &Path) -> Result<()> {
+    use std::fs::{Permissions, metadata, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let refused = |reason: &dyn std::fmt::Display| {
+        Error::invalid(format!(
+            "the state folder `{}` {reason}; run `chmod 700` on it as its owner, or name a folder \
+             of the hub's own as `server.state`",
+            folder.display()
+        ))
+    };
+    let unreadable = |error: std::io::Error| refused(&format!("cannot be looked at: {error}"));
+    let mode = metadata(folder).map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    // A folder like /tmp is everybody's on purpose: closing it would break other programs.
+    if mode & 0o1000 != 0 {
+        return Err(refused(&"is shared with others"));
+    }
+    set_permissions(folder, Permissions::from_mode(0o700))
+        .map_err(|error| refused(&format!("is open to others and cannot be closed: {error}")))?;
+    tracing::warn!(
+        folder = %folder.display(),
+        mode = format!("{:o}", mode & 0o7777),
+        "the state folder was open to others; it is its owner's alone now"
+    );
+    Ok(())
 }
 
 /// The catalog of administrators is a project that only they may enter, so that tokens can be
@@ -206,33 +245,39 @@ impl Hub {
         zone: &Zone,
         now: DateTime<Utc>,
     ) -> Result<Vec<Arc<Habilitation>>> {
-        let decisions = self.decisions(project, zone, now).await?;
+        Ok(self.habilitations_until(project, zone, now).await?.0)
+    }
+
+    /// The habilitations of a project that are in force, and when a version of any begins
+    /// next: one that is in force may have to make way for it.
+    pub async fn habilitations_until(
+        &self,
+        project: &str,
+        zone: &Zone,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Arc<Habilitation>>, Option<DateTime<Utc>>)> {
+        let (decisions, next) = self.decisions(project, zone, now).await?;
         let in_force = decisions
             .into_iter()
             .filter_map(|(_, decision)| match decision {
                 Decision::Allow(habilitation) => Some(habilitation),
                 Decision::Deny(_) => None,
             });
-        Ok(in_force.collect())
+        Ok((in_force.collect(), next))
     }
 
-    /// What a project may do with each dataset of the hub, by its name, and why not.
+    /// What a project may do with each dataset of the hub, by its name, and why not; and when a
+    /// version of any begins next.
     pub async fn decisions(
         &self,
         project: &str,
         zone: &Zone,
         now: DateTime<Utc>,
-    ) -> Result<Vec<(String, Decision)>> {
-        let mut granted = Vec::new();
-        for row in self.store.habilitations_of(project).await? {
-            let habilitation: Habilitation = serde_json::from_str(&row.body)
-                .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
-            granted.push(Granted {
-                habilitation: Arc::new(habilitation),
-                revoked_at: row.revoked_at,
-            });
-        }
-        let register: Register = granted.into_iter().collect();
+    ) -> Result<(Vec<(String, Decision)>, Option<DateTime<Utc>>)> {
+        let rows = self.store.habilitations_of(project).await?.into_iter();
+        let register: Register = rows
+            .map(|row| Ok(Version::read(row)?.granted(now)))
+            .collect::<Result<_>>()?;
         let decided = self.datasets.iter().map(|dataset| {
             let request = Request {
                 project,
@@ -247,7 +292,7 @@ impl Hub {
             }
             (dataset.name.clone(), decision)
         });
-        Ok(decided.collect())
+        Ok((decided.collect(), register.next_begin(project, now)))
     }
 
     /// Takes answers of aggregate mode from those that a project has today.
@@ -280,3 +325,6 @@ impl Hub {
         Some(self.datasets.dataset(name)?.version)
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

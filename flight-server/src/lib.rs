@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod auth;
 pub mod catalog;
+pub mod change;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod statement;
 pub mod supervise;
 pub mod ticket;
 pub mod tls;
+pub mod versions;
 
 /// Stack of every thread that plans or runs statements. Expressions are copied and dropped by
 /// recursion, about a kilobyte a level; how deep they may be is bounded in `plan/shape.rs`.

@@ -2,10 +2,10 @@
 //!
 //! The file is what counts: what it lists is made or changed, and the memberships and
 //! habilitations that it no longer lists end, but for habilitations that were entered by command.
-//! Whoever wrote the file has decided, so that its habilitations need no confirmation. A person stays (an administrator may have made
-//! them), and so do their flags and budgets, which the file does not hold. Everything is
-//! checked before anything is written, and what ends is written before what begins, so that a
-//! crash on the way leaves less access than meant, never more; the next start completes it.
+//! Whoever wrote the file has decided, so that its habilitations need no confirmation. A person
+//! stays (an administrator may have made them), and so do their flags and budgets, which the file
+//! does not hold. Everything is checked before anything is written, and all that is written is one
+//! transaction with its entries in the audit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,19 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use hubflight_policy::habilitation::{Habilitation, Mode};
 use hubflight_policy::{LinkageKeys, Sources};
 use hubflight_store::{
-    HabilitationRow, Member, NewHabilitation, Organisation, PersonProfile, Project, Store,
+    HabilitationRow, Member, NewHabilitation, Organisation, PersonProfile, Project, Put, Secrets,
+    Store,
 };
 
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::datasets::Datasets;
+use crate::change::{Act, Change};
 use crate::config::{Config, HabilitationConfig, PersonConfig, ProjectConfig};
 use crate::error::{Error, Result};
+use crate::versions::{UNCONFIRMED, Version, states};
 
+/// What the audit calls the configuration.
+const CLIENT: &str = "flight-server configuration";
 /// The only role that the file gives.
 const ROLE: &str = "member";
 /// Characters of a person's or project's identifier.
@@ -30,20 +35,30 @@ const ID_CHARS_MAX: usize = 63;
 ///
 /// # Errors
 /// `InvalidArgument` naming the entry that is wrong; nothing has been written then.
-pub async fn provision(store: &Store, config: &Config, datasets: &Datasets) -> Result<()> {
+pub async fn provision(
+    store: &Store,
+    secrets: &Secrets,
+    config: &Config,
+    datasets: &Datasets,
+) -> Result<()> {
     check_persons(&config.persons)?;
     check_projects(config, &known_persons(store, config).await?)?;
     let wanted = habilitations(config, datasets)?;
 
-    end_habilitations(store, &wanted).await?;
-    end_memberships(store, config).await?;
+    let now = Utc::now();
+    let mut change = Change::begin(store, secrets, CLIENT, now).await?;
+    let stored = change.write.habilitations().await?;
+    end_habilitations(&mut change, &stored, &wanted).await?;
+    end_memberships(&mut change, config).await?;
     for person in &config.persons {
-        put_person(store, person).await?;
+        put_person(&mut change, person).await?;
     }
     for project in &config.projects {
-        put_project(store, project).await?;
+        put_project(&mut change, project).await?;
     }
-    begin_habilitations(store, wanted).await
+    begin_habilitations(&mut change, &stored, wanted).await?;
+    tell_unconfirmed(&mut change, now).await?;
+    change.commit().await
 }
 
 /// An identifier of a person that `Basic` can carry and that no log can be forged with.
@@ -221,15 +236,15 @@ pub(crate) fn check_habilitation(habilitation: &Habilitation, datasets: &Dataset
     Ok(())
 }
 
-/// The newest version of every habilitation that was ever stored.
-async fn newest(store: &Store) -> Result<BTreeMap<String, HabilitationRow>> {
-    // Rows come by version, so that the newest remains.
-    let rows = store.habilitations().await?;
-    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+/// The newest version of each habilitation that was decided on, by identifier: drafts decide
+/// nothing. Rows come by version, so that the newest remains.
+fn newest_decided(stored: &[HabilitationRow]) -> BTreeMap<&str, &HabilitationRow> {
+    let decided = stored.iter().filter(|row| !row.is_pending());
+    decided.map(|row| (row.id.as_str(), row)).collect()
 }
 
-/// True where the stored version is in force and says what the file says. Both are read from
-/// text, which may round a number in its last digit.
+/// True where the stored version is the file's, is in force and says what the file says. Both
+/// are read from text, which may round a number in its last digit.
 fn is_same(stored: &HabilitationRow, wanted: &Habilitation) -> bool {
     let candidate = Habilitation {
         version: stored.version,
@@ -244,34 +259,56 @@ fn is_same(stored: &HabilitationRow, wanted: &Habilitation) -> bool {
         && candidate == read(&stored.body)
 }
 
-/// Revokes what is not in the file any more, or says something else there.
-async fn end_habilitations(store: &Store, wanted: &BTreeMap<String, Habilitation>) -> Result<()> {
-    for (id, stored) in newest(store).await? {
-        let same = wanted
-            .get(&id)
-            .is_some_and(|wanted| is_same(&stored, wanted));
-        // What was entered by command is not the file's to end, unless the file decides on it.
-        let foreign = stored.entered_by.is_some() && !wanted.contains_key(&id);
-        if !same && !foreign && stored.revoked_at.is_none() {
-            store.revoke_habilitation(&id).await?;
-            tracing::info!(%id, version = stored.version, "habilitation revoked");
+/// Revokes, version by version, what the file does not say any more. What was entered by
+/// command is not the file's to end, unless the file decides on the same.
+async fn end_habilitations(
+    change: &mut Change<'_>,
+    stored: &[HabilitationRow],
+    wanted: &BTreeMap<String, Habilitation>,
+) -> Result<()> {
+    let newest = newest_decided(stored);
+    for row in stored.iter().filter(|row| row.revoked_at.is_none()) {
+        let stays = match wanted.get(&row.id) {
+            Some(wanted) => {
+                let newest = newest.get(row.id.as_str());
+                newest.is_some_and(|newest| newest.version == row.version) && is_same(row, wanted)
+            }
+            None => row.entered_by.is_some(),
+        };
+        if !stays {
+            change.write.revoke_version(&row.id, row.version).await?;
+            change.record(Act {
+                event: "habilitation_revoked",
+                project: Some(row.project.clone()),
+                detail: format!("habilitation {} version {}", row.id, row.version),
+                ..Act::default()
+            });
+            tracing::info!(id = %row.id, version = row.version, "habilitation revoked");
         }
     }
     Ok(())
 }
 
-async fn begin_habilitations(store: &Store, wanted: BTreeMap<String, Habilitation>) -> Result<()> {
-    let stored = newest(store).await?;
+/// `stored` is what there was before [`end_habilitations`].
+async fn begin_habilitations(
+    change: &mut Change<'_>,
+    stored: &[HabilitationRow],
+    wanted: BTreeMap<String, Habilitation>,
+) -> Result<()> {
+    let newest = newest_decided(stored);
+    let last: BTreeMap<&str, u32> = stored
+        .iter()
+        .map(|row| (row.id.as_str(), row.version))
+        .collect();
     for (id, mut habilitation) in wanted {
-        match stored.get(&id) {
-            Some(row) if is_same(row, &habilitation) => continue,
-            Some(row) => {
-                habilitation.version = row.version.checked_add(1).ok_or_else(|| {
-                    Error::invalid(format!("habilitation `{id}` has no version number left"))
-                })?;
-            }
-            None => {}
+        let decided = newest.get(id.as_str());
+        if decided.is_some_and(|row| is_same(row, &habilitation)) {
+            continue;
         }
+        let last = last.get(id.as_str()).copied().unwrap_or(0);
+        habilitation.version = last.checked_add(1).ok_or_else(|| {
+            Error::invalid(format!("habilitation `{id}` has no version number left"))
+        })?;
         let body = serde_json::to_string(&habilitation)
             .map_err(|error| Error::internal("a habilitation cannot be written", &error))?;
         let new = NewHabilitation {
@@ -281,57 +318,100 @@ async fn begin_habilitations(store: &Store, wanted: BTreeMap<String, Habilitatio
             dataset: habilitation.dataset,
             body,
         };
-        store.put_habilitation(&new).await?;
+        change.write.put_habilitation(&new).await?;
         tracing::info!(%id, version = new.version, "habilitation begun");
+        change.record(Act {
+            event: "habilitation_begun",
+            project: Some(new.project),
+            detail: format!("habilitation {id} version {}", new.version),
+            ..Act::default()
+        });
+    }
+    Ok(())
+}
+
+/// Tells, at each start, which rights are shut because who confirmed them has become a member.
+/// A version that cannot be read is an error where somebody uses it.
+async fn tell_unconfirmed(change: &mut Change<'_>, now: DateTime<Utc>) -> Result<()> {
+    let rows = change.write.habilitations().await?.into_iter();
+    let versions: Vec<Version> = rows.filter_map(|row| Version::read(row).ok()).collect();
+    let states = states(&versions, now);
+    for (Version { row, .. }, state) in versions.into_iter().zip(states) {
+        if state != UNCONFIRMED {
+            continue;
+        }
+        let (id, version) = (&row.id, row.version);
+        let confirmer = row.confirmed_by.as_deref().unwrap_or_default();
+        tracing::warn!(
+            "habilitation `{id}` version {version} is not in force: `{confirmer}`, who confirmed \
+             it, is a member of the project; let another administrator run `admin habilitation \
+             confirm {id} --version {version}`"
+        );
+        change.record(Act {
+            event: "habilitation_unconfirmed",
+            detail: format!("habilitation {id} version {version}"),
+            person: row.confirmed_by,
+            project: Some(row.project),
+        });
     }
     Ok(())
 }
 
 /// Ends memberships that the file does not list. The administrators' catalog is not the file's.
-async fn end_memberships(store: &Store, config: &Config) -> Result<()> {
-    for member in store.members(None).await? {
+async fn end_memberships(change: &mut Change<'_>, config: &Config) -> Result<()> {
+    for member in change.write.members(None).await? {
         let listed = config.projects.iter().any(|project| {
             project.id == member.project && project.members.contains(&member.person)
         });
-        if !listed && member.project != ADMIN_CATALOG {
-            store.remove_member(&member.project, &member.person).await?;
-            tracing::info!(project = %member.project, person = %member.person, "membership ended");
+        if listed || member.project == ADMIN_CATALOG {
+            continue;
         }
+        let Member {
+            project, person, ..
+        } = member;
+        change.write.remove_member(&project, &person).await?;
+        tracing::info!(%project, %person, "membership ended");
+        change.record(Act {
+            event: "member_removed",
+            person: Some(person),
+            project: Some(project),
+            ..Act::default()
+        });
     }
     Ok(())
 }
 
-async fn put_person(store: &Store, listed: &PersonConfig) -> Result<()> {
-    let stored = store.person(&listed.id).await?;
-    let name = match (&stored, listed.name.is_empty()) {
-        (Some(stored), true) => stored.name.clone(),
-        (None, true) => listed.id.clone(),
-        (_, false) => listed.name.clone(),
-    };
-    // Who was disabled by an administrator stays so.
-    let profile = PersonProfile {
+/// Who was disabled by an administrator stays so.
+async fn put_person(change: &mut Change<'_>, listed: &PersonConfig) -> Result<()> {
+    let mut profile = PersonProfile {
         id: listed.id.clone(),
-        name,
-        active: stored.as_ref().is_none_or(|person| person.active),
-        is_admin: stored.as_ref().is_some_and(|person| person.is_admin),
+        name: listed.name.clone(),
+        active: true,
+        is_admin: false,
     };
-    store.put_person(&profile).await?;
+    let put = if listed.name.is_empty() {
+        profile.name.clone_from(&listed.id);
+        change.write.add_person(&profile).await?
+    } else {
+        change.write.put_person(&profile).await?
+    };
+    if put == Put::Created {
+        change.record(Act {
+            event: "person_added",
+            person: Some(profile.id),
+            ..Act::default()
+        });
+    }
     Ok(())
 }
 
-async fn put_project(store: &Store, listed: &ProjectConfig) -> Result<()> {
-    let organisations = store.organisations().await?;
-    if !organisations
-        .iter()
-        .any(|known| known.id == listed.organisation)
-    {
-        let organisation = Organisation {
-            id: listed.organisation.clone(),
-            name: listed.organisation.clone(),
-        };
-        store.put_organisation(&organisation).await?;
-    }
-    let stored = store.project(&listed.id).await?;
+async fn put_project(change: &mut Change<'_>, listed: &ProjectConfig) -> Result<()> {
+    let organisation = Organisation {
+        id: listed.organisation.clone(),
+        name: listed.organisation.clone(),
+    };
+    change.write.add_organisation(&organisation).await?;
+    let stored = change.write.project(&listed.id).await?;
     let project = Project {
         id: listed.id.clone(),
         title: listed.title.clone(),
@@ -340,246 +420,41 @@ async fn put_project(store: &Store, listed: &ProjectConfig) -> Result<()> {
         valid_from: begin_of(listed.valid_from),
         valid_to: end_of(listed.valid_to),
         space_quota_bytes: quota_bytes(listed)?,
-        budget: stored.and_then(|project| project.budget),
+        budget: stored.as_ref().and_then(|project| project.budget),
     };
-    store.put_project(&project).await?;
-    let members = store.members(Some(&listed.id)).await?;
+    if stored.as_ref() != Some(&project) {
+        let put = change.write.put_project(&project).await?;
+        change.record(Act {
+            event: match put {
+                Put::Created => "project_added",
+                Put::Updated => "project_changed",
+            },
+            project: Some(project.id),
+            detail: format!("from {} to {}", listed.valid_from, listed.valid_to),
+            ..Act::default()
+        });
+    }
+    let members = change.write.members(Some(&listed.id)).await?;
     for person in &listed.members {
-        if !members.iter().any(|member| member.person == *person) {
-            let member = Member {
-                project: listed.id.clone(),
-                person: person.clone(),
-                role: ROLE.into(),
-            };
-            store.put_member(&member).await?;
+        if members.iter().any(|member| member.person == *person) {
+            continue;
+        }
+        let member = Member {
+            project: listed.id.clone(),
+            person: person.clone(),
+            role: ROLE.into(),
+        };
+        if change.write.put_member(&member).await? == Put::Created {
+            change.record(Act {
+                event: "member_added",
+                person: Some(member.person),
+                project: Some(member.project),
+                ..Act::default()
+            });
         }
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use datafusion::prelude::SessionContext;
-    use hubflight_policy::habilitation::Tables;
-
-    const FILE: &str = r#"
-        [[dataset]]
-        name = "shop"
-        producer = "somebody"
-        persons = "none"
-        format = "csv"
-        folder = "FOLDER"
-        [[person]]
-        id = "ada"
-        name = "Ada L."
-        [[person]]
-        id = "bob"
-        [[project]]
-        id = "study"
-        members = ["ada", "bob"]
-        valid_from = "2026-01-01"
-        valid_to = "2030-12-31"
-        [[habilitation]]
-        project = "study"
-        dataset = "shop"
-        decision = "DR-1"
-        valid_from = "2026-01-01"
-        valid_to = "2030-12-31"
-    "#;
-
-    struct Bench {
-        folder: tempfile::TempDir,
-        store: Store,
-    }
-
-    impl Bench {
-        async fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
-            std::fs::write(folder.path().join("sales.csv"), "item,price\na,1\n").expect("written");
-            let url = format!("sqlite://{}", folder.path().join("hub.db").display());
-            Self {
-                store: Store::open(&url).await.expect("opens"),
-                folder,
-            }
-        }
-
-        fn config(&self, edit: impl Fn(&str) -> String) -> Config {
-            let text = FILE.replace("FOLDER", &self.folder.path().display().to_string());
-            toml::from_str(&edit(&text)).expect("a configuration")
-        }
-
-        async fn provision(&self, config: &Config) -> Result<()> {
-            let state = SessionContext::new().state();
-            let datasets = Datasets::open(&config.datasets, &state).await?;
-            provision(&self.store, config, &datasets).await
-        }
-
-        async fn in_force(&self) -> Vec<(u32, Habilitation)> {
-            let rows = self.store.habilitations_of("study").await.expect("read");
-            rows.iter()
-                .map(|row| {
-                    (
-                        row.version,
-                        serde_json::from_str(&row.body).expect("a body"),
-                    )
-                })
-                .collect()
-        }
-    }
-
-    #[tokio::test]
-    async fn the_file_is_written_once() {
-        let bench = Bench::new().await;
-        let config = bench.config(str::to_owned);
-        for _ in 0..2 {
-            bench.provision(&config).await.expect("valid");
-            let in_force = bench.in_force().await;
-            let [(1, habilitation)] = in_force.as_slice() else {
-                panic!("not one in version 1: {in_force:?}");
-            };
-            assert_eq!(habilitation.tables, Tables::All);
-            assert_eq!(habilitation.linkage_group, "dataset:shop");
-            assert_eq!(
-                habilitation.valid_to.to_rfc3339(),
-                "2031-01-01T00:00:00+00:00"
-            );
-        }
-        let ada = bench
-            .store
-            .person("ada")
-            .await
-            .expect("read")
-            .expect("there");
-        assert_eq!(
-            (ada.name.as_str(), ada.active, ada.is_admin),
-            ("Ada L.", true, false)
-        );
-        let projects = bench.store.projects_of("bob").await.expect("read");
-        assert_eq!(projects.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_change_is_a_new_version_and_what_vanished_is_revoked() {
-        let bench = Bench::new().await;
-        bench
-            .provision(&bench.config(str::to_owned))
-            .await
-            .expect("valid");
-        let changed = bench.config(|text| text.replace("DR-1", "DR-2"));
-        bench.provision(&changed).await.expect("valid");
-        let in_force = bench.in_force().await;
-        assert_eq!(in_force.len(), 1);
-        assert_eq!(
-            (in_force[0].0, in_force[0].1.decision.as_str()),
-            (2, "DR-2")
-        );
-        assert_eq!(in_force[0].1.version, 2, "the body says its own version");
-        let all = bench.store.habilitations().await.expect("read");
-        assert!(
-            all.iter()
-                .any(|row| row.version == 1 && row.revoked_at.is_some())
-        );
-
-        let without = |text: &str| {
-            let (kept, _) = text.split_once("[[habilitation]]").expect("there");
-            kept.replace(r#"["ada", "bob"]"#, r#"["bob"]"#)
-        };
-        bench
-            .provision(&bench.config(without))
-            .await
-            .expect("valid");
-        assert!(bench.in_force().await.is_empty());
-        assert!(
-            bench
-                .store
-                .projects_of("ada")
-                .await
-                .expect("read")
-                .is_empty()
-        );
-        assert_eq!(bench.store.projects_of("bob").await.expect("read").len(), 1);
-
-        bench.provision(&changed).await.expect("valid");
-        assert_eq!(
-            bench.in_force().await[0].0,
-            3,
-            "what comes back is a new version"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_disabled_person_and_a_budget_survive() {
-        let bench = Bench::new().await;
-        let config = bench.config(str::to_owned);
-        bench.provision(&config).await.expect("valid");
-        let disabled = PersonProfile {
-            id: "ada".into(),
-            name: "x".into(),
-            active: false,
-            is_admin: false,
-        };
-        bench.store.put_person(&disabled).await.expect("written");
-        let mut project = bench
-            .store
-            .project("study")
-            .await
-            .expect("read")
-            .expect("there");
-        project.budget = Some(rust_decimal::Decimal::ONE_HUNDRED);
-        bench.store.put_project(&project).await.expect("written");
-        bench.provision(&config).await.expect("valid");
-        let ada = bench
-            .store
-            .person("ada")
-            .await
-            .expect("read")
-            .expect("there");
-        assert_eq!((ada.name.as_str(), ada.active), ("Ada L.", false));
-        let project = bench
-            .store
-            .project("study")
-            .await
-            .expect("read")
-            .expect("there");
-        assert_eq!(project.budget, Some(rust_decimal::Decimal::ONE_HUNDRED));
-    }
-
-    #[tokio::test]
-    async fn what_is_wrong_is_named_and_nothing_is_written() {
-        let cases = [
-            (r#"id = "bob""#, r#"id = "b:b""#, "`b:b`"),
-            (r#"id = "bob""#, r#"id = "ada""#, "listed twice"),
-            (r#"["ada", "bob"]"#, r#"["ada", "eve"]"#, "`eve`"),
-            (r#"id = "study""#, r#"id = "admin""#, "`admin`"),
-            (r#"id = "study""#, r#"id = "Study""#, "`Study`"),
-            (r#"project = "study""#, r#"project = "other""#, "`other`"),
-            (r#"dataset = "shop""#, r#"dataset = "shoe""#, "`shoe`"),
-            (r#"decision = "DR-1""#, r#"decision = """#, "decision"),
-            (
-                "[[project]]",
-                "[[project]]\nspace_quota_mb = 9000000000000000000",
-                "space_quota_mb",
-            ),
-            (
-                r#"decision = "DR-1""#,
-                "decision = 'DR-1'\ntables.only = [{ table = 'sales', columns = { only = ['prize'] } }]",
-                "`prize`",
-            ),
-        ];
-        for (from, to, named) in cases {
-            let bench = Bench::new().await;
-            let config = bench.config(|text| text.replacen(from, to, 1));
-            let error = bench.provision(&config).await.expect_err(to).to_string();
-            assert!(error.contains(named), "{to}: {error}");
-            assert!(
-                bench.store.persons().await.expect("read").is_empty(),
-                "{to}"
-            );
-            assert!(
-                bench.store.projects().await.expect("read").is_empty(),
-                "{to}"
-            );
-        }
-    }
-}
+mod tests;

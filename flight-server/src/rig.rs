@@ -30,10 +30,11 @@ pub async fn open_hub(folder: &Path, text: &str) -> Arc<Hub> {
         io: tokio::runtime::Handle::current(),
     })
     .expect("pool");
-    let hub = Hub::open(config, Mode { passwords: true }, store, secrets, workers)
+    let mode = Mode { passwords: true };
+    let hub = Hub::open(config, mode, store, secrets.clone(), workers)
         .await
         .expect("hub");
-    provision(&hub.store, &hub.config, &hub.datasets)
+    provision(&hub.store, &secrets, &hub.config, &hub.datasets)
         .await
         .expect("provisions");
     hub

@@ -86,11 +86,11 @@ impl Server {
             .transpose()?;
         let (store, secrets) = open_store(&config).await?;
         let (workers, supervisor) = workers(&config, mode).await?;
-        let hub = Hub::open(config, mode, store, secrets, workers).await?;
+        let hub = Hub::open(config, mode, store, secrets.clone(), workers).await?;
         if let Some(supervisor) = &supervisor {
             supervisor.report_to(&hub.metrics);
         }
-        provision(&hub.store, &hub.config, &hub.datasets).await?;
+        provision(&hub.store, &secrets, &hub.config, &hub.datasets).await?;
         space::clean_up(&hub).await?;
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {

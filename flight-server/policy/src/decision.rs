@@ -35,6 +35,8 @@ pub enum Action {
 pub struct Granted {
     pub habilitation: Arc<Habilitation>,
     pub revoked_at: Option<DateTime<Utc>>,
+    /// False while the confirmation that it needs does not count.
+    pub is_confirmed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,8 @@ pub enum Denial {
     Revoked {
         at: DateTime<Utc>,
     },
+    /// It governs, but who confirmed it is a member of the project by now.
+    Unconfirmed,
     AggregateOnly,
     /// It may not be used from where the caller is.
     OtherZone {
@@ -72,9 +76,9 @@ pub enum Denial {
 /// or datasets is ignored.
 ///
 /// Of one habilitation (one `id`) the highest version that has begun governs, so that a later
-/// version which grants less, has ended or was revoked never lets an earlier one come back.
-/// A version revoked before it began never counts. Periods include `valid_from` and exclude
-/// `valid_to`; a revocation counts from its own instant on.
+/// version which grants less, has ended, was revoked or lost its confirmation never lets an
+/// earlier one come back. A version revoked before it began never counts. Periods include
+/// `valid_from` and exclude `valid_to`; a revocation counts from its own instant on.
 pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
     let mut begun: BTreeMap<&str, &Granted> = BTreeMap::new();
     let mut next: Option<DateTime<Utc>> = None;
@@ -89,10 +93,8 @@ pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
         }
         if from > request.at {
             // A version that is already revoked will not begin either.
-            if version
-                .revoked_at
-                .is_none_or(|revoked| revoked > request.at)
-            {
+            let is_revoked = version.revoked_at.is_some_and(|at| at <= request.at);
+            if !is_revoked && version.is_confirmed {
                 next = Some(next.map_or(from, |earliest| earliest.min(from)));
             }
             continue;
@@ -135,6 +137,16 @@ impl Register {
         let granted = datasets.and_then(|datasets| datasets.get(request.dataset));
         decide(request, granted.map_or(&[], Vec::as_slice))
     }
+
+    /// When the next version of a project begins, whatever it opens: until then, what was
+    /// decided at `at` changes only with what the register holds, or when a period ends.
+    pub fn next_begin(&self, project: &str, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let versions = self.projects.get(project)?.values().flatten();
+        versions
+            .map(|version| version.habilitation.valid_from)
+            .filter(|from| *from > at)
+            .min()
+    }
 }
 
 impl FromIterator<Granted> for Register {
@@ -175,18 +187,22 @@ fn end_of(version: &Granted, at: DateTime<Utc>) -> Option<Denial> {
             Some(Denial::Revoked { at: revoked })
         }
         _ if expired <= at => Some(Denial::Expired { at: expired }),
+        _ if !version.is_confirmed => Some(Denial::Unconfirmed),
         _ => None,
     }
 }
 
-/// The most useful reason when nothing is in force: what begins next, else what ended last.
+/// The most useful reason when nothing is in force: what somebody can mend, else what begins
+/// next, else what ended last.
 fn absent(ended: &[&Granted], next: Option<DateTime<Utc>>, at: DateTime<Utc>) -> Denial {
+    let reasons = || ended.iter().filter_map(move |version| end_of(version, at));
+    if reasons().any(|denial| denial == Denial::Unconfirmed) {
+        return Denial::Unconfirmed;
+    }
     if let Some(from) = next {
         return Denial::NotYet { from };
     }
-    ended
-        .iter()
-        .filter_map(|version| end_of(version, at))
+    reasons()
         .max_by_key(|denial| match denial {
             Denial::Revoked { at } | Denial::Expired { at } => Some(*at),
             _ => None,
@@ -226,6 +242,11 @@ impl fmt::Display for Denial {
                 f,
                 "the project may not read it in rows from zone `{zone}`; call a listener of \
                  another zone, or ask for aggregates"
+            ),
+            Self::Unconfirmed => write!(
+                f,
+                "who confirmed the project's habilitation is a member of the project by now; \
+                 another administrator, who is none, has to confirm it"
             ),
             Self::AggregateOnly => write!(
                 f,

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use datafusion::prelude::SessionContext;
 use hubflight_policy::habilitation::Habilitation;
-use hubflight_store::{AdminRole, HabilitationRow, NewHabilitation};
+use hubflight_store::{AdminRole, NewHabilitation};
 
 use super::{Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::datasets::Datasets;
+use crate::change::Act;
 use crate::config::{HabilitationConfig, Redacted};
 use crate::error::{Error, Result};
 use crate::provision;
@@ -31,7 +32,8 @@ pub enum HabilitationCommand {
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
-    /// Confirms what another person entered; no member of its project can.
+    /// Confirms what another person entered; no member of its project can, and a confirmation
+    /// does not count while who gave it is one.
     Confirm {
         #[command(flatten)]
         place: Place,
@@ -78,23 +80,29 @@ pub(super) async fn run(desk: &Desk, command: HabilitationCommand) -> Result<Str
         }
         HabilitationCommand::Confirm {
             actor, id, version, ..
-        } => {
-            let person = acting(desk, &actor).await?;
-            confirm(desk, &person, &id, version).await
-        }
+        } => confirm(desk, &actor, &id, version).await,
         HabilitationCommand::Revoke { id, .. } => revoke(desk, &id).await,
     }
 }
 
 async fn revoke(desk: &Desk, id: &str) -> Result<String> {
-    let rows = desk.store.habilitations().await?;
-    let in_force = |row: &HabilitationRow| row.id == id && row.revoked_at.is_none();
-    if !rows.iter().any(in_force) {
-        return Err(Error::not_found(format!(
-            "no habilitation `{id}` is in force; `admin habilitation list` shows which are"
-        )));
-    }
-    desk.store.revoke_habilitation(id).await?;
+    let mut change = desk.change().await?;
+    let mut rows = change.write.habilitations().await?.into_iter();
+    let row = rows
+        .rfind(|row| row.id == id && row.revoked_at.is_none())
+        .ok_or_else(|| {
+            Error::not_found(format!(
+                "no habilitation `{id}` is in force; `admin habilitation list` shows which are"
+            ))
+        })?;
+    change.write.revoke_habilitation(id).await?;
+    change.record(Act {
+        event: "habilitation_revoked",
+        project: Some(row.project),
+        detail: format!("habilitation {id}"),
+        ..Act::default()
+    });
+    change.commit().await?;
     Ok(format!("habilitation `{id}` is revoked\n"))
 }
 
@@ -126,7 +134,8 @@ async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
     let entry: HabilitationConfig = toml::from_str(&text).map_err(|error| wrong(&error))?;
     let mut habilitation = provision::habilitation(&entry);
     check(desk, &entry, &habilitation).await?;
-    let rows = desk.store.habilitations().await?;
+    let mut change = desk.change().await?;
+    let rows = change.write.habilitations().await?;
     let newest = rows.iter().filter(|row| row.id == habilitation.id);
     let newest = newest.map(|row| row.version).max().unwrap_or(0);
     habilitation.version = newest
@@ -140,13 +149,15 @@ async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
         body: serde_json::to_string(&habilitation)
             .map_err(|error| Error::internal("a habilitation cannot be written", &error))?,
     };
-    desk.store.enter_habilitation(&new, person).await?;
+    change.write.enter_habilitation(&new, person).await?;
     let (id, version) = (&new.id, new.version);
-    let detail = format!("habilitation {id} version {version}");
-    let mut write = desk.store.write().await?;
-    desk.audit(&mut write, "habilitation_entered", Some(person), &detail)
-        .await?;
-    write.commit().await?;
+    change.record(Act {
+        event: "habilitation_entered",
+        person: Some(person.to_owned()),
+        project: Some(new.project.clone()),
+        detail: format!("habilitation {id} version {version}"),
+    });
+    change.commit().await?;
     Ok(format!(
         "habilitation `{id}` version {version} waits for a second person: `admin habilitation \
          confirm {id} --version {version}`\n"
@@ -180,30 +191,38 @@ async fn check(desk: &Desk, entry: &HabilitationConfig, wanted: &Habilitation) -
     provision::check_habilitation(wanted, &datasets)
 }
 
-async fn confirm(desk: &Desk, person: &str, id: &str, version: u32) -> Result<String> {
-    let rows = desk.store.habilitations().await?;
+async fn confirm(desk: &Desk, actor: &Actor, id: &str, version: u32) -> Result<String> {
+    // Nobody's role or membership changes between here and the end.
+    let mut change = desk.change().await?;
+    let person = acting(desk, actor).await?;
+    let rows = change.write.habilitations().await?.into_iter();
     let row = rows
-        .iter()
-        .find(|row| row.id == id && row.version == version)
-        .filter(|row| row.is_pending() && row.revoked_at.is_none())
+        .filter(|row| row.is_pending() || row.confirmer_is_member)
+        .find(|row| row.id == id && row.version == version && row.revoked_at.is_none())
         .ok_or_else(|| {
             Error::not_found(format!(
                 "no version {version} of habilitation `{id}` waits for confirmation; `admin \
                  habilitation list` shows what does"
             ))
         })?;
-    let mut write = desk.store.write().await?;
-    if !write.confirm_habilitation(id, version, person).await? {
+    if !change
+        .write
+        .confirm_habilitation(id, version, &person)
+        .await?
+    {
         return Err(Error::denied(format!(
             "`{person}` cannot confirm it: neither who entered it nor a member of project `{}` \
-             can",
+             can; a confirmation does not count while who gave it is a member",
             row.project
         )));
     }
-    let detail = format!("habilitation {id} version {version}");
-    desk.audit(&mut write, "habilitation_confirmed", Some(person), &detail)
-        .await?;
-    write.commit().await?;
+    change.record(Act {
+        event: "habilitation_confirmed",
+        person: Some(person),
+        project: Some(row.project),
+        detail: format!("habilitation {id} version {version}"),
+    });
+    change.commit().await?;
     Ok(format!(
         "habilitation `{id}` version {version} is confirmed\n"
     ))

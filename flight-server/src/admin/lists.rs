@@ -1,11 +1,12 @@
 //! What the administrator's commands list, as tables of text.
 
 use chrono::{DateTime, Utc};
-use hubflight_policy::habilitation::{Habilitation, Mode};
+use hubflight_policy::habilitation::Mode;
 use hubflight_store::{Secrets, Store};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::opposition::reference;
+use crate::versions::{Version, states};
 
 pub(super) async fn tokens(
     store: &Store,
@@ -81,16 +82,10 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
         "id", "version", "project", "dataset", "mode", "from", "until", "state", "decision",
     ];
     let mut table = Table::new(&head);
-    for row in store.habilitations().await? {
-        let body: Habilitation = serde_json::from_str(&row.body)
-            .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
-        let state = match row.revoked_at {
-            Some(_) => "revoked",
-            None if row.is_pending() => "waits for confirmation",
-            None if body.valid_to <= now => "ended",
-            None if body.valid_from > now => "not yet",
-            None => "in force",
-        };
+    let rows = store.habilitations().await?.into_iter();
+    let versions = rows.map(Version::read).collect::<Result<Vec<_>>>()?;
+    let states = states(&versions, now);
+    for (Version { row, body }, state) in versions.into_iter().zip(states) {
         let mode = match body.mode {
             Mode::Row => "row",
             Mode::Aggregate => "aggregate",
@@ -104,7 +99,7 @@ pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<S
             day(body.valid_from),
             day(body.valid_to),
             state.into(),
-            body.decision,
+            body.decision.clone(),
         ]);
     }
     Ok(table.text())

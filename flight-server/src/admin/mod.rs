@@ -20,14 +20,14 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
-use hubflight_ledger::{AuditEvent, record_event};
-use hubflight_store::{AdminRole, Secrets, Store, WriteTransaction};
+use hubflight_store::{AdminRole, Secrets, Store};
 
 use crate::auth::ADMIN_CATALOG;
+use crate::change::Change;
 use crate::config::Config;
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::hub::{audit_signer, open_store};
+use crate::hub::open_store;
 
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
@@ -140,28 +140,9 @@ struct Desk {
 }
 
 impl Desk {
-    /// Records an act in the transaction of the change itself. `detail` says what it was done
-    /// to, never an identifier of data.
-    async fn audit(
-        &self,
-        write: &mut WriteTransaction,
-        event: &'static str,
-        person: Option<&str>,
-        detail: &str,
-    ) -> Result<()> {
-        let client = match detail {
-            "" => CLIENT.to_owned(),
-            detail => format!("{CLIENT}, {detail}"),
-        };
-        let event = AuditEvent {
-            event,
-            outcome: "ok",
-            person: person.map(str::to_owned),
-            project: None,
-            client,
-            at: self.now,
-        };
-        Ok(record_event(write, audit_signer(&self.secrets)?, &event).await?)
+    /// Begins a change that is recorded with what is done.
+    async fn change(&self) -> Result<Change<'_>> {
+        Change::begin(&self.store, &self.secrets, CLIENT, self.now).await
     }
 }
 
@@ -212,10 +193,10 @@ fn demo_config(folder: &Path) -> Result<Config> {
 }
 
 async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
-    let (store, now) = (&desk.store, desk.now);
+    let store = &desk.store;
     match command {
         HubCommand::Init { id, name, .. } => init(desk, &id, &name).await,
-        HubCommand::Token(command) => token::run(store, command, now).await,
+        HubCommand::Token(command) => token::run(desk, command).await,
         HubCommand::Person(command) => person::run(desk, command).await,
         HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
@@ -226,20 +207,27 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
 }
 
 async fn init(desk: &Desk, id: &str, name: &str) -> Result<String> {
-    let (store, now) = (&desk.store, desk.now);
-    let persons = store.persons().await?;
-    if let Some(admin) = persons.iter().find(|person| person.is_admin) {
+    let mut change = desk.change().await?;
+    if let Some(admin) = change.write.administrators().await?.first() {
         return Err(Error::invalid(format!(
             "`{}` is an administrator already; add others with `admin person add --admin`",
             admin.id
         )));
     }
     // A person whom the configuration lists may become the administrator.
-    person::put_admin(desk, id, name, &AdminRole::ALL.into()).await?;
-    let name = "first token";
-    let issued = token::issue(store, id, ADMIN_CATALOG, name, FIRST_TOKEN_DAYS, now).await?;
+    person::put(&mut change, id, name).await?;
+    change.write.set_active(id, true).await?;
+    person::make_admin(&mut change, id, &AdminRole::ALL.into()).await?;
+    let wanted = token::Wanted {
+        person: id,
+        project: ADMIN_CATALOG,
+        name: "first token",
+        days: FIRST_TOKEN_DAYS,
+    };
+    let issued = token::issue(&mut change, &wanted, desk.now).await?;
+    change.commit().await?;
     Ok(format!(
         "`{id}` is the administrator of this hub.\n{}",
-        token::shown_once(&issued, ADMIN_CATALOG, FIRST_TOKEN_DAYS)
+        token::shown_once(&issued, &wanted)
     ))
 }

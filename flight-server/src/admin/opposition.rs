@@ -5,6 +5,7 @@ use hubflight_policy::dataset::PERSON_DOMAIN;
 use hubflight_store::{Opposition, Put};
 
 use super::{Desk, Place, lists};
+use crate::change::Act;
 use crate::error::{Error, Result};
 use crate::opposition::reference;
 
@@ -65,16 +66,18 @@ fn entry(who: &Who) -> Result<Opposition> {
 /// The entry and its record are one transaction: there is no exclusion without a trace.
 async fn add(desk: &Desk, entry: &Opposition) -> Result<String> {
     let name = reference(&desk.secrets, entry)?;
-    let mut write = desk.store.write().await?;
-    if write.put_opposition(entry).await? == Put::Updated {
+    let mut change = desk.change().await?;
+    if change.write.put_opposition(entry).await? == Put::Updated {
         return Err(Error::invalid(format!(
             "this person is excluded already, as opposition `{name}`"
         )));
     }
-    let detail = format!("opposition {name}");
-    desk.audit(&mut write, "opposition_added", None, &detail)
-        .await?;
-    write.commit().await?;
+    change.record(Act {
+        event: "opposition_added",
+        detail: format!("opposition {name}"),
+        ..Act::default()
+    });
+    change.commit().await?;
     Ok(format!(
         "the person is excluded; the audit has it as opposition `{name}`\n"
     ))
@@ -82,15 +85,17 @@ async fn add(desk: &Desk, entry: &Opposition) -> Result<String> {
 
 async fn remove(desk: &Desk, entry: &Opposition) -> Result<String> {
     let name = reference(&desk.secrets, entry)?;
-    let mut write = desk.store.write().await?;
-    if !write.remove_opposition(entry).await? {
+    let mut change = desk.change().await?;
+    if !change.write.remove_opposition(entry).await? {
         return Err(Error::not_found(
             "this person is on no list; `admin opposition list` shows who is",
         ));
     }
-    let detail = format!("opposition {name}");
-    desk.audit(&mut write, "opposition_removed", None, &detail)
-        .await?;
-    write.commit().await?;
+    change.record(Act {
+        event: "opposition_removed",
+        detail: format!("opposition {name}"),
+        ..Act::default()
+    });
+    change.commit().await?;
     Ok(format!("opposition `{name}` has ended\n"))
 }

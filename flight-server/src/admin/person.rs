@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use clap::Subcommand;
 use data_encoding::BASE32_NOPAD;
-use hubflight_store::{AdminRole, Member, Person, PersonProfile, Store};
+use hubflight_store::{AdminRole, Member, Person, PersonProfile, Put, Store};
 use zeroize::Zeroizing;
 
 use super::{ADMIN_ROLE, Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::totp::Secret;
+use crate::change::{Act, Change};
 use crate::error::{Error, Result};
 use crate::hub::factors;
 use crate::provision::check_person_id;
@@ -100,30 +101,37 @@ impl PersonCommand {
     }
 }
 
-pub(super) async fn put_admin(
-    desk: &Desk,
+/// Gives a person these roles, of which there is at least one, and a place in the
+/// administrators' catalog.
+pub(super) async fn make_admin(
+    change: &mut Change<'_>,
     id: &str,
-    name: &str,
     roles: &BTreeSet<AdminRole>,
 ) -> Result<()> {
-    put_person(&desk.store, id, name, true).await?;
     let member = Member {
         project: ADMIN_CATALOG.into(),
         person: id.into(),
         role: ADMIN_ROLE.into(),
     };
-    desk.store.put_member(&member).await?;
-    set_roles(desk, id, roles).await
+    change.write.put_member(&member).await?;
+    set_roles(change, id, roles).await
 }
 
-async fn set_roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) -> Result<()> {
-    let mut write = desk.store.write().await?;
-    write.set_admin_roles(id, roles).await?;
-    let detail = format!("roles {}", names(roles));
-    desk.audit(&mut write, "admin_roles_set", Some(id), &detail)
-        .await?;
-    write.commit().await?;
+async fn set_roles(change: &mut Change<'_>, id: &str, roles: &BTreeSet<AdminRole>) -> Result<()> {
+    change.write.set_admin_roles(id, roles).await?;
+    change.record(Act {
+        detail: format!("roles {}", names(roles)),
+        ..act("admin_roles_set", id)
+    });
     Ok(())
+}
+
+fn act(event: &'static str, person: &str) -> Act {
+    Act {
+        event,
+        person: Some(person.to_owned()),
+        ..Act::default()
+    }
 }
 
 fn names(roles: &BTreeSet<AdminRole>) -> String {
@@ -136,32 +144,26 @@ fn names(roles: &BTreeSet<AdminRole>) -> String {
 
 /// Changes the roles of a person; who gets the first becomes an administrator.
 async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) -> Result<String> {
-    let person = existing(&desk.store, id).await?;
+    existing(&desk.store, id).await?;
+    let mut change = desk.change().await?;
     if roles.is_empty() {
-        refuse_last(&desk.store, &person).await?;
-        set_roles(desk, id, roles).await?;
+        refuse_last(&mut change, id).await?;
+        set_roles(&mut change, id, roles).await?;
     } else {
-        let member = Member {
-            project: ADMIN_CATALOG.into(),
-            person: id.into(),
-            role: ADMIN_ROLE.into(),
-        };
-        desk.store.put_member(&member).await?;
-        set_roles(desk, id, roles).await?;
+        make_admin(&mut change, id, roles).await?;
     }
+    change.commit().await?;
     Ok(format!("roles of `{id}`: {}\n", names(roles)))
 }
 
-/// A hub keeps an administrator.
-async fn refuse_last(store: &Store, person: &Person) -> Result<()> {
-    let persons = store.persons().await?;
-    let others = persons
-        .iter()
-        .any(|other| other.is_admin && other.active && other.id != person.id);
-    if person.is_admin && !others {
+/// A hub keeps an administrator. It is asked in the change itself, so that two who leave at
+/// once do not both find the other.
+async fn refuse_last(change: &mut Change<'_>, id: &str) -> Result<()> {
+    let admins = change.write.administrators().await?;
+    let others = admins.iter().any(|other| other.active && other.id != id);
+    if admins.iter().any(|admin| admin.id == id) && !others {
         return Err(Error::invalid(format!(
-            "`{}` is the last active administrator; add another first",
-            person.id
+            "`{id}` is the last active administrator; add another first"
         )));
     }
     Ok(())
@@ -174,16 +176,20 @@ fn role(text: &str) -> std::result::Result<AdminRole, String> {
     })
 }
 
-async fn put_person(store: &Store, id: &str, name: &str, is_admin: bool) -> Result<()> {
+/// Adds a person, or renames who is there.
+pub(super) async fn put(change: &mut Change<'_>, id: &str, name: &str) -> Result<Put> {
     check_person_id(id)?;
     let profile = PersonProfile {
         id: id.into(),
         name: name.into(),
         active: true,
-        is_admin,
+        is_admin: false,
     };
-    store.put_person(&profile).await?;
-    Ok(())
+    let put = change.write.put_person(&profile).await?;
+    if put == Put::Created {
+        change.record(act("person_added", id));
+    }
+    Ok(put)
 }
 
 pub(super) async fn existing(store: &Store, id: &str) -> Result<Person> {
@@ -204,60 +210,61 @@ pub(super) async fn run(desk: &Desk, command: PersonCommand) -> Result<String> {
             roles,
             ..
         } => {
-            if store.person(&id).await?.is_some() {
-                return Err(Error::invalid(format!(
-                    "person `{id}` exists already; choose another identifier"
-                )));
-            }
             let roles: BTreeSet<AdminRole> = match admin {
                 true => AdminRole::ALL.into(),
                 false => roles.into_iter().collect(),
             };
-            if roles.is_empty() {
-                put_person(store, &id, &name, false).await?;
-            } else {
-                put_admin(desk, &id, &name, &roles).await?;
-            }
-            Ok(format!("person `{id}` is added\n"))
+            add(desk, &id, &name, &roles).await
         }
         PersonCommand::Roles {
             id, roles: wanted, ..
         } => roles(desk, &id, &wanted.into_iter().collect()).await,
         PersonCommand::List { .. } => lists::persons(store).await,
-        PersonCommand::Disable { id, .. } => {
-            let person = existing(store, &id).await?;
-            refuse_last(store, &person).await?;
-            set_active(store, person, false).await?;
-            store.raise_token_epoch(&id).await?;
-            Ok(format!("person `{id}` is disabled\n"))
-        }
+        PersonCommand::Disable { id, .. } => disable(desk, &id).await,
         PersonCommand::Password { person, .. } => new_password(desk, &person).await,
         PersonCommand::Totp { person, remove, .. } => second_factor(desk, &person, remove).await,
         PersonCommand::Unlock { id, .. } => {
             existing(store, &id).await?;
-            let mut write = store.write().await?;
-            write.unlock(&id, desk.now).await?;
-            desk.audit(&mut write, "login_unlocked", Some(&id), "")
-                .await?;
-            write.commit().await?;
+            let mut change = desk.change().await?;
+            change.write.unlock(&id, desk.now).await?;
+            change.record(act("login_unlocked", &id));
+            change.commit().await?;
             Ok(format!("person `{id}` is unlocked\n"))
         }
         PersonCommand::Enable { id, .. } => {
-            set_active(store, existing(store, &id).await?, true).await?;
+            existing(store, &id).await?;
+            let mut change = desk.change().await?;
+            change.write.set_active(&id, true).await?;
+            change.record(act("person_enabled", &id));
+            change.commit().await?;
             Ok(format!("person `{id}` is enabled\n"))
         }
     }
 }
 
-async fn set_active(store: &Store, person: Person, active: bool) -> Result<()> {
-    let profile = PersonProfile {
-        id: person.id,
-        name: person.name,
-        active,
-        is_admin: person.is_admin,
-    };
-    store.put_person(&profile).await?;
-    Ok(())
+async fn add(desk: &Desk, id: &str, name: &str, roles: &BTreeSet<AdminRole>) -> Result<String> {
+    let mut change = desk.change().await?;
+    if put(&mut change, id, name).await? == Put::Updated {
+        return Err(Error::invalid(format!(
+            "person `{id}` exists already; choose another identifier"
+        )));
+    }
+    if !roles.is_empty() {
+        make_admin(&mut change, id, roles).await?;
+    }
+    change.commit().await?;
+    Ok(format!("person `{id}` is added\n"))
+}
+
+async fn disable(desk: &Desk, id: &str) -> Result<String> {
+    existing(&desk.store, id).await?;
+    let mut change = desk.change().await?;
+    refuse_last(&mut change, id).await?;
+    change.write.set_active(id, false).await?;
+    change.write.raise_token_epoch(id).await?;
+    change.record(act("person_disabled", id));
+    change.commit().await?;
+    Ok(format!("person `{id}` is disabled\n"))
 }
 
 /// Random bytes of a password: 128 bits, which nobody guesses.
@@ -267,10 +274,11 @@ async fn new_password(desk: &Desk, id: &str) -> Result<String> {
     existing(&desk.store, id).await?;
     let bytes = Zeroizing::new(random::<PASSWORD_BYTES>()?);
     let password = Zeroizing::new(BASE32_NOPAD.encode(&bytes[..]).to_lowercase());
-    desk.store.set_password(id, &password).await?;
-    let mut write = desk.store.write().await?;
-    desk.audit(&mut write, "password_set", Some(id), "").await?;
-    write.commit().await?;
+    let hashed = desk.store.hash_password(&password).await?;
+    let mut change = desk.change().await?;
+    change.write.set_password(id, &hashed).await?;
+    change.record(act("password_set", id));
+    change.commit().await?;
     Ok(format!(
         "The password of `{id}`. It is shown only now.\n{}\n",
         password.as_str()
@@ -292,10 +300,10 @@ async fn second_factor(desk: &Desk, id: &str, remove: bool) -> Result<String> {
         );
         ("totp_enrolled", said)
     };
-    let mut write = desk.store.write().await?;
+    let mut change = desk.change().await?;
     let sealed = (!remove).then_some(sealed.as_slice());
-    write.set_totp(id, sealed).await?;
-    desk.audit(&mut write, event, Some(id), "").await?;
-    write.commit().await?;
+    change.write.set_totp(id, sealed).await?;
+    change.record(act(event, id));
+    change.commit().await?;
     Ok(said)
 }

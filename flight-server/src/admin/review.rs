@@ -14,6 +14,7 @@ use super::Desk;
 use super::lists::{Table, day};
 use crate::catalog::datasets::Datasets;
 use crate::error::{Error, Result};
+use crate::versions::Version;
 
 /// Months before the one that is reviewed, which say what is usual.
 const MONTHS_BEFORE: u32 = 3;
@@ -152,12 +153,9 @@ async fn in_force(desk: &Desk, dataset: &str) -> Result<Vec<(String, Arc<Habilit
         if row.dataset != dataset || row.is_pending() {
             continue;
         }
-        let habilitation: Habilitation = serde_json::from_str(&row.body)
-            .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
-        granted.entry(row.project).or_default().push(Granted {
-            habilitation: Arc::new(habilitation),
-            revoked_at: row.revoked_at,
-        });
+        let version = Version::read(row)?;
+        let of_project = granted.entry(version.row.project.clone()).or_default();
+        of_project.push(version.granted(desk.now));
     }
     let zones: Vec<_> = desk
         .config

@@ -1,10 +1,13 @@
 //! The commands, as lines of words.
 
 use clap::Parser;
-use hubflight_ledger::{AuditSettings, Filter, Ledger, Page};
+use hubflight_ledger::{AuditRecord, AuditSettings, Filter, Ledger, Page};
 use hubflight_store::Person;
 
 use super::*;
+use crate::hub::audit_signer;
+
+mod decisions;
 
 #[derive(Parser)]
 struct Line {
@@ -48,8 +51,25 @@ impl Bench {
         execute(&desk, command).await
     }
 
+    /// The events that are recorded of a person, with what they say.
+    async fn acts_on(&self, person: &str) -> Vec<String> {
+        let told = self.records().await.into_iter();
+        let told = told.filter(|record| record.person.as_deref() == Some(person));
+        told.map(|record| {
+            let about = record.client.strip_prefix(CLIENT).expect("these commands");
+            format!("{}{about}", record.event)
+        })
+        .collect()
+    }
+
     /// (event, client) of everything that is recorded.
     async fn audit(&self) -> Vec<(String, String)> {
+        let records = self.records().await.into_iter();
+        let audit = records.map(|record| (record.event, record.client));
+        audit.collect()
+    }
+
+    async fn records(&self) -> Vec<AuditRecord> {
         let tariff = Config::default().tariff().expect("a tariff");
         let settings = AuditSettings {
             signer: audit_signer(&self.secrets).expect("a signer"),
@@ -58,12 +78,9 @@ impl Bench {
         let ledger = Ledger::open(&self.store, tariff, Default::default(), settings).await;
         let ledger = ledger.expect("a ledger");
         let records = ledger.audit(&Filter::default(), Page::FIRST).await;
-        let records = records.expect("read").into_iter();
-        let audit = records
-            .map(|record| (record.event, record.client))
-            .collect();
+        let records = records.expect("read");
         ledger.close().await.expect("closes");
-        audit
+        records
     }
 
     async fn holder(&self, text: &str) -> Option<(String, String)> {
@@ -254,11 +271,10 @@ async fn a_person_is_unlocked_by_either_word_and_it_is_recorded() {
     bench.run("person unlock eve").await.expect_err("nobody");
     let login = bench.store.login("ada").await.expect("read");
     assert!(login.unlocked_at.is_some());
-    let expected = (
-        "login_unlocked".to_owned(),
-        "flight-server admin".to_owned(),
+    assert_eq!(
+        bench.acts_on("ada").await,
+        ["person_added", "login_unlocked"]
     );
-    assert_eq!(bench.audit().await, [expected]);
 }
 
 #[tokio::test]
@@ -304,7 +320,15 @@ async fn a_password_and_a_second_factor_are_shown_once_and_kept_sealed() {
     assert_eq!(login.totp_sealed, None);
     let audit = bench.audit().await;
     let events: Vec<&str> = audit.iter().map(|(event, _)| event.as_str()).collect();
-    assert_eq!(events, ["password_set", "totp_enrolled", "totp_removed"]);
+    assert_eq!(
+        events,
+        [
+            "person_added",
+            "password_set",
+            "totp_enrolled",
+            "totp_removed"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -343,102 +367,71 @@ async fn roles_are_given_one_by_one_and_one_administrator_stays() {
     token.expect("still a member of the catalog, which shows nothing to no role");
 }
 
-const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
-                     valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
-
-/// A hub with a dataset and a project that `ada` is in; tokens of `root` and `two`, who may
-/// decide, of `bill`, who may not, and of `ada`, who may decide and is a beneficiary.
-async fn deciding() -> (Bench, std::collections::HashMap<&'static str, String>) {
-    let mut bench = Bench::new().await;
-    let folder = bench.folder.path().to_owned();
-    // Beside the state, which is a folder too.
-    std::fs::create_dir(folder.join("data")).expect("a folder");
-    std::fs::write(folder.join("data/sales.csv"), "item\na\n").expect("written");
-    std::fs::write(folder.join("grant.toml"), GRANT).expect("written");
-    let text = format!(
-        "[[dataset]]\nname = 'shop'\nproducer = 'x'\npersons = 'none'\nformat = 'csv'\n\
-         folder = '{}/data'\n[[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
-         valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n",
-        folder.display()
-    );
-    bench.config = toml::from_str(&text).expect("a configuration");
-    bench.provision().await;
-    let mut tokens = std::collections::HashMap::new();
-    for (id, role) in [("two", "policy"), ("bill", "billing"), ("root", "policy")] {
-        let line = format!("person add --id {id} --name {id} --role {role}");
-        bench.run(&line).await.expect("added");
-    }
-    bench
-        .run("person roles ada --role policy")
-        .await
-        .expect("given");
-    for id in ["root", "two", "bill", "ada"] {
-        let line = format!("token create --person {id} --project admin --days 5");
-        let made = bench.run(&line).await.expect("made");
-        tokens.insert(id, made.lines().last().expect("a token").to_owned());
-    }
-    (bench, tokens)
-}
-
-impl Bench {
-    async fn provision(&self) {
-        let state = datafusion::prelude::SessionContext::new().state();
-        let datasets = crate::catalog::datasets::Datasets::open(&self.config.datasets, &state);
-        let datasets = datasets.await.expect("datasets");
-        crate::provision::provision(&self.store, &self.config, &datasets)
-            .await
-            .expect("provisions");
-    }
-
-    async fn in_force(&self) -> usize {
-        let rows = self.store.habilitations_of("study").await.expect("read");
-        rows.len()
-    }
-}
-
+/// What is refused leaves neither a change nor a record, and what cannot be recorded is not
+/// changed.
 #[tokio::test]
-async fn two_persons_decide_on_a_habilitation_and_neither_benefits() {
-    let (bench, tokens) = deciding().await;
-    let file = bench.folder.path().join("grant.toml").display().to_string();
-    let enter = async |token: &str| {
-        let line = format!("habilitation enter --file {file} --token {token}");
-        bench.run(&line).await
-    };
-    let confirm = async |token: &str| {
-        let line = format!("habilitation confirm study.shop --version 1 --token {token}");
-        bench.run(&line).await
-    };
-    enter(&tokens["bill"]).await.expect_err("another role");
-    enter("hubpat_aaaa_bbbb").await.expect_err("nobody's token");
-    enter(&tokens["root"]).await.expect("entered");
-    assert_eq!(bench.in_force().await, 0);
-    for refused in ["root", "ada", "bill"] {
-        confirm(&tokens[refused]).await.expect_err(refused);
+async fn a_change_and_its_record_are_one() {
+    let mut bench = Bench::new().await;
+    bench.run("init --id root --name Root").await.expect("made");
+    bench
+        .run("person add --id two --name Two --admin")
+        .await
+        .expect("added");
+    let made = bench.run("token create --person two --days 5").await;
+    let made = made.expect("made");
+    let before = bench.audit().await.len();
+    for refused in [
+        "person add --id two --name Again",
+        "person disable eve",
+        "person roles eve --role audit",
+        "habilitation revoke study.shop",
+        "token create --person two --project nowhere --days 5",
+    ] {
+        bench.run(refused).await.expect_err(refused);
     }
-    assert_eq!(bench.in_force().await, 0);
-    confirm(&tokens["two"]).await.expect("confirmed");
-    assert_eq!(bench.in_force().await, 1);
-    confirm(&tokens["two"]).await.expect_err("confirmed before");
-    // The file does not list it, and so does not end it.
-    bench.provision().await;
-    assert_eq!(bench.in_force().await, 1);
-    let audit = bench.audit().await;
-    let decided = audit
-        .iter()
-        .filter(|(event, _)| event.starts_with("habilitation_"));
-    assert_eq!(decided.count(), 2);
+    assert_eq!(bench.audit().await.len(), before);
+    let two = bench.store.person("two").await.expect("read");
+    assert_eq!(two.as_ref().map(|two| two.name.as_str()), Some("Two"));
 
-    let mut bench = bench;
-    let text = format!("[[habilitation]]\n{GRANT}");
-    let listed: Config = toml::from_str(&text).expect("a configuration");
-    bench.config.habilitations = listed.habilitations;
-    // The operator decides alone, in the file.
-    bench.provision().await;
-    assert_eq!(bench.in_force().await, 1);
-    let line = format!(
-        "habilitation enter --file {file} --token {}",
-        tokens["root"]
+    // Nothing is appended to a log whose head another key signed.
+    bench.secrets = Secrets::new([1; 32]);
+    let id = made.lines().last().and_then(|text| text.split('_').nth(1));
+    for unrecorded in [
+        "person add --id eve --name Eve".to_owned(),
+        "person add --id eve --name Eve --admin".into(),
+        "person disable two".into(),
+        "person roles two".into(),
+        "people password --person two".into(),
+        "token create --person two --days 5".into(),
+        format!("token revoke {}", id.expect("an id")),
+    ] {
+        bench.run(&unrecorded).await.expect_err(&unrecorded);
+    }
+    assert_eq!(bench.store.person("two").await.expect("read"), two);
+    assert!(bench.store.person("eve").await.expect("read").is_none());
+    assert!(bench.holder(&made).await.is_some());
+    assert_eq!(
+        bench.store.tokens(Some("two")).await.expect("read").len(),
+        1
     );
-    let error = bench.run(&line).await.expect_err("the file's");
-    assert!(error.to_string().contains("configuration"), "{error}");
+    let roles = bench.store.admin_roles("two").await.expect("read");
+    assert_eq!(roles, AdminRole::ALL.into());
+}
+
+/// Two administrators who leave at once do not both find the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_administrator_stays_when_two_leave_at_once() {
+    let bench = Bench::new().await;
+    bench.run("init --id root --name Root").await.expect("made");
+    bench
+        .run("person add --id two --name Two --admin")
+        .await
+        .expect("added");
+    let (one, two) = tokio::join!(
+        bench.run("person disable root"),
+        bench.run("person disable two")
+    );
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    let persons = bench.store.persons().await.expect("read");
+    assert_eq!(persons.iter().filter(|person| person.active).count(), 1);
 }

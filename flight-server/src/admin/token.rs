@@ -5,7 +5,8 @@ use clap::Subcommand;
 use hubflight_store::{IssuedToken, NewToken, Store};
 
 use super::person::existing;
-use super::{Place, lists};
+use super::{Desk, Place, lists};
+use crate::change::{Act, Change};
 use crate::error::{Error, Result};
 
 /// No personal access token is valid for longer.
@@ -54,11 +55,8 @@ impl TokenCommand {
     }
 }
 
-pub(super) async fn run(
-    store: &Store,
-    command: TokenCommand,
-    now: DateTime<Utc>,
-) -> Result<String> {
+pub(super) async fn run(desk: &Desk, command: TokenCommand) -> Result<String> {
+    let store = &desk.store;
     match command {
         TokenCommand::Create {
             person,
@@ -71,23 +69,18 @@ pub(super) async fn run(
                 Some(project) => project,
                 None => only_project(store, &person).await?,
             };
-            let issued = issue(store, &person, &project, &name, days, now).await?;
-            Ok(shown_once(&issued, &project, days))
+            let wanted = Wanted {
+                person: &person,
+                project: &project,
+                name: &name,
+                days,
+            };
+            create(desk, &wanted).await
         }
-        TokenCommand::List { person, .. } => lists::tokens(store, person.as_deref(), now).await,
-        TokenCommand::Revoke { id, .. } => {
-            let tokens = store.tokens(None).await?;
-            let token = tokens
-                .iter()
-                .find(|token| token.id == id && token.revoked_at.is_none())
-                .ok_or_else(|| {
-                    Error::not_found(format!(
-                        "no token `{id}` is in force; `admin token list` shows which are"
-                    ))
-                })?;
-            store.revoke_token(&id, &token.person).await?;
-            Ok(format!("token `{id}` of `{}` is revoked\n", token.person))
+        TokenCommand::List { person, .. } => {
+            lists::tokens(store, person.as_deref(), desk.now).await
         }
+        TokenCommand::Revoke { id, .. } => revoke(desk, &id).await,
     }
 }
 
@@ -107,42 +100,92 @@ async fn only_project(store: &Store, person: &str) -> Result<String> {
     }
 }
 
-pub(super) async fn issue(
-    store: &Store,
-    person: &str,
-    project: &str,
-    name: &str,
-    days: u64,
-    now: DateTime<Utc>,
-) -> Result<IssuedToken> {
-    let holder = existing(store, person).await?;
-    if !holder.active {
+/// A token that somebody asks for.
+pub(super) struct Wanted<'a> {
+    pub person: &'a str,
+    pub project: &'a str,
+    pub name: &'a str,
+    pub days: u64,
+}
+
+async fn create(desk: &Desk, wanted: &Wanted<'_>) -> Result<String> {
+    let (person, project) = (wanted.person, wanted.project);
+    if !existing(&desk.store, person).await?.active {
         return Err(Error::invalid(format!(
             "`{person}` is disabled; enable them first with `admin person enable`"
         )));
     }
-    let expires_at = now.checked_add_days(Days::new(days)).ok_or_else(|| {
-        Error::invalid("the token would outlive the calendar; ask for fewer days")
-    })?;
-    let members = store.members(Some(project)).await?;
+    let mut change = desk.change().await?;
+    let members = change.write.members(Some(project)).await?;
     if !members.iter().any(|member| member.person == person) {
         return Err(Error::not_found(format!(
             "`{person}` is no member of project `{project}`; `admin project list` shows who is"
         )));
     }
-    let token = NewToken {
-        person: person.into(),
-        project: project.into(),
-        name: name.into(),
-        expires_at,
-    };
-    Ok(store.issue_token(&token).await?)
+    let issued = issue(&mut change, wanted, desk.now).await?;
+    change.commit().await?;
+    Ok(shown_once(&issued, wanted))
 }
 
-pub(super) fn shown_once(issued: &IssuedToken, project: &str, days: u64) -> String {
+/// Makes the token, and records by whose name and for what: whoever makes a token for somebody
+/// else could act as them.
+pub(super) async fn issue(
+    change: &mut Change<'_>,
+    wanted: &Wanted<'_>,
+    now: DateTime<Utc>,
+) -> Result<IssuedToken> {
+    let expires_at = now
+        .checked_add_days(Days::new(wanted.days))
+        .ok_or_else(|| {
+            Error::invalid("the token would outlive the calendar; ask for fewer days")
+        })?;
+    let token = NewToken {
+        person: wanted.person.into(),
+        project: wanted.project.into(),
+        name: wanted.name.into(),
+        expires_at,
+    };
+    let issued = change.write.issue_token(&token).await?;
+    change.record(Act {
+        event: "token_created",
+        person: Some(token.person),
+        detail: format!(
+            "token {} for catalog {}, {} days",
+            issued.id, wanted.project, wanted.days
+        ),
+        ..Act::default()
+    });
+    Ok(issued)
+}
+
+async fn revoke(desk: &Desk, id: &str) -> Result<String> {
+    let tokens = desk.store.tokens(None).await?;
+    let token = tokens
+        .into_iter()
+        .find(|token| token.id == id && token.revoked_at.is_none())
+        .ok_or_else(|| {
+            Error::not_found(format!(
+                "no token `{id}` is in force; `admin token list` shows which are"
+            ))
+        })?;
+    let mut change = desk.change().await?;
+    change.write.revoke_token(id, &token.person).await?;
+    change.record(Act {
+        event: "token_revoked",
+        person: Some(token.person.clone()),
+        detail: format!("token {id} for catalog {}", token.project),
+        ..Act::default()
+    });
+    change.commit().await?;
+    Ok(format!("token `{id}` of `{}` is revoked\n", token.person))
+}
+
+pub(super) fn shown_once(issued: &IssuedToken, wanted: &Wanted<'_>) -> String {
     format!(
-        "Personal access token for catalog `{project}`, valid for {days} days. It is shown only \
-         now; use it as the password or as the bearer token.\n{}\n",
+        "Personal access token for catalog `{}`, valid for {} days. It is shown only now; use it \
+         as the password or as the bearer token.\n{}\n",
+        wanted.project,
+        wanted.days,
         issued.text.as_str()
     )
 }

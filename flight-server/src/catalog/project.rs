@@ -92,7 +92,8 @@ impl ProjectView {
         let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
         let mut datasets = BTreeMap::new();
         let (mut habilitations, mut elsewhere) = (Vec::new(), BTreeSet::new());
-        for (dataset, decision) in hub.decisions(project, &viewer.zone, now).await? {
+        let (decisions, _) = hub.decisions(project, &viewer.zone, now).await?;
+        for (dataset, decision) in decisions {
             match decision {
                 Decision::Allow(habilitation) => habilitations.push(habilitation),
                 Decision::Deny(Denial::OtherZone { .. }) => {

@@ -8,7 +8,7 @@ use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::{
     Cohort, Columns, Comparison, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
-use hubflight_store::{AdminRole, PersonProfile, Store};
+use hubflight_store::{AdminRole, Store};
 use hubflight_synth::Facts;
 
 use crate::auth::ADMIN_CATALOG;
@@ -47,20 +47,11 @@ pub fn tariff() -> Result<Tariff> {
 /// Gives the accounts their passwords, and `admin` its office. Argon2 takes its time, so a
 /// password that is set already is left.
 pub async fn set_passwords(store: &Store) -> Result<()> {
-    for (id, name) in PERSONS {
-        if id == ADMIN_CATALOG {
-            let admin = PersonProfile {
-                id: id.into(),
-                name: name.into(),
-                active: true,
-                is_admin: true,
-            };
-            store.put_person(&admin).await?;
-            let mut write = store.write().await?;
-            write.set_admin_roles(id, &AdminRole::ALL.into()).await?;
-            write.commit().await?;
-        }
-    }
+    let mut write = store.change_rights().await?;
+    write
+        .set_admin_roles(ADMIN_CATALOG, &AdminRole::ALL.into())
+        .await?;
+    write.commit().await?;
     for (person, _) in PERSONS {
         let known = store.person(person).await?;
         if known.is_some_and(|person| !person.has_password) {

@@ -81,7 +81,7 @@ pub async fn decide(
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
-        let habilitations = hub.habilitations(project, &grounds.zone, now).await?;
+        let (habilitations, next) = hub.habilitations_until(project, &grounds.zone, now).await?;
         if let Some(dataset) = Rights::new(&habilitations).ended(&grounds.labels) {
             return Err(Error::denied(format!(
                 "the right to read dataset `{dataset}` ended while the statement ran; \
@@ -93,6 +93,7 @@ pub async fn decide(
             sources.any(|source| source.dataset == right.dataset)
         });
         ends.extend(read.map(|right| Some(right.valid_to)));
+        ends.push(next);
     }
     Ok(ends.into_iter().flatten().min())
 }

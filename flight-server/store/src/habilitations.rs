@@ -1,6 +1,7 @@
 //! Habilitations: immutable versions whose body is opaque to the store.
 
 use chrono::{DateTime, Utc};
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::columns::{get, instant, instant_or_null, micros};
@@ -31,6 +32,8 @@ pub struct HabilitationRow {
     pub entered_by: Option<String>,
     /// The second person.
     pub confirmed_by: Option<String>,
+    /// That person is a member of the project by now, so that the confirmation does not count.
+    pub confirmer_is_member: bool,
 }
 
 impl HabilitationRow {
@@ -41,9 +44,57 @@ impl HabilitationRow {
 }
 
 const ROW: &str = "SELECT h.id, h.version, h.project, h.dataset, h.body, h.created_at, \
-                   h.revoked_at, h.entered_by, h.confirmed_by FROM habilitations h";
+                   h.revoked_at, h.entered_by, h.confirmed_by, CASE WHEN EXISTS (SELECT 1 \
+                   FROM members m WHERE m.project = h.project AND m.person = h.confirmed_by) \
+                   THEN 1 ELSE 0 END AS confirmer_is_member FROM habilitations h";
 
 impl Store {
+    /// As [`WriteTransaction::put_habilitation`], alone.
+    pub async fn put_habilitation(&self, new: &NewHabilitation) -> Result<Put, StoreError> {
+        let mut write = self.change_rights().await?;
+        let put = write.put_habilitation(new).await?;
+        write.commit().await?;
+        Ok(put)
+    }
+
+    /// As [`WriteTransaction::revoke_habilitation`], alone.
+    pub async fn revoke_habilitation(&self, id: &str) -> Result<(), StoreError> {
+        let mut write = self.change_rights().await?;
+        write.revoke_habilitation(id).await?;
+        write.commit().await
+    }
+
+    /// Every version of the project's habilitations that was decided on: all but those that
+    /// wait for their first confirmation. Which of them governs is the reader's to decide: the
+    /// period stands in the body, and a version may have been revoked, or have a confirmer who
+    /// is a member.
+    pub async fn habilitations_of(
+        &self,
+        project: &str,
+    ) -> Result<Vec<HabilitationRow>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "{ROW} WHERE h.project = $1 AND (h.entered_by IS NULL OR h.confirmed_by IS NOT NULL) \
+             ORDER BY h.id, h.version"
+        ));
+        let rows = sqlx::query(sql)
+            .bind(project)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(row_of).collect()
+    }
+
+    /// Every version of every habilitation, for administrators.
+    pub async fn habilitations(&self) -> Result<Vec<HabilitationRow>, StoreError> {
+        all(&mut *self.pool().acquire().await?).await
+    }
+}
+
+impl WriteTransaction {
+    /// As [`Store::habilitations`], with what this transaction wrote.
+    pub async fn habilitations(&mut self) -> Result<Vec<HabilitationRow>, StoreError> {
+        all(self.connection()).await
+    }
+
     /// Writes a version. Writing an existing version with the same content again does nothing
     /// and answers [`Put::Updated`].
     ///
@@ -51,16 +102,16 @@ impl Store {
     /// [`StoreError::Immutable`] when the version exists with another content or belongs to
     /// another project, [`StoreError::Invalid`] when the version is not the next one,
     /// [`StoreError::NotFound`] when the project does not exist.
-    pub async fn put_habilitation(&self, new: &NewHabilitation) -> Result<Put, StoreError> {
+    pub async fn put_habilitation(&mut self, new: &NewHabilitation) -> Result<Put, StoreError> {
         self.insert_habilitation(new, None).await
     }
 
     /// Writes a version that is in force only when a second person has confirmed it.
     ///
     /// # Errors
-    /// As [`Store::put_habilitation`].
+    /// As [`WriteTransaction::put_habilitation`].
     pub async fn enter_habilitation(
-        &self,
+        &mut self,
         new: &NewHabilitation,
         entered_by: &str,
     ) -> Result<Put, StoreError> {
@@ -68,20 +119,19 @@ impl Store {
     }
 
     async fn insert_habilitation(
-        &self,
+        &mut self,
         new: &NewHabilitation,
         entered_by: Option<&str>,
     ) -> Result<Put, StoreError> {
-        let mut write = self.write().await?;
         let projects = sqlx::query("SELECT id FROM projects WHERE id = $1")
             .bind(&new.project)
-            .fetch_all(write.connection())
+            .fetch_all(self.connection())
             .await?;
         found(projects.len() as u64, "project", &new.project)?;
         let sql = sqlx::AssertSqlSafe(format!("{ROW} WHERE h.id = $1 ORDER BY h.version"));
         let rows = sqlx::query(sql)
             .bind(&new.id)
-            .fetch_all(write.connection())
+            .fetch_all(self.connection())
             .await?;
         let versions: Vec<HabilitationRow> = rows.iter().map(row_of).collect::<Result<_, _>>()?;
         let immutable = || StoreError::Immutable {
@@ -120,57 +170,48 @@ impl Store {
         .bind(&new.body)
         .bind(micros(Utc::now()))
         .bind(entered_by)
-        .execute(write.connection())
+        .execute(self.connection())
         .await?;
-        write.commit().await?;
         Ok(Put::Created)
     }
 
     /// Revokes every version of a habilitation, from now on.
-    pub async fn revoke_habilitation(&self, id: &str) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is none that is not revoked.
+    pub async fn revoke_habilitation(&mut self, id: &str) -> Result<(), StoreError> {
         let changed = sqlx::query(
             "UPDATE habilitations SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
         )
         .bind(id)
         .bind(micros(Utc::now()))
-        .execute(write.connection())
+        .execute(self.connection())
         .await?
         .rows_affected();
-        write.commit().await?;
         found(changed, "habilitation in force", id)
     }
 
-    /// The newest version of each of the project's habilitations, but for revoked ones and for
-    /// those that wait for confirmation, which leave the version before them in force. The
-    /// period of validity stands in the body and is the reader's to check.
-    pub async fn habilitations_of(
-        &self,
-        project: &str,
-    ) -> Result<Vec<HabilitationRow>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!(
-            "{ROW} WHERE h.project = $1 AND h.revoked_at IS NULL AND h.version = \
-             (SELECT MAX(n.version) FROM habilitations n WHERE n.id = h.id AND \
-             (n.entered_by IS NULL OR n.confirmed_by IS NOT NULL)) ORDER BY h.id"
-        ));
-        let rows = sqlx::query(sql)
-            .bind(project)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(row_of).collect()
+    /// Revokes one version of a habilitation, from now on.
+    ///
+    /// # Errors
+    /// As [`WriteTransaction::revoke_habilitation`].
+    pub async fn revoke_version(&mut self, id: &str, version: u32) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE habilitations SET revoked_at = $3 \
+             WHERE id = $1 AND version = $2 AND revoked_at IS NULL",
+        )
+        .bind(id)
+        .bind(i64::from(version))
+        .bind(micros(Utc::now()))
+        .execute(self.connection())
+        .await?
+        .rows_affected();
+        found(changed, "habilitation in force", id)
     }
 
-    /// Every version of every habilitation, for administrators.
-    pub async fn habilitations(&self) -> Result<Vec<HabilitationRow>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!("{ROW} ORDER BY h.id, h.version"));
-        let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
-        rows.iter().map(row_of).collect()
-    }
-}
-
-impl WriteTransaction {
     /// Confirms a version that another person entered; false where the rules do not allow it:
-    /// it does not wait, was revoked, or `person` entered it or is a member of its project.
+    /// it was revoked, was confirmed by somebody who is still no member of its project, or
+    /// `person` entered it or is a member.
     pub async fn confirm_habilitation(
         &mut self,
         id: &str,
@@ -179,8 +220,10 @@ impl WriteTransaction {
     ) -> Result<bool, StoreError> {
         let confirmed = sqlx::query(
             "UPDATE habilitations SET confirmed_by = $3, confirmed_at = $4 \
-             WHERE id = $1 AND version = $2 AND revoked_at IS NULL AND confirmed_by IS NULL \
-             AND entered_by <> $3 AND NOT EXISTS (SELECT 1 FROM members m \
+             WHERE id = $1 AND version = $2 AND revoked_at IS NULL AND entered_by <> $3 \
+             AND (confirmed_by IS NULL OR EXISTS (SELECT 1 FROM members c \
+             WHERE c.project = habilitations.project AND c.person = habilitations.confirmed_by)) \
+             AND NOT EXISTS (SELECT 1 FROM members m \
              WHERE m.project = habilitations.project AND m.person = $3)",
         )
         .bind(id)
@@ -192,6 +235,12 @@ impl WriteTransaction {
         .rows_affected();
         Ok(confirmed > 0)
     }
+}
+
+async fn all(connection: &mut AnyConnection) -> Result<Vec<HabilitationRow>, StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!("{ROW} ORDER BY h.id, h.version"));
+    let rows = sqlx::query(sql).fetch_all(connection).await?;
+    rows.iter().map(row_of).collect()
 }
 
 fn row_of(row: &AnyRow) -> Result<HabilitationRow, StoreError> {
@@ -207,5 +256,6 @@ fn row_of(row: &AnyRow) -> Result<HabilitationRow, StoreError> {
         revoked_at: instant_or_null(get(row, "revoked_at")?)?,
         entered_by: get(row, "entered_by")?,
         confirmed_by: get(row, "confirmed_by")?,
+        confirmer_is_member: get::<i64>(row, "confirmer_is_member")? != 0,
     })
 }

@@ -32,6 +32,7 @@ pub use habilitations::{HabilitationRow, NewHabilitation};
 pub use logins::Login;
 pub use open::{Backend, Store, StoreLimits, WriteTransaction};
 pub use oppositions::Opposition;
+pub use passwords::HashedPassword;
 pub use people::{Member, Organisation, Person, PersonProfile, Project, Put};
 pub use roles::AdminRole;
 pub use secrets::Secrets;

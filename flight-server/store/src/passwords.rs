@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 
 use crate::columns::get;
 use crate::people::{found, person_of};
-use crate::{Person, Store, StoreError};
+use crate::{Person, Store, StoreError, WriteTransaction};
 
 /// Parameters of the OWASP password storage cheat sheet for Argon2id: 19 MiB, two passes.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -18,12 +18,32 @@ const PASSWORD_BYTES_MIN: usize = 8;
 /// Salt of the hash that is computed for a person who does not exist.
 const NOBODYS_SALT: [u8; 16] = *b"hubflight nobody";
 
+/// A password as it is kept; never printed.
+pub struct HashedPassword(String);
+
+impl std::fmt::Debug for HashedPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HashedPassword(***)")
+    }
+}
+
 impl Store {
     /// Sets the password and ends the person's sessions.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] for a length outside 8 to 1024 bytes, [`StoreError::NotFound`].
+    /// As [`Store::hash_password`] and [`WriteTransaction::set_password`].
     pub async fn set_password(&self, person: &str, password: &str) -> Result<(), StoreError> {
+        let hashed = self.hash_password(password).await?;
+        let mut write = self.change_rights().await?;
+        write.set_password(person, &hashed).await?;
+        write.commit().await
+    }
+
+    /// Hashes a password, which takes long and so is done before a transaction begins.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a length outside 8 to 1024 bytes.
+    pub async fn hash_password(&self, password: &str) -> Result<HashedPassword, StoreError> {
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
             return Err(StoreError::Invalid {
                 what: "password",
@@ -40,17 +60,7 @@ impl Store {
                     .map_err(|_| StoreError::Password)
             })
             .await?;
-        let mut write = self.write().await?;
-        let changed = sqlx::query(
-            "UPDATE persons SET password_hash = $2, token_epoch = token_epoch + 1 WHERE id = $1",
-        )
-        .bind(person)
-        .bind(hash)
-        .execute(write.connection())
-        .await?
-        .rows_affected();
-        write.commit().await?;
-        found(changed, "person", person)
+        Ok(HashedPassword(hash))
     }
 
     /// The person, if active and the password is theirs; none otherwise.
@@ -103,6 +113,28 @@ impl Store {
         })
         .await
         .map_err(|_| StoreError::Password)?
+    }
+}
+
+impl WriteTransaction {
+    /// Sets the password and ends the person's sessions.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn set_password(
+        &mut self,
+        person: &str,
+        password: &HashedPassword,
+    ) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE persons SET password_hash = $2, token_epoch = token_epoch + 1 WHERE id = $1",
+        )
+        .bind(person)
+        .bind(&password.0)
+        .execute(self.connection())
+        .await?
+        .rows_affected();
+        found(changed, "person", person)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::columns::{get, instant, micros};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, WriteTransaction};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Organisation {
@@ -13,7 +14,7 @@ pub struct Organisation {
     pub name: String,
 }
 
-/// What an administrator sets of a person; the password is set apart.
+/// What a person begins with; of who exists, only the name is changed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonProfile {
     pub id: String,
@@ -116,32 +117,12 @@ impl Store {
             .collect()
     }
 
-    /// Creates the person without a password, or changes the profile and keeps the password.
+    /// As [`WriteTransaction::put_person`], alone.
     pub async fn put_person(&self, person: &PersonProfile) -> Result<Put, StoreError> {
-        let mut write = self.write().await?;
-        let inserted = sqlx::query(
-            "INSERT INTO persons (id, name, active, is_admin, created_at) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(&person.id)
-        .bind(&person.name)
-        .bind(i64::from(person.active))
-        .bind(i64::from(person.is_admin))
-        .bind(micros(Utc::now()))
-        .execute(write.connection())
-        .await?
-        .rows_affected();
-        if inserted == 0 {
-            sqlx::query("UPDATE persons SET name = $2, active = $3, is_admin = $4 WHERE id = $1")
-                .bind(&person.id)
-                .bind(&person.name)
-                .bind(i64::from(person.active))
-                .bind(i64::from(person.is_admin))
-                .execute(write.connection())
-                .await?;
-        }
+        let mut write = self.change_rights().await?;
+        let put = write.put_person(person).await?;
         write.commit().await?;
-        Ok(Put::of(inserted))
+        Ok(put)
     }
 
     pub async fn person(&self, id: &str) -> Result<Option<Person>, StoreError> {
@@ -159,65 +140,23 @@ impl Store {
         rows.iter().map(person_of).collect()
     }
 
-    /// Ends every session and bearer of the person.
+    /// As [`WriteTransaction::raise_token_epoch`], alone.
     pub async fn raise_token_epoch(&self, person: &str) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        let changed = sqlx::query("UPDATE persons SET token_epoch = token_epoch + 1 WHERE id = $1")
-            .bind(person)
-            .execute(write.connection())
-            .await?
-            .rows_affected();
-        write.commit().await?;
-        found(changed, "person", person)
+        let mut write = self.change_rights().await?;
+        write.raise_token_epoch(person).await?;
+        write.commit().await
     }
 
-    /// Creates the project, or changes all but its space.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] when the organisation does not exist.
+    /// As [`WriteTransaction::put_project`], alone.
     pub async fn put_project(&self, project: &Project) -> Result<Put, StoreError> {
-        let mut write = self.write().await?;
-        let paying = sqlx::query("SELECT id FROM organisations WHERE id = $1")
-            .bind(&project.organisation)
-            .fetch_all(write.connection())
-            .await?;
-        found(paying.len() as u64, "organisation", &project.organisation)?;
-        let insert = "INSERT INTO projects (id, title, purpose, organisation, valid_from, \
-                      valid_to, space_quota_bytes, budget) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
-        let update = "UPDATE projects SET title = $2, purpose = $3, organisation = $4, \
-                      valid_from = $5, valid_to = $6, space_quota_bytes = $7, budget = $8 \
-                      WHERE id = $1";
-        let mut inserted = 0;
-        for (sql, is_insert) in [(insert, true), (update, false)] {
-            let changed = sqlx::query(sql)
-                .bind(&project.id)
-                .bind(&project.title)
-                .bind(&project.purpose)
-                .bind(&project.organisation)
-                .bind(micros(project.valid_from))
-                .bind(micros(project.valid_to))
-                .bind(project.space_quota_bytes)
-                .bind(project.budget.map(|budget| budget.to_string()))
-                .execute(write.connection())
-                .await?
-                .rows_affected();
-            if is_insert && changed > 0 {
-                inserted = changed;
-                break;
-            }
-        }
+        let mut write = self.change_rights().await?;
+        let put = write.put_project(project).await?;
         write.commit().await?;
-        Ok(Put::of(inserted))
+        Ok(put)
     }
 
     pub async fn project(&self, id: &str) -> Result<Option<Project>, StoreError> {
-        let sql = sqlx::AssertSqlSafe(format!("{PROJECT} WHERE p.id = $1"));
-        let row = sqlx::query(sql)
-            .bind(id)
-            .fetch_optional(self.pool())
-            .await?;
-        row.as_ref().map(project_of).transpose()
+        project_by_id(&mut *self.pool().acquire().await?, id).await
     }
 
     pub async fn projects(&self) -> Result<Vec<Project>, StoreError> {
@@ -235,12 +174,158 @@ impl Store {
         rows.iter().map(project_of).collect()
     }
 
+    /// As [`WriteTransaction::put_member`], alone.
+    pub async fn put_member(&self, member: &Member) -> Result<Put, StoreError> {
+        let mut write = self.change_rights().await?;
+        let put = write.put_member(member).await?;
+        write.commit().await?;
+        Ok(put)
+    }
+
+    /// As [`WriteTransaction::remove_member`], alone.
+    pub async fn remove_member(&self, project: &str, person: &str) -> Result<(), StoreError> {
+        let mut write = self.change_rights().await?;
+        write.remove_member(project, person).await?;
+        write.commit().await
+    }
+
+    /// The members of one project, or of all.
+    pub async fn members(&self, project: Option<&str>) -> Result<Vec<Member>, StoreError> {
+        members_of(&mut *self.pool().acquire().await?, project).await
+    }
+}
+
+impl WriteTransaction {
+    /// Creates the organisation unless it exists.
+    pub async fn add_organisation(
+        &mut self,
+        organisation: &Organisation,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO organisations (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&organisation.id)
+        .bind(&organisation.name)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Creates the person, without a password; who exists stays as they are.
+    pub async fn add_person(&mut self, person: &PersonProfile) -> Result<Put, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO persons (id, name, active, is_admin, created_at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(&person.id)
+        .bind(&person.name)
+        .bind(i64::from(person.active))
+        .bind(i64::from(person.is_admin))
+        .bind(micros(Utc::now()))
+        .execute(self.connection())
+        .await?
+        .rows_affected();
+        Ok(Put::of(inserted))
+    }
+
+    /// Creates the person, without a password, or renames who exists.
+    pub async fn put_person(&mut self, person: &PersonProfile) -> Result<Put, StoreError> {
+        let put = self.add_person(person).await?;
+        if put == Put::Updated {
+            sqlx::query("UPDATE persons SET name = $2 WHERE id = $1")
+                .bind(&person.id)
+                .bind(&person.name)
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(put)
+    }
+
+    /// Lets the person in, or shuts them out.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn set_active(&mut self, person: &str, active: bool) -> Result<(), StoreError> {
+        let changed = sqlx::query("UPDATE persons SET active = $2 WHERE id = $1")
+            .bind(person)
+            .bind(i64::from(active))
+            .execute(self.connection())
+            .await?
+            .rows_affected();
+        found(changed, "person", person)
+    }
+
+    /// Ends every session and bearer of the person.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn raise_token_epoch(&mut self, person: &str) -> Result<(), StoreError> {
+        let changed = sqlx::query("UPDATE persons SET token_epoch = token_epoch + 1 WHERE id = $1")
+            .bind(person)
+            .execute(self.connection())
+            .await?
+            .rows_affected();
+        found(changed, "person", person)
+    }
+
+    /// Everybody who is an administrator, disabled ones too.
+    pub async fn administrators(&mut self) -> Result<Vec<Person>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{PERSON} WHERE is_admin = 1 ORDER BY id"));
+        let rows = sqlx::query(sql).fetch_all(self.connection()).await?;
+        rows.iter().map(person_of).collect()
+    }
+
+    /// As [`Store::project`], with what this transaction wrote.
+    pub async fn project(&mut self, id: &str) -> Result<Option<Project>, StoreError> {
+        project_by_id(self.connection(), id).await
+    }
+
+    /// Creates the project, or changes all but its space.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the organisation does not exist.
+    pub async fn put_project(&mut self, project: &Project) -> Result<Put, StoreError> {
+        let paying = sqlx::query("SELECT id FROM organisations WHERE id = $1")
+            .bind(&project.organisation)
+            .fetch_all(self.connection())
+            .await?;
+        found(paying.len() as u64, "organisation", &project.organisation)?;
+        let insert = "INSERT INTO projects (id, title, purpose, organisation, valid_from, \
+                      valid_to, space_quota_bytes, budget) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
+        let update = "UPDATE projects SET title = $2, purpose = $3, organisation = $4, \
+                      valid_from = $5, valid_to = $6, space_quota_bytes = $7, budget = $8 \
+                      WHERE id = $1";
+        for (sql, put) in [(insert, Put::Created), (update, Put::Updated)] {
+            let changed = sqlx::query(sql)
+                .bind(&project.id)
+                .bind(&project.title)
+                .bind(&project.purpose)
+                .bind(&project.organisation)
+                .bind(micros(project.valid_from))
+                .bind(micros(project.valid_to))
+                .bind(project.space_quota_bytes)
+                .bind(project.budget.map(|budget| budget.to_string()))
+                .execute(self.connection())
+                .await?
+                .rows_affected();
+            if changed > 0 && put == Put::Created {
+                return Ok(put);
+            }
+        }
+        Ok(Put::Updated)
+    }
+
+    /// As [`Store::members`], with what this transaction wrote.
+    pub async fn members(&mut self, project: Option<&str>) -> Result<Vec<Member>, StoreError> {
+        members_of(self.connection(), project).await
+    }
+
     /// Makes the person a member of the project, or changes the role.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the person or the project does not exist.
-    pub async fn put_member(&self, member: &Member) -> Result<Put, StoreError> {
-        let mut write = self.write().await?;
+    pub async fn put_member(&mut self, member: &Member) -> Result<Put, StoreError> {
         for (what, sql, id) in [
             (
                 "project",
@@ -255,58 +340,69 @@ impl Store {
         ] {
             let rows = sqlx::query(sql)
                 .bind(id)
-                .fetch_all(write.connection())
+                .fetch_all(self.connection())
                 .await?;
             found(rows.len() as u64, what, id)?;
         }
         let removed = sqlx::query("DELETE FROM members WHERE project = $1 AND person = $2")
             .bind(&member.project)
             .bind(&member.person)
-            .execute(write.connection())
+            .execute(self.connection())
             .await?
             .rows_affected();
         sqlx::query("INSERT INTO members (project, person, role) VALUES ($1, $2, $3)")
             .bind(&member.project)
             .bind(&member.person)
             .bind(&member.role)
-            .execute(write.connection())
+            .execute(self.connection())
             .await?;
-        write.commit().await?;
         Ok(Put::of(1 - removed.min(1)))
     }
 
     /// Ends a membership; the person's tokens for the project no longer verify.
-    pub async fn remove_member(&self, project: &str, person: &str) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn remove_member(&mut self, project: &str, person: &str) -> Result<(), StoreError> {
         let removed = sqlx::query("DELETE FROM members WHERE project = $1 AND person = $2")
             .bind(project)
             .bind(person)
-            .execute(write.connection())
+            .execute(self.connection())
             .await?
             .rows_affected();
-        write.commit().await?;
         found(removed, "member", person)
     }
+}
 
-    /// The members of one project, or of all.
-    pub async fn members(&self, project: Option<&str>) -> Result<Vec<Member>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT project, person, role FROM members WHERE $1 IS NULL OR project = $1 \
-             ORDER BY project, person",
-        )
-        .bind(project)
-        .fetch_all(self.pool())
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Member {
-                    project: get(row, "project")?,
-                    person: get(row, "person")?,
-                    role: get(row, "role")?,
-                })
+async fn project_by_id(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Project>, StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!("{PROJECT} WHERE p.id = $1"));
+    let row = sqlx::query(sql).bind(id).fetch_optional(connection).await?;
+    row.as_ref().map(project_of).transpose()
+}
+
+async fn members_of(
+    connection: &mut AnyConnection,
+    project: Option<&str>,
+) -> Result<Vec<Member>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT project, person, role FROM members WHERE $1 IS NULL OR project = $1 \
+         ORDER BY project, person",
+    )
+    .bind(project)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Member {
+                project: get(row, "project")?,
+                person: get(row, "person")?,
+                role: get(row, "role")?,
             })
-            .collect()
-    }
+        })
+        .collect()
 }
 
 /// An error naming what is missing when no row was found.

@@ -24,6 +24,7 @@ const SECRET_BYTES: usize = 32;
 /// A secret file holds 64 hexadecimal digits and a line end; more is not read.
 const FILE_BYTES_MAX: u64 = 128;
 const CHECK_LABEL: &str = "hubflight master secret check";
+const KEPT_CHECK: &str = "SELECT value FROM keys WHERE name = 'master check'";
 
 /// The master secret. Cleared from memory when dropped, never printed.
 #[derive(Clone)]
@@ -50,16 +51,24 @@ impl Secrets {
     /// [`StoreError::SecretFile`] when the file is malformed, cannot be made, or can be read
     /// by others.
     pub fn load_or_create(path: &Path) -> Result<Self, StoreError> {
+        if let Some(secrets) = Self::load(path)? {
+            return Ok(secrets);
+        }
+        match Self::create(path) {
+            // Another process made it in between.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let file = File::open(path).map_err(|e| refusal(path, e))?;
+                Self::read(path, file)
+            }
+            created => created.map_err(|e| refusal(path, e)),
+        }
+    }
+
+    /// Reads the secret file, if there is one.
+    fn load(path: &Path) -> Result<Option<Self>, StoreError> {
         match File::open(path) {
-            Ok(file) => Self::read(path, file),
-            Err(error) if error.kind() == ErrorKind::NotFound => match Self::create(path) {
-                // Another process made it in between.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    let file = File::open(path).map_err(|e| refusal(path, e))?;
-                    Self::read(path, file)
-                }
-                created => created.map_err(|e| refusal(path, e)),
-            },
+            Ok(file) => Self::read(path, file).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(refusal(path, error)),
         }
     }
@@ -125,12 +134,53 @@ impl Secrets {
 }
 
 impl Store {
+    /// The secret of this store, from its file. Only a store that never had one gets a new
+    /// file: another secret would change every pseudonym and open nothing that was sealed.
+    ///
+    /// # Errors
+    /// [`StoreError::SecretFile`] as for [`Secrets::load_or_create`], and where the file is
+    /// gone or belongs to another store.
+    pub async fn secrets(&self, path: &Path) -> Result<Secrets, StoreError> {
+        let secrets = match Secrets::load(path)? {
+            Some(secrets) => secrets,
+            None if self.secret_check().await?.is_none() => Secrets::load_or_create(path)?,
+            None => {
+                return Err(refusal(
+                    path,
+                    "it is missing, and this store was made with it; put it back from a backup",
+                ));
+            }
+        };
+        match self.check_secrets(&secrets).await {
+            Err(error @ StoreError::WrongSecret) => Err(refusal(path, error)),
+            checked => checked.map(|()| secrets),
+        }
+    }
+
     /// Refuses a master secret other than the one that the store was first used with.
     ///
     /// # Errors
     /// [`StoreError::WrongSecret`].
     pub async fn check_secrets(&self, secrets: &Secrets) -> Result<(), StoreError> {
         let check = secrets.derive(CHECK_LABEL);
+        let kept = match self.secret_check().await? {
+            Some(kept) => kept,
+            None => self.keep_secret_check(&check).await?,
+        };
+        if bool::from(check[..].ct_eq(&kept)) {
+            Ok(())
+        } else {
+            Err(StoreError::WrongSecret)
+        }
+    }
+
+    async fn secret_check(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = sqlx::query(KEPT_CHECK).fetch_optional(self.pool()).await?;
+        row.map(|row| get(&row, "value")).transpose()
+    }
+
+    /// Keeps the check of the first secret, and answers the one that is kept.
+    async fn keep_secret_check(&self, check: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut write = self.write().await?;
         sqlx::query(
             "INSERT INTO keys (name, value, created_at) VALUES ('master check', $1, $2) \
@@ -140,16 +190,11 @@ impl Store {
         .bind(micros(Utc::now()))
         .execute(write.connection())
         .await?;
-        let row = sqlx::query("SELECT value FROM keys WHERE name = 'master check'")
+        let row = sqlx::query(KEPT_CHECK)
             .fetch_one(write.connection())
             .await?;
-        let kept: Vec<u8> = get(&row, "value")?;
         write.commit().await?;
-        if bool::from(check[..].ct_eq(&kept)) {
-            Ok(())
-        } else {
-            Err(StoreError::WrongSecret)
-        }
+        get(&row, "value")
     }
 }
 

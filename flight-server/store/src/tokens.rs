@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::columns::{get, instant, instant_or_null, micros};
 use crate::people::found;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, WriteTransaction};
 
 const PREFIX: &str = "hubpat";
 const ID_BYTES: usize = 10;
@@ -68,38 +68,12 @@ pub struct TokenHolder {
 }
 
 impl Store {
-    /// Makes a token for a member of the project.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`] when the person is not a member of the project.
+    /// As [`WriteTransaction::issue_token`], alone.
     pub async fn issue_token(&self, new: &NewToken) -> Result<IssuedToken, StoreError> {
-        let id = BASE32_NOPAD_NOCASE.encode(&random::<ID_BYTES>()?[..]);
-        let id = id.to_ascii_lowercase();
-        let secret = random::<SECRET_BYTES>()?;
-        let encoded = Zeroizing::new(BASE32_NOPAD_NOCASE.encode(&secret[..]));
-        let text = Zeroizing::new(format!("{PREFIX}_{id}_{}", encoded.to_ascii_lowercase()));
-        let mut write = self.write().await?;
-        let member = sqlx::query("SELECT role FROM members WHERE project = $1 AND person = $2")
-            .bind(&new.project)
-            .bind(&new.person)
-            .fetch_all(write.connection())
-            .await?;
-        found(member.len() as u64, "member", &new.person)?;
-        sqlx::query(
-            "INSERT INTO tokens (id, person, project, name, hash, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(&id)
-        .bind(&new.person)
-        .bind(&new.project)
-        .bind(&new.name)
-        .bind(Sha256::digest(&secret[..]).to_vec())
-        .bind(micros(Utc::now()))
-        .bind(micros(new.expires_at))
-        .execute(write.connection())
-        .await?;
+        let mut write = self.change_rights().await?;
+        let issued = write.issue_token(new).await?;
         write.commit().await?;
-        Ok(IssuedToken { id, text })
+        Ok(issued)
     }
 
     /// Whom the token stands for at `now`; none if it is malformed, unknown, expired or
@@ -154,21 +128,11 @@ impl Store {
         Ok(Some((holder, get(&row, "hash")?)))
     }
 
-    /// Revokes a token at once; a token of another person reads as missing.
+    /// As [`WriteTransaction::revoke_token`], alone.
     pub async fn revoke_token(&self, id: &str, person: &str) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        let changed = sqlx::query(
-            "UPDATE tokens SET revoked_at = $3 \
-             WHERE id = $1 AND person = $2 AND revoked_at IS NULL",
-        )
-        .bind(id)
-        .bind(person)
-        .bind(micros(Utc::now()))
-        .execute(write.connection())
-        .await?
-        .rows_affected();
-        write.commit().await?;
-        found(changed, "token", id)
+        let mut write = self.change_rights().await?;
+        write.revoke_token(id, person).await?;
+        write.commit().await
     }
 
     /// The tokens of one person, or of all.
@@ -181,6 +145,58 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         rows.iter().map(token_of).collect()
+    }
+}
+
+impl WriteTransaction {
+    /// Makes a token for a member of the project.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when the person is not a member of the project.
+    pub async fn issue_token(&mut self, new: &NewToken) -> Result<IssuedToken, StoreError> {
+        let id = BASE32_NOPAD_NOCASE.encode(&random::<ID_BYTES>()?[..]);
+        let id = id.to_ascii_lowercase();
+        let secret = random::<SECRET_BYTES>()?;
+        let encoded = Zeroizing::new(BASE32_NOPAD_NOCASE.encode(&secret[..]));
+        let text = Zeroizing::new(format!("{PREFIX}_{id}_{}", encoded.to_ascii_lowercase()));
+        let member = sqlx::query("SELECT role FROM members WHERE project = $1 AND person = $2")
+            .bind(&new.project)
+            .bind(&new.person)
+            .fetch_all(self.connection())
+            .await?;
+        found(member.len() as u64, "member", &new.person)?;
+        sqlx::query(
+            "INSERT INTO tokens (id, person, project, name, hash, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&id)
+        .bind(&new.person)
+        .bind(&new.project)
+        .bind(&new.name)
+        .bind(Sha256::digest(&secret[..]).to_vec())
+        .bind(micros(Utc::now()))
+        .bind(micros(new.expires_at))
+        .execute(self.connection())
+        .await?;
+        Ok(IssuedToken { id, text })
+    }
+
+    /// Revokes a token at once; a token of another person reads as missing.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn revoke_token(&mut self, id: &str, person: &str) -> Result<(), StoreError> {
+        let changed = sqlx::query(
+            "UPDATE tokens SET revoked_at = $3 \
+             WHERE id = $1 AND person = $2 AND revoked_at IS NULL",
+        )
+        .bind(id)
+        .bind(person)
+        .bind(micros(Utc::now()))
+        .execute(self.connection())
+        .await?
+        .rows_affected();
+        found(changed, "token", id)
     }
 }
 

@@ -222,9 +222,29 @@ fn master_secret() {
 fn another_master_secret_is_refused() {
     on_each_store("secret", |store| async move {
         populate(&store).await;
-        store.check_secrets(&Secrets::new([1; 32])).await.unwrap();
-        store.check_secrets(&Secrets::new([1; 32])).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let secrets = store.secrets(&path).await.unwrap();
+        let again = store.secrets(&path).await.unwrap();
+        assert_eq!(secrets.derive("tickets"), again.derive("tickets"));
+        store.check_secrets(&secrets).await.unwrap();
         let refused = store.check_secrets(&Secrets::new([2; 32])).await;
         assert!(matches!(refused, Err(StoreError::WrongSecret)));
+
+        // Lost: no other is made in its place.
+        let backup = folder.path().join("backup");
+        fs::rename(&path, &backup).unwrap();
+        let error = store.secrets(&path).await.unwrap_err().to_string();
+        assert!(
+            error.contains("backup") && error.contains("master.key"),
+            "{error}"
+        );
+        assert!(!path.exists());
+        // Another store's.
+        Secrets::load_or_create(&path).unwrap();
+        let error = store.secrets(&path).await.unwrap_err().to_string();
+        assert!(error.contains("does not belong"), "{error}");
+        fs::rename(&backup, &path).unwrap();
+        store.secrets(&path).await.unwrap();
     });
 }

@@ -60,6 +60,40 @@ fn people_projects_members() {
     });
 }
 
+/// A server that starts again writes the persons of its file; what an administrator decides at
+/// the same time must not be undone by it.
+#[test]
+fn a_name_that_is_written_again_changes_nothing_but_the_name() {
+    on_each_store("renamed", |store| async move {
+        populate(&store).await;
+        let stale = PersonProfile {
+            id: "bob".to_owned(),
+            name: "Bob the second".to_owned(),
+            active: true,
+            is_admin: false,
+        };
+        let mut write = store.change_rights().await.unwrap();
+        write.set_active("bob", false).await.unwrap();
+        assert!(write.set_active("nobody", true).await.is_err());
+        // Another who changes rights waits for this one.
+        let renaming = store.put_person(&stale);
+        tokio::pin!(renaming);
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut renaming).await;
+        assert!(early.is_err(), "it did not wait");
+        write.commit().await.unwrap();
+        assert_eq!(renaming.await.unwrap(), Put::Updated);
+        let bob = store.person("bob").await.unwrap().unwrap();
+        assert_eq!(
+            (bob.name.as_str(), bob.active, bob.is_admin),
+            ("Bob the second", false, true)
+        );
+        let mut write = store.change_rights().await.unwrap();
+        assert_eq!(write.add_person(&stale).await.unwrap(), Put::Updated);
+        assert_eq!(write.administrators().await.unwrap(), [bob]);
+        drop(write);
+    });
+}
+
 #[test]
 fn habilitations_are_versioned_and_immutable() {
     let new = |version, project: &str, body: &str| NewHabilitation {
@@ -90,19 +124,28 @@ fn habilitations_are_versioned_and_immutable() {
             ));
         }
         assert_eq!(put(new(2, "p", "{\"a\":2}")).await.unwrap(), Put::Created);
-        let active = store.habilitations_of("p").await.unwrap();
-        assert_eq!(active.len(), 1);
-        assert_eq!(
-            (active[0].version, active[0].body.as_str()),
-            (2, "{\"a\":2}")
-        );
+        // Both were decided on: which of them governs depends on what they say.
+        let decided = store.habilitations_of("p").await.unwrap();
+        let bodies: Vec<_> = decided.iter().map(|row| row.body.as_str()).collect();
+        assert_eq!(bodies, ["{}", "{\"a\":2}"]);
+        assert!(store.habilitations_of("q").await.unwrap().is_empty());
         // Not even a statement of our own may change a version.
         let changed = sqlx::query("UPDATE habilitations SET body = '[]'")
             .execute(store.pool())
             .await;
         assert!(changed.is_err());
+        let revoked = async || -> Vec<bool> {
+            let rows = store.habilitations_of("p").await.unwrap();
+            rows.iter().map(|row| row.revoked_at.is_some()).collect()
+        };
+        let mut write = store.write().await.unwrap();
+        write.revoke_version("h1", 1).await.unwrap();
+        assert!(write.revoke_version("h1", 1).await.is_err(), "only once");
+        assert!(write.revoke_version("h1", 3).await.is_err(), "no such");
+        write.commit().await.unwrap();
+        assert_eq!(revoked().await, [true, false]);
         store.revoke_habilitation("h1").await.unwrap();
-        assert!(store.habilitations_of("p").await.unwrap().is_empty());
+        assert_eq!(revoked().await, [true, true]);
         assert_eq!(store.habilitations().await.unwrap().len(), 2);
         assert!(store.revoke_habilitation("h1").await.is_err());
     });
@@ -149,13 +192,9 @@ fn passwords() {
             store.set_password("nobody", "correct horse").await,
             Err(StoreError::NotFound { .. })
         ));
-        let inactive = PersonProfile {
-            id: "ada".to_owned(),
-            name: "Ada".to_owned(),
-            active: false,
-            is_admin: false,
-        };
-        assert_eq!(store.put_person(&inactive).await.unwrap(), Put::Updated);
+        let mut write = store.write().await.unwrap();
+        write.set_active("ada", false).await.unwrap();
+        write.commit().await.unwrap();
         assert_eq!(
             store.verify_password("ada", "correct horse").await.unwrap(),
             None

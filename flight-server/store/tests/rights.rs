@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use chrono::{TimeDelta, TimeZone, Utc};
 use common::{on_each_store, populate, project};
 use hubflight_store::{
-    AdminRole, Login, Member, NewHabilitation, NewToken, Opposition, PersonProfile, Put, Store,
-    StoreError,
+    AdminRole, Login, Member, NewHabilitation, NewToken, Opposition, Put, Store, StoreError,
 };
 
 /// Runs a change, and tells whether the revision grew.
@@ -18,6 +17,19 @@ async fn counted<T>(store: &Store, change: impl Future<Output = T>) -> (T, bool)
     let before = store.rights_revision().await.unwrap();
     let done = change.await;
     (done, store.rights_revision().await.unwrap() > before)
+}
+
+/// Whether a change is counted by the store itself: its transaction is a plain one, which
+/// counts nothing.
+macro_rules! counts {
+    ($store:expr, $write:ident => $change:expr) => {{
+        let change = async {
+            let mut $write = $store.write().await.unwrap();
+            $change.await.unwrap();
+            $write.commit().await.unwrap();
+        };
+        counted(&$store, change).await.1
+    }};
 }
 
 #[test]
@@ -40,38 +52,41 @@ fn every_way_to_lose_a_right_is_counted() {
             body: "{}".to_owned(),
         };
         store.put_habilitation(&habilitation(1)).await.unwrap();
-
-        let (done, grew) = counted(&store, store.put_habilitation(&habilitation(2))).await;
-        assert!(done.is_ok() && grew, "a newer version governs");
-        let (done, grew) = counted(&store, store.revoke_habilitation("h")).await;
-        assert!(done.is_ok() && grew, "habilitation");
-        let (done, grew) = counted(&store, store.revoke_token(&issued.id, "ada")).await;
-        assert!(done.is_ok() && grew, "token");
-        let (done, grew) = counted(&store, store.raise_token_epoch("ada")).await;
-        assert!(done.is_ok() && grew, "session");
-        let (done, grew) = counted(&store, store.set_password("ada", "correct horse")).await;
-        assert!(done.is_ok() && grew, "password");
-        let disabled = PersonProfile {
-            id: "ada".to_owned(),
-            name: "Ada".to_owned(),
-            active: false,
-            is_admin: false,
-        };
-        let (done, grew) = counted(&store, store.put_person(&disabled)).await;
-        assert!(done.is_ok() && grew, "person");
+        let (newer, id) = (habilitation(2), issued.id.as_str());
+        assert!(
+            counts!(store, write => write.put_habilitation(&newer)),
+            "a newer version governs"
+        );
+        assert!(
+            counts!(store, write => write.revoke_version("h", 1)),
+            "version"
+        );
+        assert!(
+            counts!(store, write => write.revoke_habilitation("h")),
+            "habilitation"
+        );
+        assert!(counts!(store, write => write.revoke_token(id, "ada")));
+        assert!(counts!(store, write => write.raise_token_epoch("ada")));
+        let hashed = store.hash_password("correct horse").await.unwrap();
+        assert!(!format!("{hashed:?}").contains("argon2"), "it prints");
+        assert!(counts!(store, write => write.set_password("ada", &hashed)));
+        assert!(counts!(store, write => write.set_active("ada", false)));
         let mut ended = project("p", 5);
         ended.valid_to = Utc::now();
-        let (done, grew) = counted(&store, store.put_project(&ended)).await;
-        assert!(done.is_ok() && grew, "project");
-        let (done, grew) = counted(&store, store.remove_member("p", "ada")).await;
-        assert!(done.is_ok() && grew, "membership");
+        assert!(counts!(store, write => write.put_project(&ended)));
+        assert!(
+            counts!(store, write => write.remove_member("p", "ada")),
+            "membership"
+        );
         let member = Member {
             project: "p".to_owned(),
             person: "ada".to_owned(),
             role: "member".to_owned(),
         };
-        let (done, grew) = counted(&store, store.put_member(&member)).await;
-        assert!(done.is_ok() && grew, "a role may change");
+        assert!(
+            counts!(store, write => write.put_member(&member)),
+            "a role may change, and a confirmation end"
+        );
     });
 }
 
@@ -206,13 +221,7 @@ fn roles_are_given_taken_and_end_with_the_person() {
         let (done, grew) = counted(&store, set("ada", &[AdminRole::Audit])).await;
         assert!(done.is_ok() && grew);
         assert_eq!(store.all_admin_roles().await.unwrap().len(), 1);
-        let disabled = PersonProfile {
-            id: "ada".to_owned(),
-            name: "Ada".to_owned(),
-            active: false,
-            is_admin: true,
-        };
-        store.put_person(&disabled).await.unwrap();
+        assert!(counts!(store, write => write.set_active("ada", false)));
         assert!(store.admin_roles("ada").await.unwrap().is_empty());
         set("ada", &[]).await.unwrap();
         assert!(!store.person("ada").await.unwrap().unwrap().is_admin);
@@ -221,51 +230,71 @@ fn roles_are_given_taken_and_end_with_the_person() {
     });
 }
 
+/// Habilitation `h` of project `p`.
+fn draft(version: u32) -> NewHabilitation {
+    NewHabilitation {
+        id: "h".to_owned(),
+        version,
+        project: "p".to_owned(),
+        dataset: "snds".to_owned(),
+        body: format!("{{\"v\":{version}}}"),
+    }
+}
+
+async fn enter(store: &Store, version: u32, person: &str) {
+    let mut write = store.write().await.unwrap();
+    let entered = write.enter_habilitation(&draft(version), person).await;
+    assert_eq!(entered.unwrap(), Put::Created);
+    write.commit().await.unwrap();
+}
+
+async fn confirm(store: &Store, version: u32, person: &str) -> bool {
+    let mut write = store.write().await.unwrap();
+    let confirmed = write.confirm_habilitation("h", version, person).await;
+    write.commit().await.unwrap();
+    confirmed.unwrap()
+}
+
+/// The versions that may be in force.
+async fn confirmed(store: &Store) -> Vec<u32> {
+    let rows = store.habilitations_of("p").await.unwrap();
+    rows.iter()
+        .filter(|row| row.revoked_at.is_none() && !row.confirmer_is_member)
+        .map(|row| row.version)
+        .collect()
+}
+
 #[test]
 fn what_one_person_entered_a_second_one_confirms() {
     on_each_store("confirmation", |store| async move {
         populate(&store).await;
-        let new = |version| NewHabilitation {
-            id: "h".to_owned(),
-            version,
-            project: "p".to_owned(),
-            dataset: "snds".to_owned(),
-            body: format!("{{\"v\":{version}}}"),
-        };
-        let in_force = async || -> Vec<u32> {
-            let rows = store.habilitations_of("p").await.unwrap();
-            rows.iter().map(|row| row.version).collect()
-        };
-        let confirm = async |version: u32, person: &str| -> bool {
-            let mut write = store.write().await.unwrap();
-            let confirmed = write.confirm_habilitation("h", version, person).await;
-            write.commit().await.unwrap();
-            confirmed.unwrap()
-        };
-        store.enter_habilitation(&new(1), "root").await.unwrap();
-        assert!(in_force().await.is_empty());
-        assert!(!confirm(1, "root").await, "who entered it");
-        assert!(!confirm(1, "ada").await, "a member");
-        assert!(!confirm(2, "bob").await, "no such version");
-        assert!(confirm(1, "bob").await);
-        assert!(!confirm(1, "eve").await, "confirmed before");
-        assert_eq!(in_force().await, [1]);
+        let store = &store;
+        enter(store, 1, "root").await;
+        assert!(store.habilitations_of("p").await.unwrap().is_empty());
+        assert!(!confirm(store, 1, "root").await, "who entered it");
+        assert!(!confirm(store, 1, "ada").await, "a member");
+        assert!(!confirm(store, 2, "bob").await, "no such version");
+        assert!(confirm(store, 1, "bob").await);
+        assert!(!confirm(store, 1, "eve").await, "confirmed before");
+        assert_eq!(confirmed(store).await, [1]);
         // A draft ends nothing.
-        store.enter_habilitation(&new(2), "bob").await.unwrap();
-        assert_eq!(in_force().await, [1]);
-        assert!(confirm(2, "root").await);
-        assert_eq!(in_force().await, [2]);
+        enter(store, 2, "bob").await;
+        assert_eq!(confirmed(store).await, [1]);
+        // Nor does its confirmation: it may begin later.
+        assert!(confirm(store, 2, "root").await);
+        assert_eq!(confirmed(store).await, [1, 2]);
         // Revoked before it was confirmed.
-        store.enter_habilitation(&new(3), "bob").await.unwrap();
+        enter(store, 3, "bob").await;
         store.revoke_habilitation("h").await.unwrap();
-        assert!(!confirm(3, "root").await);
-        assert!(in_force().await.is_empty());
+        assert!(!confirm(store, 3, "root").await);
+        assert!(confirmed(store).await.is_empty());
         // Not even a statement of our own may confirm for whoever entered it, or rewrite that.
-        store.enter_habilitation(&new(4), "bob").await.unwrap();
+        enter(store, 4, "bob").await;
         for sql in [
             "UPDATE habilitations SET confirmed_by = 'bob' WHERE version = 4",
             "UPDATE habilitations SET entered_by = NULL WHERE version = 4",
             "UPDATE habilitations SET confirmed_by = NULL WHERE version = 1",
+            "UPDATE habilitations SET confirmed_by = 'eve' WHERE version = 1",
         ] {
             assert!(
                 sqlx::query(sql).execute(store.pool()).await.is_err(),
@@ -273,9 +302,40 @@ fn what_one_person_entered_a_second_one_confirms() {
             );
         }
         // The configuration's needs nobody else, and nobody can have confirmed it.
-        store.put_habilitation(&new(5)).await.unwrap();
-        assert_eq!(in_force().await, [5]);
-        assert!(!confirm(5, "root").await);
+        store.put_habilitation(&draft(5)).await.unwrap();
+        assert_eq!(confirmed(store).await, [5]);
+        assert!(!confirm(store, 5, "root").await);
+    });
+}
+
+#[test]
+fn a_confirmation_does_not_count_while_its_giver_is_a_member() {
+    on_each_store("confirmers", |store| async move {
+        populate(&store).await;
+        let store = &store;
+        // Ada leaves, confirms, and comes back.
+        enter(store, 1, "root").await;
+        store.remove_member("p", "ada").await.unwrap();
+        assert!(confirm(store, 1, "ada").await);
+        assert_eq!(confirmed(store).await, [1]);
+        let ada = Member {
+            project: "p".to_owned(),
+            person: "ada".to_owned(),
+            role: "member".to_owned(),
+        };
+        store.put_member(&ada).await.unwrap();
+        assert!(confirmed(store).await.is_empty());
+        let rows = store.habilitations_of("p").await.unwrap();
+        assert!(rows.len() == 1 && rows[0].confirmer_is_member, "{rows:?}");
+
+        for refused in ["ada", "root"] {
+            assert!(!confirm(store, 1, refused).await, "{refused}");
+        }
+        let erased = "UPDATE habilitations SET confirmed_by = NULL";
+        assert!(sqlx::query(erased).execute(store.pool()).await.is_err());
+        assert!(confirm(store, 1, "bob").await, "somebody else");
+        assert_eq!(confirmed(store).await, [1]);
+        assert!(!confirm(store, 1, "eve").await, "it counts again");
     });
 }
 

@@ -29,6 +29,14 @@ fn version(id: &str, version: u32, from: i64, to: i64, revoked: Option<i64>) -> 
             decision: "test".to_owned(),
         }),
         revoked_at: revoked.map(day),
+        is_confirmed: true,
+    }
+}
+
+fn unconfirmed(granted: Granted) -> Granted {
+    Granted {
+        is_confirmed: false,
+        ..granted
     }
 }
 
@@ -96,6 +104,50 @@ fn period_revocation_and_versions() {
     let ids = vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(at(15, &two), Err(Denial::Ambiguous { ids }));
     assert_eq!(at(20, &two), allowed("b", 1));
+}
+
+#[test]
+fn a_version_without_its_confirmation_opens_nothing_and_brings_nothing_back() {
+    let one = [unconfirmed(version("a", 1, 10, 20, None))];
+    assert_eq!(at(9, &one), Err(Denial::NoHabilitation));
+    assert_eq!(at(15, &one), Err(Denial::Unconfirmed));
+    assert_eq!(at(20, &one), Err(Denial::Expired { at: day(20) }));
+
+    let narrowed = [
+        version("a", 1, 10, 30, None),
+        unconfirmed(version("a", 2, 12, 30, None)),
+    ];
+    assert_eq!(at(11, &narrowed), allowed("a", 1));
+    assert_eq!(at(12, &narrowed), Err(Denial::Unconfirmed));
+
+    // What can be mended now is said before what ended later or begins some day.
+    let several = [
+        unconfirmed(version("a", 1, 1, 30, None)),
+        version("b", 1, 1, 12, None),
+        version("c", 1, 20, 30, None),
+    ];
+    assert_eq!(at(15, &several), Err(Denial::Unconfirmed));
+    // It does not stand in the way of another one either.
+    assert_eq!(at(5, &several), allowed("b", 1));
+}
+
+#[test]
+fn the_register_knows_when_the_next_version_begins() {
+    let mut other = version("z", 1, 11, 30, None);
+    Arc::make_mut(&mut other.habilitation).dataset = "e".to_owned();
+    let granted = [
+        version("a", 1, 10, 30, None),
+        unconfirmed(version("a", 2, 12, 30, None)),
+        version("a", 3, 15, 30, None),
+        other,
+    ];
+    let register: Register = granted.into_iter().collect();
+    let next = |days| register.next_begin("p", day(days));
+    assert_eq!(
+        [9, 10, 11, 12, 15].map(next),
+        [10, 11, 12, 15, 0].map(|from| (from > 0).then(|| day(from)))
+    );
+    assert_eq!(register.next_begin("q", day(0)), None);
 }
 
 #[test]
@@ -184,6 +236,7 @@ fn naive(days: i64, granted: &[Granted]) -> Option<(String, u32)> {
             }
         }
         if let Some(governing) = governing
+            && governing.is_confirmed
             && governing.habilitation.valid_to > day(days)
             && governing.revoked_at.is_none_or(|at| at > day(days))
         {
@@ -207,7 +260,9 @@ fn agrees_with_the_naive_model() {
                 let from = rng.random_range(0..12);
                 let to = from + rng.random_range(0..8);
                 let revoked = rng.random_bool(0.4).then(|| rng.random_range(0..20));
-                granted.push(version(id, number, from, to, revoked));
+                let mut version = version(id, number, from, to, revoked);
+                version.is_confirmed = rng.random_bool(0.9);
+                granted.push(version);
             }
         }
         if rng.random_bool(0.5) {

@@ -17,6 +17,7 @@ use hubflight_udfs::WorkerStatus;
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
 use crate::error::Result;
 use crate::hub::Hub;
+use crate::versions::{Version, states};
 
 /// One batch, made by a future.
 pub(super) fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'static) -> Batches {
@@ -199,6 +200,7 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         instant("revoked_at"),
         text("entered_by"),
         text("confirmed_by"),
+        text("state"),
     ];
     SystemTable::new(fields, move |schema| {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
@@ -208,21 +210,22 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                 Some(project) => hub.store.habilitations_of(project).await?,
                 None => hub.store.habilitations().await?,
             };
-            for row in found {
-                let Ok(body) = serde_json::from_str::<Habilitation>(&row.body) else {
-                    continue;
-                };
+            let found = found.into_iter().map(Version::read);
+            let versions = found.collect::<Result<Vec<_>>>()?;
+            let states = states(&versions, Utc::now());
+            for (Version { row, body }, state) in versions.iter().zip(states) {
                 rows.text(0, Some(&row.id));
                 rows.integer(1, Some(i64::from(row.version)));
                 rows.text(2, Some(&row.project));
                 rows.text(3, Some(&row.dataset));
-                rows.text(4, Some(mode(&body)));
+                rows.text(4, Some(mode(body)));
                 rows.text(5, Some(&body.decision));
                 rows.instant(6, Some(body.valid_from));
                 rows.instant(7, Some(body.valid_to));
                 rows.instant(8, row.revoked_at);
                 rows.text(9, row.entered_by.as_deref());
                 rows.text(10, row.confirmed_by.as_deref());
+                rows.text(11, Some(state));
             }
             rows.finish(schema)
         })

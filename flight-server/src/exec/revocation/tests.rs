@@ -168,13 +168,9 @@ impl Bench {
     }
 
     async fn disable(&self) {
-        let profile = PersonProfile {
-            id: "ada".into(),
-            name: "Ada".into(),
-            active: false,
-            is_admin: false,
-        };
-        self.other.put_person(&profile).await.expect("written");
+        let mut write = self.other.change_rights().await.expect("begins");
+        write.set_active("ada", false).await.expect("written");
+        write.commit().await.expect("committed");
     }
 }
 
@@ -278,6 +274,27 @@ async fn a_right_that_ends_by_itself_ends_the_stream() {
     let late = Utc::now() - end;
     assert!(late >= TimeDelta::zero(), "it ended early");
     assert!(late.num_milliseconds() < 1_000, "it ended late: {late}");
+}
+
+/// Nobody writes at that moment, so that no revision tells of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_begins_later_ends_what_runs_on_the_one_before() {
+    let bench = Bench::new().await;
+    let mut stream = bench.begin(&bench.token.text).await;
+    let begins = Utc::now() + TimeDelta::milliseconds(1_500);
+    let narrower = |next: &mut Habilitation| {
+        next.linkage_group = "other".into();
+        next.valid_from = begins;
+    };
+    bench.renew(narrower).await;
+    while Utc::now() < begins - TimeDelta::milliseconds(500) {
+        stream.next().await.expect("a frame").expect("delivered");
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(5), error_of(&mut stream)).await;
+    assert!(Utc::now() >= begins, "too early");
+    let error = Error::from(ended.expect("it ends"));
+    assert_eq!(error.kind, ErrorKind::PermissionDenied);
+    bench.idle().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

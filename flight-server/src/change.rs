@@ -1,0 +1,74 @@
+//! A change of rights: one transaction with the entries of the audit that tell of it, so that
+//! neither is without the other.
+
+use chrono::{DateTime, Utc};
+use hubflight_ledger::{AuditEvent, record_event};
+use hubflight_store::{Secrets, Store, WriteTransaction};
+
+use crate::error::Result;
+use crate::hub::audit_signer;
+
+/// What is done to whom, for the audit.
+#[derive(Clone, Debug, Default)]
+pub struct Act {
+    /// Label of a closed set (`token_created`, …).
+    pub event: &'static str,
+    pub person: Option<String>,
+    pub project: Option<String>,
+    /// What it is about, where person and project do not say; never an identifier of data.
+    pub detail: String,
+}
+
+/// Dropped without a commit, nothing has happened.
+#[derive(Debug)]
+#[must_use]
+pub struct Change<'a> {
+    /// Whatever changes rights waits for it, so that what is read through it stays true.
+    pub write: WriteTransaction,
+    secrets: &'a Secrets,
+    /// What the audit calls whoever makes the change.
+    client: &'static str,
+    at: DateTime<Utc>,
+    acts: Vec<AuditEvent>,
+}
+
+impl<'a> Change<'a> {
+    pub async fn begin(
+        store: &Store,
+        secrets: &'a Secrets,
+        client: &'static str,
+        at: DateTime<Utc>,
+    ) -> Result<Self> {
+        Ok(Self {
+            write: store.change_rights().await?,
+            secrets,
+            client,
+            at,
+            acts: Vec::new(),
+        })
+    }
+
+    pub fn record(&mut self, act: Act) {
+        let client = match act.detail.as_str() {
+            "" => self.client.to_owned(),
+            detail => format!("{}, {detail}", self.client),
+        };
+        self.acts.push(AuditEvent {
+            event: act.event,
+            outcome: "ok",
+            person: act.person,
+            project: act.project,
+            client,
+            at: self.at,
+        });
+    }
+
+    /// Makes the change durable with its entries. They are written last, because whoever else
+    /// appends to the log waits for them.
+    pub async fn commit(mut self) -> Result<()> {
+        for event in &self.acts {
+            record_event(&mut self.write, audit_signer(self.secrets)?, event).await?;
+        }
+        Ok(self.write.commit().await?)
+    }
+}

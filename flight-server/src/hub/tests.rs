@@ -1,0 +1,178 @@
+//! What a hub opens, and what is in force in it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use chrono::TimeDelta;
+use hubflight_store::{HabilitationRow, NewHabilitation, StoreError};
+
+use super::*;
+use crate::rig::{inside, open_hub};
+
+const FILE: &str = "
+[server]
+state = 'state'
+[[dataset]]
+name = 'shop'
+folder = 'data'
+format = 'csv'
+persons = 'none'
+producer = 'x'
+[[person]]
+id = 'ada'
+[[project]]
+id = 'p'
+members = ['ada']
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+[[habilitation]]
+project = 'p'
+dataset = 'shop'
+decision = 'd'
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+";
+
+async fn opened() -> (Arc<Hub>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::create_dir(folder.path().join("data")).expect("folder");
+    fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
+    (open_hub(folder.path(), FILE).await, folder)
+}
+
+fn state_in(folder: &Path) -> Config {
+    let mut config = Config::default();
+    config.server.state = folder.to_owned();
+    config
+}
+
+fn mode_of(folder: &Path) -> u32 {
+    let permissions = fs::metadata(folder).expect("there").permissions();
+    permissions.mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_state_folder_that_others_can_open_is_closed_or_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    for open in [0o755, 0o750, 0o701, 0o770] {
+        fs::set_permissions(folder.path(), Permissions::from_mode(open)).expect("opened");
+        open_store(&state_in(folder.path())).await.expect("opens");
+        assert_eq!(mode_of(folder.path()), 0o700, "{open:o}");
+    }
+    // Everybody's on purpose, or nobody's to close.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).expect("shared");
+    let mut refused = vec![folder.path()];
+    if cfg!(target_os = "linux") {
+        refused.push(Path::new("/proc/self"));
+    }
+    for place in refused {
+        let error = open_store(&state_in(place)).await.expect_err("refused");
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+    assert_eq!(mode_of(folder.path()), 0o1777);
+}
+
+#[tokio::test]
+async fn a_store_opens_with_its_own_secret_only() {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = state_in(&folder.path().join("state"));
+    let key = config.server.state.join("master.key");
+    let (store, secrets) = open_store(&config).await.expect("opens");
+    store.close().await;
+    let text = fs::read_to_string(&key).expect("a secret");
+
+    fs::remove_file(&key).expect("lost");
+    let error = open_store(&config).await.expect_err("lost").to_string();
+    assert!(error.contains("backup"), "{error}");
+    assert!(!key.exists(), "another was made in its place");
+
+    let other: String = text.chars().rev().collect();
+    fs::write(&key, other.trim()).expect("written");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("private");
+    let error = open_store(&config).await.expect_err("another's");
+    assert!(error.to_string().contains("does not belong"), "{error}");
+
+    fs::write(&key, text).expect("put back");
+    let (_, again) = open_store(&config).await.expect("opens");
+    assert_eq!(secrets.derive("tickets"), again.derive("tickets"));
+}
+
+/// Version 2 of the habilitation, entered by `root` and confirmed by `zoe`.
+async fn confirm_next(
+    hub: &Hub,
+    edit: impl FnOnce(&mut Habilitation),
+) -> std::result::Result<(), StoreError> {
+    let mut write = hub.store.change_rights().await?;
+    let rows: Vec<HabilitationRow> = write.habilitations().await?;
+    let newest = rows.last().expect("a version");
+    let mut next: Habilitation = serde_json::from_str(&newest.body).expect("a body");
+    next.version = newest.version + 1;
+    edit(&mut next);
+    let new = NewHabilitation {
+        id: next.id.clone(),
+        version: next.version,
+        project: "p".into(),
+        dataset: "shop".into(),
+        body: serde_json::to_string(&next).expect("writes"),
+    };
+    write.enter_habilitation(&new, "root").await?;
+    assert!(
+        write
+            .confirm_habilitation(&new.id, new.version, "zoe")
+            .await?
+    );
+    write.commit().await
+}
+
+#[tokio::test]
+async fn a_renewal_that_begins_later_leaves_the_current_right_open() {
+    let (hub, _folder) = opened().await;
+    let now = Utc::now();
+    let begins = now + TimeDelta::days(30);
+    confirm_next(&hub, |next| next.valid_from = begins)
+        .await
+        .expect("confirmed");
+    let versions = async |at: DateTime<Utc>| -> (Vec<u32>, Option<DateTime<Utc>>) {
+        let (rights, next) = hub
+            .habilitations_until("p", &inside(), at)
+            .await
+            .expect("read");
+        (rights.iter().map(|right| right.version).collect(), next)
+    };
+    assert_eq!(versions(now).await, (vec![1], Some(begins)));
+    assert_eq!(versions(begins).await, (vec![2], None));
+
+    // One that has begun governs, also where it opens less or has lost its confirmation.
+    confirm_next(&hub, |next| next.valid_from = now)
+        .await
+        .expect("confirmed");
+    assert_eq!(versions(now).await.0, [3]);
+    let member = hubflight_store::Member {
+        project: "p".into(),
+        person: "zoe".into(),
+        role: "member".into(),
+    };
+    let mut write = hub.store.change_rights().await.expect("begins");
+    let zoe = hubflight_store::PersonProfile {
+        id: "zoe".into(),
+        name: "Zoe".into(),
+        active: true,
+        is_admin: false,
+    };
+    write.add_person(&zoe).await.expect("added");
+    write.put_member(&member).await.expect("a member");
+    write.commit().await.expect("committed");
+    assert!(versions(now).await.0.is_empty());
+
+    // What is revoked is so for calls that began before, too.
+    hub.store.remove_member("p", "zoe").await.expect("removed");
+    assert_eq!(versions(now).await.0, [3]);
+    hub.store
+        .revoke_habilitation("p.shop")
+        .await
+        .expect("revoked");
+    let earlier = now + TimeDelta::microseconds(1);
+    for at in [earlier, begins] {
+        assert!(versions(at).await.0.is_empty(), "{at}");
+    }
+}
