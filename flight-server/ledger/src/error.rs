@@ -43,8 +43,8 @@ pub enum LedgerError {
     Corrupt { what: &'static str },
 
     #[error(
-        "the head of the audit log was not signed by this hub, so nothing is served; find what \
-         was changed with `flight-server admin audit verify`"
+        "the head of the audit log was not signed by this hub, or is older than one that was, so \
+         nothing is served; find what was changed with `flight-server admin audit verify`"
     )]
     AuditForged,
 
@@ -53,6 +53,12 @@ pub enum LedgerError {
 
     #[error("the audit log has no entry {0}")]
     NoEntry(i64),
+
+    #[error(
+        "entry {0} of the audit log is not what was signed; find what was changed with \
+         `flight-server admin audit verify`"
+    )]
+    Unproven(i64),
 
     #[error("records are kept for 12 months; `{before}` is later than `{latest}`")]
     TooYoung {

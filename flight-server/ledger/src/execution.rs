@@ -80,6 +80,11 @@ impl Settlement {
         };
         Settlement { record, begun }
     }
+
+    /// The execution that it settles.
+    pub fn key(&self) -> (Uuid, u32) {
+        (self.begun.statement_id, self.begun.attempt)
+    }
 }
 
 /// An interval record: what was used up to now.

@@ -26,6 +26,8 @@ pub struct LedgerLimits {
     pub queue_wait_ms_max: u64,
     /// Requests written in one transaction.
     pub batch_requests_max: usize,
+    /// Wait for one transaction, in milliseconds: without an answer by then it was not written.
+    pub write_wait_ms_max: u64,
     /// Wait before settlements that could not be written are tried again, in milliseconds.
     pub retry_ms: u64,
     /// Tries to write the last settlements when the ledger closes.
@@ -42,6 +44,7 @@ impl Default for LedgerLimits {
             queue_requests_max: 4096,
             queue_wait_ms_max: 2_000,
             batch_requests_max: 256,
+            write_wait_ms_max: 30_000,
             retry_ms: 500,
             close_tries_max: 3,
             sweep_ms: 5_000,
@@ -68,8 +71,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Owned`] when a living process writes the same SQLite ledger,
     /// [`LedgerError::TariffChanged`] when the tariff's version was used with other prices,
-    /// [`LedgerError::AuditForged`] when the audit log was written by somebody else,
-    /// [`LedgerError::Unwritable`].
+    /// [`LedgerError::AuditForged`] when the audit log was written by somebody else or put back,
+    /// [`LedgerError::Witness`], [`LedgerError::Unwritable`].
     pub async fn open(
         store: &Store,
         tariff: Tariff,
@@ -77,12 +80,18 @@ impl Ledger {
         audit: AuditSettings,
     ) -> Result<Self, LedgerError> {
         let AuditSettings { signer, witness } = audit;
-        let witness = witness.map(Witness::new).transpose()?;
+        let witness = match witness {
+            Some(folder) => Some(Witness::open(folder).await?),
+            None => None,
+        };
         let owner = Owner::claim(store).await?;
         let tariff = Arc::new(tariff);
         keep_tariff(store, &tariff).await?;
         let log = Arc::new(AuditLog::new(signer));
-        log.adopt(store).await?;
+        let entries = log.look(store).await?;
+        if let Some(witness) = witness.as_ref().filter(|_| entries == 0) {
+            witness.expect_empty().await?;
+        }
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut writer = Writer::new(
             store.clone(),
@@ -112,6 +121,12 @@ impl Ledger {
 
     pub fn tariff(&self) -> &Tariff {
         &self.tariff
+    }
+
+    /// Whether somebody writes. Where not, the ledger was closed or its writer failed, and every
+    /// request is refused until the server starts again.
+    pub fn is_writing(&self) -> bool {
+        !self.sender.is_closed()
     }
 
     /// Records a statement; durable when it returns.

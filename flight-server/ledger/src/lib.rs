@@ -40,8 +40,9 @@ mod write;
 mod writer;
 
 pub use audit::{
-    AuditSettings, Finding, InclusionProof, Purged, Report, VerifyOptions, newest_checkpoint,
-    prove_inclusion, purge_before, record_act, record_event, verify,
+    AuditSettings, Finding, Flaw, InclusionProof, Place, Purged, RecordedText, Report,
+    VerifyOptions, newest_checkpoint, prove_inclusion, purge_before, record_act, record_event,
+    recorded_text, text_key_created, verify,
 };
 pub use bill::{BillLine, BillScope, ProjectTotal};
 pub use error::LedgerError;

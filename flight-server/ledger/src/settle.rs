@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use uuid::Uuid;
 
 use crate::LedgerError;
-use crate::audit::Audit;
+use crate::audit::{Audit, usage_digest};
 use crate::bulk::Bulk;
 use crate::execution::Settlement;
 use crate::write::{executions_of, json};
@@ -38,7 +38,7 @@ pub(crate) async fn write_settlements(
         .iter()
         .copied()
         .filter(|settlement| {
-            let key = (settlement.begun.statement_id, settlement.begun.attempt);
+            let key = settlement.key();
             settled.contains(&key) && written.insert(key)
         })
         .collect();
@@ -117,7 +117,10 @@ pub(crate) async fn write_records(
                 .add(line.amount.to_string());
         })
         .await?;
-    audits.extend(settlements.iter().map(|s| Audit::of_settlement(s)));
+    audits.extend(rows.iter().map(|(settlement, (units, errors))| {
+        let digest = usage_digest(&settlement.record, units, errors);
+        Audit::of_settlement(settlement, Some(&digest))
+    }));
     Ok(())
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Wrote {
     pub settled: HashSet<(Uuid, u32)>,
     /// By refusal, in order: whether the statement is known.
     pub refused: Vec<bool>,
+    /// As [`AuditLog::append`] answers.
+    pub entries: u64,
 }
 
 pub(crate) async fn write_batch(
@@ -83,7 +85,9 @@ pub(crate) async fn write_batch(
     write_statements(connection, &batch.statements).await?;
     let begun = write_begins(connection, stamp, &batch.begins).await?;
     let measured = write_interims(connection, &batch.interims).await?;
-    let mut audits = Vec::with_capacity(batch.settlements.len());
+    let mut audits = Vec::with_capacity(batch.begins.len() + batch.settlements.len());
+    // Before the first row is served, the log says who begins to read what.
+    audits.extend(begun.iter().flatten().map(Audit::of_begin));
     let settled = write_settlements(connection, &batch.settlements, &mut audits).await?;
     let mut refused = Vec::with_capacity(batch.refusals.len());
     for refusal in &batch.refusals {
@@ -97,12 +101,13 @@ pub(crate) async fn write_batch(
     }
     audits.extend(batch.events.iter().map(|event| Audit::of_event(event)));
     // Last, since the log's lock is held from here to the commit.
-    stamp.log.append(connection, &audits).await?;
+    let entries = stamp.log.append(connection, &audits).await?;
     Ok(Wrote {
         begun,
         measured,
         settled,
         refused,
+        entries,
     })
 }
 
@@ -285,13 +290,14 @@ struct Closing {
     at: DateTime<Utc>,
 }
 
-/// Settles statements whose tickets expired unredeemed, at most `max`; answers how many.
+/// Settles statements whose tickets expired unredeemed, at most `max`; answers how many, and
+/// what [`AuditLog::append`] answers.
 pub(crate) async fn expire_statements(
     connection: &mut AnyConnection,
     stamp: Stamp<'_>,
     now: DateTime<Utc>,
     max: usize,
-) -> Result<usize, LedgerError> {
+) -> Result<(usize, u64), LedgerError> {
     let rows = sqlx::query(
         "UPDATE statements SET touched = 1 WHERE touched = 0 AND seq IN (SELECT seq \
          FROM statements WHERE touched = 0 AND expires_at < $1 ORDER BY expires_at LIMIT $2) \
@@ -311,8 +317,8 @@ pub(crate) async fn expire_statements(
         };
         close_statement(connection, stamp, closing, &mut audits).await?;
     }
-    stamp.log.append(connection, &audits).await?;
-    Ok(rows.len())
+    let entries = stamp.log.append(connection, &audits).await?;
+    Ok((rows.len(), entries))
 }
 
 /// Ends a statement, or one redemption of it, that does not run: attempt 0 with a usage record
@@ -378,7 +384,7 @@ async fn close_statement(
             return Ok(true);
         }
     }
-    audits.push(Audit::of_settlement(&settlement));
+    audits.push(Audit::of_settlement(&settlement, None));
     Ok(true)
 }
 

@@ -5,6 +5,7 @@
 //! the group is written again one by one, so that only that one is refused.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub(crate) struct Writer {
     /// Makes the checkpoints; none until it is started.
     pub notary: Option<NotaryHandle>,
     pub limits: LedgerLimits,
+    /// Executions that somebody was given and that are not settled.
+    pub running: HashSet<(Uuid, u32)>,
     receiver: mpsc::UnboundedReceiver<Queued>,
     /// Weak, so that the writer ends when the last handle and the last execution are dropped.
     sender: mpsc::WeakUnboundedSender<Queued>,
@@ -98,6 +101,7 @@ impl Writer {
             log,
             notary: None,
             limits,
+            running: HashSet::new(),
             receiver,
             sender,
             pending: Vec::new(),
@@ -222,14 +226,22 @@ impl Writer {
         self.write_once(&batch).await
     }
 
+    /// Without an answer in time it counts as not written. It may have been all the same: what
+    /// was begun so is settled by the next sweep.
     async fn write_once(&mut self, batch: &Batch<'_>) -> Result<Wrote, LedgerError> {
-        let mut write = self.store.write().await?;
-        let wrote = write_batch(write.connection(), self.stamp(), batch).await?;
-        write.commit().await?;
+        let (store, stamp) = (&self.store, self.stamp());
+        let written = async {
+            let mut write = store.write().await?;
+            let wrote = write_batch(write.connection(), stamp, batch).await?;
+            write.commit().await?;
+            Ok(wrote)
+        };
+        let wrote = in_time(self.limits.write_wait_ms_max, written).await?;
+        self.log.committed(wrote.entries);
         Ok(wrote)
     }
 
-    fn answer(&self, batch: Vec<Queued>, mut wrote: Wrote) {
+    fn answer(&mut self, batch: Vec<Queued>, mut wrote: Wrote) {
         let mut begun = std::mem::take(&mut wrote.begun).into_iter();
         let mut refused = std::mem::take(&mut wrote.refused).into_iter();
         for queued in batch {
@@ -246,8 +258,9 @@ impl Writer {
                     done_if_open(&wrote.measured, (interim.statement_id, interim.attempt))
                 }
                 Request::Settle(settlement) => {
-                    let begun = &settlement.begun;
-                    done_if_open(&wrote.settled, (begun.statement_id, begun.attempt))
+                    let key = settlement.key();
+                    self.running.remove(&key);
+                    done_if_open(&wrote.settled, key)
                 }
                 _ => Ok(Reply::Done),
             };
@@ -263,10 +276,11 @@ impl Writer {
         }
     }
 
-    fn execution(&self, begun: Begun, scanned: u64) -> Result<Reply, LedgerError> {
+    fn execution(&mut self, begun: Begun, scanned: u64) -> Result<Reply, LedgerError> {
         // Without a sender, every handle is gone, and whoever asked with it: the open record
         // is settled by the next process.
         let sender = self.sender.upgrade().ok_or(LedgerError::Closed)?;
+        self.running.insert((begun.statement_id, begun.attempt));
         let execution = Execution::new(Arc::new(begun), self.tariff.clone(), sender);
         execution.quantities().add_scanned(scanned);
         Ok(Reply::Begun(Box::new(execution)))
@@ -289,6 +303,10 @@ impl Writer {
                 self.pending.push(queued);
                 continue;
             }
+            if let Request::Settle(settlement) = &queued.request {
+                // Nobody settles it any more but a sweep, as the hub's fault.
+                self.running.remove(&settlement.key());
+            }
             let duplicate = match (&queued.request, &error) {
                 (Request::Statement(statement), LedgerError::Store(cause))
                     if cause.is_duplicate() =>
@@ -302,15 +320,17 @@ impl Writer {
         self.last_error = Some(error);
     }
 
-    /// Looks after what no request looks after: expired statements, and executions of servers
-    /// that died.
+    /// Looks after what no request looks after: expired statements, and executions that nobody
+    /// runs.
     async fn sweep(&mut self) {
-        let result = async {
+        let wait_ms = self.limits.write_wait_ms_max;
+        let swept = async {
             self.expire().await?;
+            self.settle_unanswered().await?;
             self.owner.renew(&self.store).await?;
             self.recover().await.map(drop)
         };
-        if let Err(error) = result.await {
+        if let Err(error) = in_time(wait_ms, swept).await {
             tracing::warn!(%error, "the ledger could not be swept; it is tried again");
         }
     }
@@ -319,9 +339,10 @@ impl Writer {
         let max = self.limits.batch_requests_max.max(1);
         loop {
             let mut write = self.store.write().await?;
-            let found =
+            let (found, entries) =
                 expire_statements(write.connection(), self.stamp(), Utc::now(), max).await?;
             write.commit().await?;
+            self.log.committed(entries);
             if found < max {
                 return Ok(());
             }
@@ -364,6 +385,17 @@ impl Writer {
             drop(reply.send(result));
         }
     }
+}
+
+/// A store that does not answer in time is one that cannot be written.
+async fn in_time<T>(
+    wait_ms: u64,
+    work: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    let late = || std::io::Error::new(ErrorKind::TimedOut, "the store does not answer");
+    tokio::time::timeout(Duration::from_millis(wait_ms), work)
+        .await
+        .map_err(|_| sqlx::Error::Io(late()))?
 }
 
 /// Done if the execution is among those that were open, else somebody else settled it.

@@ -137,7 +137,8 @@ fn a_crash_settles_once_with_the_last_interim() {
             );
             assert_eq!(scanning.cost, Decimal::from_str_exact("0.02").unwrap());
             let audit = ledger.audit(&Filter::default(), Page::FIRST).await.unwrap();
-            assert_eq!(audit.len(), 4);
+            let outcomes = audit.iter().filter(|entry| entry.event == "statement");
+            assert_eq!((outcomes.count(), audit.len()), (4, 8));
             assert_eq!(open_executions(&store).await, 0);
             ledger.close().await.unwrap();
         }
@@ -335,6 +336,85 @@ fn callers_that_leave() {
         assert_eq!(usage(&ledger).await.len() as i64, begun);
         ledger.close().await.unwrap();
     });
+}
+
+/// The answer to the commit of a begin is lost: the execution is written, and nobody was given
+/// it. The hub settles it as its own fault, and leaves alone what runs.
+#[test]
+fn an_execution_that_nobody_was_given_is_free() {
+    on_each_store("ghost", |url| async move {
+        let store = store(&url).await;
+        let quick = LedgerLimits {
+            sweep_ms: 20,
+            ..limits()
+        };
+        let ledger = Ledger::open(&store, tariff(), quick, audit())
+            .await
+            .unwrap();
+        let id = statement(&ledger, StatementKind::Query).await;
+        let running = ledger
+            .begin_scanning(started(id), 4_000_000_000)
+            .await
+            .unwrap();
+        let mut write = store.write().await.unwrap();
+        for sql in [
+            "INSERT INTO executions SELECT statement_id, 2, owner, tariff_version, \
+             habilitations, datasets, columns, started_at, 0 FROM executions",
+            "INSERT INTO interims SELECT statement_id, 2, seq, at, quantities FROM interims",
+        ] {
+            let written = sqlx::query(sql).execute(write.connection()).await;
+            written.unwrap();
+        }
+        write.commit().await.unwrap();
+        wait_for_usage(&ledger, 1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let records = usage(&ledger).await;
+        assert_eq!(records.len(), 1, "what runs is left alone");
+        let ghost = &records[0];
+        assert_eq!((ghost.attempt, ghost.outcome.as_str()), (2, "error"));
+        assert_eq!(ghost.error_kind.as_deref(), Some("unavailable"));
+        assert_eq!(
+            (ghost.bytes_scanned, ghost.cost),
+            (4_000_000_000, Decimal::ZERO)
+        );
+        running.interim().await.unwrap();
+        let paid = running.settle(Outcome::Ok).await.unwrap();
+        assert!(paid.cost > Decimal::ZERO);
+        ledger.close().await.unwrap();
+        assert!(!ledger.is_writing());
+    });
+}
+
+/// A store that does not answer is one that cannot be written: nothing is served, and nobody
+/// waits for ever.
+#[tokio::test]
+async fn a_store_that_does_not_answer_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/hub.db", folder.path().display());
+    let store = store(&url).await;
+    let impatient = LedgerLimits {
+        write_wait_ms_max: 100,
+        ..limits()
+    };
+    let ledger = Ledger::open(&store, tariff(), impatient, audit())
+        .await
+        .unwrap();
+    assert!(ledger.is_writing());
+    let id = statement(&ledger, StatementKind::Query).await;
+    let running = ledger.begin(started(id)).await.unwrap();
+    // The writer's turn, which it waits for without a limit of the store's own.
+    let held = store.write().await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(5), ledger.begin(started(id))).await;
+    assert!(
+        matches!(refused, Ok(Err(LedgerError::Unwritable(_)))),
+        "{refused:?}"
+    );
+    let kept = running.settle(Outcome::Ok).await;
+    assert!(matches!(kept, Err(LedgerError::Unwritable(_))));
+    drop(held);
+    wait_for_usage(&ledger, 1).await;
+    ledger.close().await.unwrap();
+    assert_eq!(open_executions(&store).await, 0);
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use common::{
     audit, ledger, limits, on_each_store, opened, started, statement, store, tariff, time,
 };
 use hubflight_ledger::{
-    AuditEvent, BillScope, Fault, Filter, Ledger, LedgerError, LedgerLimits, Outcome, Page,
-    Refusal, StatementKind, Tariff, Unit, UsageRecord, WorkUnit,
+    AuditEvent, AuditRecord, BillScope, Fault, Filter, Ledger, LedgerError, LedgerLimits, Outcome,
+    Page, Refusal, StatementKind, Tariff, Unit, UsageRecord, WorkUnit,
 };
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -111,18 +111,19 @@ fn an_execution_is_recorded_priced_and_audited() {
             ]
         );
         let audit = ledger.audit(&Filter::default(), Page::FIRST).await.unwrap();
-        assert_eq!(audit.len(), 1);
-        assert_eq!(audit[0].outcome, "ok");
-        assert_eq!(audit[0].habilitations, ["h1@2"]);
-        assert_eq!(audit[0].datasets, ["snds@7"]);
-        assert_eq!(
-            audit[0].columns,
-            serde_json::json!({"snds.er_prs_f": ["ben_idt"]})
-        );
-        assert_eq!(
-            audit[0].sql_sha256.as_deref(),
-            Some("ab".repeat(32).as_str())
-        );
+        let said = |entry: &AuditRecord| (entry.event.clone(), entry.outcome.clone());
+        let said: Vec<_> = audit.iter().map(said).collect();
+        let expected = [("intent", "begun"), ("statement", "ok")];
+        assert_eq!(said, expected.map(|(e, o)| (e.to_owned(), o.to_owned())));
+        for entry in audit {
+            assert_eq!((entry.statement_id, entry.attempt), (Some(id), Some(1)));
+            assert_eq!(entry.person.as_deref(), Some("ada"));
+            assert_eq!(entry.habilitations, ["h1@2"]);
+            assert_eq!(entry.datasets, ["snds@7"]);
+            let columns = serde_json::json!({"snds.er_prs_f": ["ben_idt"]});
+            assert_eq!(entry.columns, columns);
+            assert_eq!(entry.sql_sha256, Some("ab".repeat(32)));
+        }
         let query = &ledger
             .queries(&Filter::default(), Page::FIRST)
             .await
@@ -280,7 +281,7 @@ fn attempts_refusals_and_unknown_statements() {
         assert_eq!(records[0].cost, Decimal::ZERO);
         let audit = ledger.audit(&Filter::default(), Page::FIRST).await.unwrap();
         assert_eq!(audit.iter().filter(|a| a.outcome == "refused").count(), 3);
-        assert_eq!(audit.len(), 23);
+        assert_eq!(audit.len(), 43, "twenty intents, and the outcomes");
         let states = ledger
             .queries(&Filter::default(), Page::FIRST)
             .await
@@ -394,7 +395,7 @@ fn pages_and_filters() {
         };
         assert_eq!(ledger.usage(&mine, Page::FIRST).await.unwrap().len(), 13);
         assert_eq!(ledger.queries(&mine, Page::FIRST).await.unwrap().len(), 13);
-        assert_eq!(ledger.audit(&mine, Page::FIRST).await.unwrap().len(), 13);
+        assert_eq!(ledger.audit(&mine, Page::FIRST).await.unwrap().len(), 26);
         let none = Filter {
             project: Some("p' OR '1'='1".to_owned()),
             ..Filter::default()
@@ -429,10 +430,24 @@ fn records_are_immutable_and_prices_are_kept() {
             "UPDATE usage_lines SET amount = '0'",
             "UPDATE audit SET outcome = 'ok'",
             "UPDATE interims SET at = 0",
+            "UPDATE executions SET settled = 0",
+            "UPDATE executions SET settled = 1, owner = 1",
+            "UPDATE tariffs SET body = '{}'",
+            "DELETE FROM usage_lines",
+            "DELETE FROM usage",
+            "DELETE FROM interims",
+            "DELETE FROM executions",
+            "DELETE FROM statements",
+            "DELETE FROM tariffs",
+            "DELETE FROM audit",
         ] {
+            let refused = sqlx::query(sql).execute(store.pool()).await;
+            let refused = refused.unwrap_err().to_string();
+            // By its trigger, not because something else refers to it.
+            let said = ["immutable", "is kept", "is only settled"];
             assert!(
-                sqlx::query(sql).execute(store.pool()).await.is_err(),
-                "{sql}"
+                said.iter().any(|said| refused.contains(said)),
+                "{sql}: {refused}"
             );
         }
         first.close().await.unwrap();

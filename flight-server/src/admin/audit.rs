@@ -14,9 +14,10 @@ use data_encoding::HEXLOWER;
 use hubflight_audit::{TextKey, VerifierKey, open_text};
 use hubflight_ledger::{
     AuditEvent, InclusionProof, Report, VerifyOptions, newest_checkpoint, prove_inclusion,
-    purge_before, record_act, verify,
+    purge_before, record_act, recorded_text, text_key_created, verify,
 };
 use hubflight_store::{Secrets, Store, TextHolder};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Place;
@@ -33,7 +34,8 @@ pub enum AuditCommand {
     Verify {
         #[command(flatten)]
         source: Source,
-        /// Folder of the witness, whose checkpoints the log must continue.
+        /// Folder of the witness, whose checkpoints the log must continue [default: that of the
+        /// configuration].
         #[arg(long, value_name = "FOLDER")]
         witness: Option<PathBuf>,
         /// Public key of the log, as `admin audit key` prints it [default: that of the secret
@@ -54,7 +56,8 @@ pub enum AuditCommand {
         #[arg(long)]
         seq: i64,
     },
-    /// Decrypts a statement's text with the private key of its project or of the auditors.
+    /// Decrypts a statement's text with the private key of its project or of the auditors; fails
+    /// if it is not the text that the log recorded.
     Open {
         #[command(flatten)]
         source: Source,
@@ -62,6 +65,9 @@ pub enum AuditCommand {
         key_file: PathBuf,
         #[arg(long, value_name = "ID")]
         statement: Uuid,
+        /// Public key of the log [default: that of the secret beside the store].
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<VerifierKey>,
     },
     /// Prints the public key that verifies the log.
     Key {
@@ -138,7 +144,12 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             source,
             key_file,
             statement,
-        } => open_statement(&source, &key_file, statement).await,
+            key,
+        } => {
+            let (store, key) = source.copy(key).await?;
+            let text = open_statement(&store, &key, &key_file, statement).await?;
+            print(&format!("{text}\n"))
+        }
         AuditCommand::Key { place } => {
             let (_, secrets) = open_store(&place.config()?).await?;
             print(&format!("{}\n", audit_signer(&secrets)?.key()))
@@ -156,7 +167,14 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
                 purged.entries,
                 purged.statements,
                 before.date_naive()
-            ))
+            ))?;
+            if purged.log_is_busy {
+                bail!(
+                    "the database's write-ahead log may still hold what was erased, because \
+                     somebody reads; run the same command again later"
+                );
+            }
+            Ok(())
         }
     }
 }
@@ -200,6 +218,18 @@ impl Source {
         Ok(Some(audit_signer(&secrets)?.key().clone()))
     }
 
+    /// The store, and the public key that its log is verified with.
+    async fn copy(&self, key: Option<VerifierKey>) -> anyhow::Result<(Store, VerifierKey)> {
+        let key = match key {
+            Some(key) => key,
+            None => self.key()?.context(
+                "the log's public key is needed: give it with `--key`; `admin audit key` prints \
+                 it on the hub",
+            )?,
+        };
+        Ok((Store::open_copy(&self.url()?).await?, key))
+    }
+
     fn hub(&self) -> anyhow::Result<Option<Config>> {
         Ok(self.config.as_deref().map(Config::read).transpose()?)
     }
@@ -223,14 +253,12 @@ async fn verify_copy(
     witness: Option<PathBuf>,
     key: Option<VerifierKey>,
 ) -> anyhow::Result<()> {
-    let key = match key {
-        Some(key) => key,
-        None => source.key()?.context(
-            "the log's public key is needed: give it with `--key`; `admin audit key` prints it \
-             on the hub",
-        )?,
+    let (store, key) = source.copy(key).await?;
+    let witness = match witness {
+        Some(folder) => Some(folder),
+        None => source.hub()?.and_then(|hub| hub.audit.witness),
     };
-    let store = Store::open_copy(&source.url()?).await?;
+    print(&format!("key {key}\n"))?;
     let report = verify(&store, &VerifyOptions { key, witness }).await?;
     print(&report_text(&report))?;
     if report.is_sound() {
@@ -241,10 +269,11 @@ async fn verify_copy(
 
 fn report_text(report: &Report) -> String {
     let mut text = format!(
-        "{} entries, {} of them with an erased payload; {} checkpoints, {} at the witness\n\
-         root {}\n",
+        "{} entries, {} of them with an erased payload; {} executions open; {} checkpoints, {} at \
+         the witness\nroot {}\n",
         report.entries,
         report.erased,
+        report.open,
         report.checkpoints,
         report.witnessed,
         HEXLOWER.encode(&report.root),
@@ -273,19 +302,37 @@ fn proof_text(proof: &InclusionProof) -> String {
     format!("{proof:#}\n")
 }
 
-async fn open_statement(source: &Source, key_file: &Path, statement: Uuid) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(key_file)
+/// The text of a statement, if it is the one that the log recorded.
+async fn open_statement(
+    store: &Store,
+    log: &VerifierKey,
+    key_file: &Path,
+    statement: Uuid,
+) -> anyhow::Result<String> {
+    let key = std::fs::read_to_string(key_file)
         .map(zeroize::Zeroizing::new)
         .with_context(|| format!("cannot read the key file `{}`", key_file.display()))?;
-    let key = TextKey::parse(&text)?;
-    let store = Store::open_copy(&source.url()?).await?;
-    let sealed = store.sealed_text(&statement.to_string()).await?;
+    let key = TextKey::parse(&key)?;
+    let id = statement.to_string();
+    let sealed = store.sealed_text(&id).await?;
     let sealed = sealed.with_context(|| format!("statement `{statement}` does not exist"))?;
     if sealed.is_empty() {
         bail!("the text of statement `{statement}` is not kept, only its SHA-256");
     }
     let text = open_text(&sealed, statement, &key)?;
-    print(&format!("{}\n", String::from_utf8_lossy(&text)))
+    let recorded = recorded_text(store, &id).await?.with_context(|| {
+        format!(
+            "the log has no entry of statement `{statement}`: nothing tells if this is its text"
+        )
+    })?;
+    let seq = recorded.proof.seq;
+    if !recorded.proof.verify(log) {
+        bail!("the log that entry {seq} is in was not signed by `{log}`");
+    }
+    if recorded.sql_sha256 != Some(HEXLOWER.encode(&Sha256::digest(&text))) {
+        bail!("this is not the text of statement `{statement}`: entry {seq} recorded another one");
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 impl From<Holder> for TextHolder {
@@ -296,7 +343,7 @@ impl From<Holder> for TextHolder {
     }
 }
 
-/// Puts a new key in force. It is recorded first, so that no key is unheard of.
+/// Puts a new key in force, and records it in the same transaction.
 async fn create_key(
     store: &Store,
     secrets: &Secrets,
@@ -313,15 +360,14 @@ async fn create_key(
     }
     let key = TextKey::generate()?;
     let public = key.public();
-    let detail = serde_json::json!({
-        "holder": holder.label(),
-        "key": public.fingerprint(),
-    });
     let act = act("text_key_created", project);
-    record_act(store, audit_signer(secrets)?, &act, &detail).await?;
-    store
-        .put_text_key(&holder, public.as_bytes(), Utc::now())
+    let (act, detail) = text_key_created(act, &holder.label(), public.as_bytes());
+    let mut write = store.write().await?;
+    write
+        .put_text_key(secrets, &holder, public.as_bytes(), act.at)
         .await?;
+    record_act(&mut write, audit_signer(secrets)?, &act, &detail).await?;
+    write.commit().await?;
     Ok(format!(
         "Private key {} of `{}`. It is shown only now and kept nowhere: who loses it cannot read \
          the texts of statements from now on.\n{}\n",
@@ -349,113 +395,4 @@ fn month(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-    use hubflight_audit::{TextPublicKey, seal_text};
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(subcommand)]
-        command: AuditCommand,
-    }
-
-    async fn audit(line: &str) -> anyhow::Result<()> {
-        let words = ["audit"].into_iter().chain(line.split_whitespace());
-        run(Line::try_parse_from(words)?.command).await
-    }
-
-    /// A demo's folder with an empty store.
-    async fn hub() -> (tempfile::TempDir, Store, Secrets) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut config = Config::default();
-        config.server.state = folder.path().join("state");
-        let (store, secrets) = open_store(&config).await.expect("opens");
-        (folder, store, secrets)
-    }
-
-    #[tokio::test]
-    async fn a_copy_is_verified_with_its_own_key_only() {
-        let (folder, store, secrets) = hub().await;
-        let text = create_key(&store, &secrets, TextHolder::Auditors).await;
-        text.expect("made");
-        store.close().await;
-        let dir = folder.path().display();
-        audit(&format!("verify --dir {dir}")).await.expect("sound");
-        audit(&format!("verify --store {dir}/state"))
-            .await
-            .expect("sound");
-        audit(&format!("prove --dir {dir} --seq 1"))
-            .await
-            .expect("proven");
-        audit(&format!("prove --dir {dir} --seq 2"))
-            .await
-            .expect_err("no entry");
-        audit(&format!("checkpoint --dir {dir}"))
-            .await
-            .expect_err("none yet");
-        let database = format!("sqlite://{dir}/state/{DATABASE_FILE}");
-        let keyless = audit(&format!("verify --store {database}")).await;
-        assert!(keyless.expect_err("no key").to_string().contains("--key"));
-        let key = audit_signer(&secrets).expect("a signer").key().to_string();
-        audit(&format!("verify --store {database} --key {key}"))
-            .await
-            .expect("sound");
-        let other = hubflight_audit::Signer::of_hub(&[1; 32]).expect("a signer");
-        audit(&format!("verify --store {database} --key {}", other.key()))
-            .await
-            .expect_err("another's log");
-        audit(&format!("verify --store {dir}/nowhere"))
-            .await
-            .expect_err("no store");
-        assert!(!folder.path().join("nowhere").exists());
-    }
-
-    #[tokio::test]
-    async fn a_text_is_sealed_to_the_newest_keys() {
-        let (_folder, store, secrets) = hub().await;
-        assert!(
-            store
-                .text_keys(Some("admin"))
-                .await
-                .expect("read")
-                .is_empty()
-        );
-        let project = TextHolder::Project("admin".into());
-        let mut shown = Vec::new();
-        for holder in [&project, &TextHolder::Auditors, &project] {
-            let text = create_key(&store, &secrets, holder.clone()).await;
-            shown.push(TextKey::parse(&text.expect("made")).expect("a key"));
-        }
-        let readers = store.text_keys(Some("admin")).await.expect("read");
-        let readers: Vec<_> = readers.into_iter().map(TextPublicKey::from_bytes).collect();
-        let id = Uuid::now_v7();
-        let sealed = seal_text(b"SELECT 1", id, &readers).expect("sealed");
-        let opens = |key: &TextKey| open_text(&sealed, id, key).is_ok();
-        assert_eq!(
-            shown.iter().map(opens).collect::<Vec<_>>(),
-            [false, true, true]
-        );
-        assert_eq!(store.text_keys(None).await.expect("read").len(), 1);
-        let nobody = TextHolder::Project("nobody".into());
-        assert!(create_key(&store, &secrets, nobody).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn what_is_young_is_not_purged() {
-        let (folder, store, _) = hub().await;
-        store.close().await;
-        let dir = folder.path().display();
-        let this_month = Utc::now().format("%Y-%m");
-        audit(&format!("purge --dir {dir} --before {this_month}"))
-            .await
-            .expect_err("too young");
-        audit(&format!("purge --dir {dir} --before soon"))
-            .await
-            .expect_err("no month");
-        audit(&format!("purge --dir {dir} --before 2020-01"))
-            .await
-            .expect("old");
-        audit(&format!("verify --dir {dir}")).await.expect("sound");
-    }
-}
+mod tests;

@@ -1,9 +1,13 @@
 //! Public keys that the texts of statements are sealed to. The private ones are never here.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
+use subtle::ConstantTimeEq;
 
 use crate::columns::{get, micros};
-use crate::{Store, StoreError};
+use crate::{Secrets, Store, StoreError, WriteTransaction};
 
 /// Whose key it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,24 +28,38 @@ impl TextHolder {
     }
 }
 
-impl Store {
-    /// Puts a holder's new key in force; texts that were sealed before keep the old one.
+impl WriteTransaction {
+    /// Puts a holder's new key in force; texts that were sealed before keep the old one. The
+    /// audit must tell of it in this transaction.
     pub async fn put_text_key(
-        &self,
+        &mut self,
+        secrets: &Secrets,
         holder: &TextHolder,
         public_key: &[u8; 32],
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        sqlx::query("INSERT INTO text_keys (holder, public_key, created_at) VALUES ($1, $2, $3)")
-            .bind(holder.label())
-            .bind(public_key.to_vec())
-            .bind(micros(now))
-            .execute(write.connection())
-            .await?;
-        write.commit().await
+        let holder = holder.label();
+        let tag = tag(secrets, &holder, public_key);
+        sqlx::query(
+            "INSERT INTO text_keys (holder, public_key, created_at, tag) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(holder)
+        .bind(public_key.to_vec())
+        .bind(micros(now))
+        .bind(tag.to_vec())
+        .execute(self.connection())
+        .await?;
+        Ok(())
     }
+}
 
+/// What only who has the secret can compute of a key and its holder.
+fn tag(secrets: &Secrets, holder: &str, public_key: &[u8; 32]) -> [u8; 32] {
+    let key = HEXLOWER.encode(public_key);
+    secrets.derive(&format!("text key {key} of {holder}"))
+}
+
+impl Store {
     /// The keys in force of a project and of the auditors: none, one or two.
     pub async fn text_keys(&self, project: Option<&str>) -> Result<Vec<[u8; 32]>, StoreError> {
         let project = project.map(|id| TextHolder::Project(id.to_owned()).label());
@@ -60,6 +78,37 @@ impl Store {
                 key.try_into().map_err(|_| corrupt)
             })
             .collect()
+    }
+
+    /// As [`Store::text_keys`], without the keys that this hub did not put in force: whoever
+    /// writes to the database cannot make themselves a reader.
+    pub async fn own_text_keys(
+        &self,
+        secrets: &Secrets,
+        project: Option<&str>,
+    ) -> Result<Vec<[u8; 32]>, StoreError> {
+        let project = project.map(|id| TextHolder::Project(id.to_owned()).label());
+        let rows = sqlx::query(
+            "SELECT holder, public_key, tag FROM text_keys WHERE holder = $1 OR holder = $2 \
+             ORDER BY seq",
+        )
+        .bind(AUDITORS)
+        .bind(project)
+        .fetch_all(self.pool())
+        .await?;
+        let mut newest = BTreeMap::new();
+        for row in &rows {
+            let (holder, key): (String, Vec<u8>) = (get(row, "holder")?, get(row, "public_key")?);
+            let kept: Option<Vec<u8>> = get(row, "tag")?;
+            let Ok(key) = <[u8; 32]>::try_from(key) else {
+                continue;
+            };
+            let own = tag(secrets, &holder, &key);
+            if kept.is_some_and(|kept| bool::from(own[..].ct_eq(&kept))) {
+                newest.insert(holder, key);
+            }
+        }
+        Ok(newest.into_values().collect())
     }
 
     /// The sealed text of a statement; empty where none is kept.

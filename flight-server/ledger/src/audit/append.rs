@@ -6,12 +6,19 @@ use hubflight_store::{Store, WriteTransaction, micros};
 use parking_lot::Mutex;
 use sqlx::{AnyConnection, Row};
 
-use super::row::rows_after;
+use super::usage;
 use crate::bulk::Bulk;
-use crate::execution::Settlement;
+use crate::execution::{Begun, Settlement};
 use crate::settle::count;
 use crate::write::EMPTY_LIST;
 use crate::{AuditEvent, LedgerError};
+
+/// The entry of an execution that begins, in the transaction of its record.
+pub(super) const INTENT: &str = "intent";
+/// The entry of how it ended, and of a refusal.
+pub(super) const OUTCOME: &str = "statement";
+/// What an intent has as its outcome.
+const BEGUN: &str = "begun";
 
 /// One entry that is to be written.
 #[derive(Debug)]
@@ -35,25 +42,40 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    pub fn of_settlement(settlement: &Settlement) -> Self {
-        let (record, begun) = (&settlement.record, &settlement.begun);
+    pub fn of_begin(begun: &Begun) -> Self {
         Audit {
-            at: record.ended_at,
-            event: "statement",
-            person: Some(record.person.clone()),
-            project: record.project.clone(),
-            execution: Some((record.statement_id.to_string(), record.attempt)),
+            at: begun.started_at,
+            event: INTENT,
+            person: Some(begun.person.clone()),
+            project: begun.project.clone(),
+            execution: Some((begun.statement_id.to_string(), begun.attempt)),
             habilitations: begun.habilitations.clone(),
             datasets: begun.datasets.clone(),
             columns: begun.columns.clone(),
             sql_sha256: Some(begun.sql_sha256.clone()),
             sealed_sha256: begun.sealed_sha256.clone(),
+            outcome: BEGUN.to_owned(),
+            error_kind: None,
+            rows_returned: 0,
+            bytes_returned: 0,
+            client: begun.client.clone(),
+            detail: None,
+        }
+    }
+
+    /// With the digest of the usage record that is written with it; a refusal after the first
+    /// has none.
+    pub fn of_settlement(settlement: &Settlement, usage: Option<&str>) -> Self {
+        let record = &settlement.record;
+        Audit {
+            at: record.ended_at,
+            event: OUTCOME,
             outcome: record.outcome.clone(),
             error_kind: record.error_kind.clone(),
             rows_returned: record.rows_returned,
             bytes_returned: record.bytes_returned,
-            client: begun.client.clone(),
-            detail: None,
+            detail: usage.map(usage::detail),
+            ..Self::of_begin(&settlement.begun)
         }
     }
 
@@ -120,7 +142,6 @@ impl Audit {
 pub(super) struct Head {
     pub frontier: Frontier,
     pub last_seq: i64,
-    pub adopt_to: i64,
     /// The signed checkpoint; empty for the empty tree.
     pub note: String,
 }
@@ -160,7 +181,6 @@ impl Head {
             frontier: Frontier::from_bytes(size, &frontier)
                 .map_err(|_| LedgerError::AuditForged)?,
             last_seq: row.try_get("last_seq")?,
-            adopt_to: row.try_get("adopt_to")?,
             note: row.try_get("note")?,
         })
     }
@@ -188,32 +208,41 @@ impl Head {
 #[derive(Debug)]
 pub(crate) struct AuditLog {
     pub(super) signer: Signer,
+    seen: Mutex<Seen>,
+}
+
+/// What a process knows of the log.
+#[derive(Debug, Default)]
+struct Seen {
     /// The head that was last found to be signed, or that this process signed itself.
-    known: Mutex<Head>,
+    head: Head,
+    /// Entries that are durable: a head of fewer was put back. None before the first look.
+    committed: Option<u64>,
 }
 
 impl AuditLog {
     pub fn new(signer: Signer) -> Self {
         AuditLog {
             signer,
-            known: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
-    /// Adds entries, in this transaction.
+    /// Adds entries, in this transaction. Answers how many the log has then, which is to be
+    /// told to [`AuditLog::committed`]; 0 where there was nothing to add.
     ///
     /// # Errors
-    /// [`LedgerError::AuditForged`] when the log's head was written by somebody else.
+    /// [`LedgerError::AuditForged`] when the log's head was written by somebody else or put
+    /// back.
     pub async fn append(
         &self,
         connection: &mut AnyConnection,
         audits: &[Audit],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<u64, LedgerError> {
         if audits.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let mut head = self.lock(connection).await?;
-        adopt_rows(connection, &mut head).await?;
         let mut leaves = Vec::with_capacity(audits.len());
         for audit in audits {
             let entry = audit.entry(head.last_seq + 1);
@@ -221,67 +250,78 @@ impl AuditLog {
         }
         let rows: Vec<_> = audits.iter().zip(leaves).collect();
         insert(connection, &rows).await?;
-        self.put(connection, head).await
+        let entries = head.frontier.size();
+        self.put(connection, head).await?;
+        Ok(entries)
     }
 
-    /// Takes what was written before there was a log into it.
-    pub async fn adopt(&self, store: &Store) -> Result<(), LedgerError> {
-        let head = Head::peek(&mut *store.pool().acquire().await?).await?;
-        if head.last_seq >= head.adopt_to {
-            self.check(&head)?;
-            return Ok(());
-        }
-        let mut write = store.write().await?;
-        let mut head = self.lock(write.connection()).await?;
-        let before = head.frontier.size();
-        adopt_rows(write.connection(), &mut head).await?;
-        let adopted = head.frontier.size() - before;
-        self.put(write.connection(), head).await?;
-        write.commit().await?;
-        tracing::info!(adopted, "took older entries into the audit log");
-        Ok(())
+    /// The transaction that appended is durable: from now on no smaller log is this one.
+    pub fn committed(&self, entries: u64) {
+        let mut seen = self.seen.lock();
+        seen.committed = seen.committed.max(Some(entries));
+    }
+
+    /// Looks at the log before anything is appended; answers how many entries it has.
+    pub async fn look(&self, store: &Store) -> Result<u64, LedgerError> {
+        let mut connection = store.pool().acquire().await?;
+        let head = Head::peek(&mut connection).await?;
+        self.check(&mut connection, &head).await?;
+        Ok(head.frontier.size())
     }
 
     /// The head, locked and known to be signed.
     pub(super) async fn lock(&self, connection: &mut AnyConnection) -> Result<Head, LedgerError> {
         let head = Head::lock(connection).await?;
-        self.check(&head)?;
+        self.check(connection, &head).await?;
         Ok(head)
     }
 
-    fn check(&self, head: &Head) -> Result<(), LedgerError> {
-        let mut known = self.known.lock();
-        if *known == *head {
-            return Ok(());
-        }
+    /// Refuses a head that this hub did not sign, and one of fewer entries than there were. The
+    /// empty head has no signature: it is believed only where nothing tells of an entry.
+    async fn check(&self, connection: &mut AnyConnection, head: &Head) -> Result<(), LedgerError> {
         let size = head.frontier.size();
-        let is_signed = if size == 0 {
-            head.note.is_empty()
-        } else {
-            Checkpoint::open(&head.note, self.signer.key())
-                .is_ok_and(|signed| signed.size == size && signed.root == head.frontier.root())
+        let committed = self.seen.lock().committed;
+        let least = match committed {
+            Some(committed) => committed,
+            None => checkpointed(connection).await?,
         };
-        if !is_signed {
+        let is_signed = if size == 0 {
+            head.note.is_empty() && !has_entries(connection).await?
+        } else {
+            self.has_signed(head)
+        };
+        // Entries are numbered from 1, each with its place in the tree.
+        let is_numbered = u64::try_from(head.last_seq) == Ok(size);
+        if size < least || !is_signed || !is_numbered {
             return Err(LedgerError::AuditForged);
         }
-        known.clone_from(head);
+        let mut seen = self.seen.lock();
+        seen.head.clone_from(head);
+        seen.committed = seen.committed.max(Some(size.max(least)));
         Ok(())
+    }
+
+    fn has_signed(&self, head: &Head) -> bool {
+        if self.seen.lock().head == *head {
+            return true;
+        }
+        Checkpoint::open(&head.note, self.signer.key()).is_ok_and(|signed| {
+            signed.size == head.frontier.size() && signed.root == head.frontier.root()
+        })
     }
 
     /// Signs the head and writes it. It is remembered before it is durable, which does no harm:
     /// it is signed, whether or not the store ever holds it.
     async fn put(&self, connection: &mut AnyConnection, mut head: Head) -> Result<(), LedgerError> {
-        let size = head.frontier.size();
-        if size > 0 {
-            let checkpoint = Checkpoint {
-                size,
-                root: head.frontier.root(),
-                at: Utc::now(),
-                seal: None,
-            };
-            head.note = checkpoint.sign(&self.signer);
-        }
-        let size = i64::try_from(size).map_err(|_| LedgerError::Corrupt { what: "audit head" })?;
+        let checkpoint = Checkpoint {
+            size: head.frontier.size(),
+            root: head.frontier.root(),
+            at: Utc::now(),
+            seal: None,
+        };
+        head.note = checkpoint.sign(&self.signer);
+        let size = i64::try_from(checkpoint.size)
+            .map_err(|_| LedgerError::Corrupt { what: "audit head" })?;
         sqlx::query(
             "UPDATE audit_head SET size = $1, last_seq = $2, frontier = $3, note = $4 \
              WHERE id = 1",
@@ -292,83 +332,59 @@ impl AuditLog {
         .bind(head.note.clone())
         .execute(connection)
         .await?;
-        *self.known.lock() = head;
+        self.seen.lock().head = head;
         Ok(())
     }
 }
 
-/// Records an administrator's act, with what it was about, beside a server that may be running.
+/// Entries that the store's own checkpoints cover.
+async fn checkpointed(connection: &mut AnyConnection) -> Result<u64, LedgerError> {
+    let size: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(size), 0) FROM audit_checkpoints")
+        .fetch_one(connection)
+        .await?;
+    u64::try_from(size).map_err(|_| LedgerError::AuditForged)
+}
+
+async fn has_entries(connection: &mut AnyConnection) -> Result<bool, LedgerError> {
+    let row = sqlx::query("SELECT seq FROM audit LIMIT 1")
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Records an administrator's act in the transaction of the change that it tells of, where no
+/// ledger is open: the administrator's commands, beside a server that may be running. `detail`
+/// says what it was about.
 ///
 /// # Errors
-/// [`LedgerError::AuditForged`], [`LedgerError::Unwritable`].
+/// [`LedgerError::AuditForged`], [`LedgerError::Unwritable`]; the transaction must then not be
+/// committed.
 pub async fn record_act(
-    store: &Store,
+    write: &mut WriteTransaction,
     signer: Signer,
     event: &AuditEvent,
     detail: &serde_json::Value,
 ) -> Result<(), LedgerError> {
-    let log = AuditLog::new(signer);
-    let mut write = store.write().await?;
-    log.append(write.connection(), &[Audit::of_act(event, detail)])
-        .await?;
-    write.commit().await?;
-    Ok(())
+    record(write, signer, &Audit::of_act(event, detail)).await
 }
 
-/// Records an event in the transaction of the change that it tells of, where no ledger is open:
-/// the administrator's commands.
-///
-/// # Errors
-/// As [`record_act`]; the transaction must then not be committed.
+/// As [`record_act`], of an event that needs no detail.
 pub async fn record_event(
     write: &mut WriteTransaction,
     signer: Signer,
     event: &AuditEvent,
 ) -> Result<(), LedgerError> {
-    let log = AuditLog::new(signer);
-    log.append(write.connection(), &[Audit::of_event(event)])
-        .await
+    record(write, signer, &Audit::of_event(event)).await
 }
 
-/// Takes rows without a leaf into the empty tree, in their order.
-async fn adopt_rows(connection: &mut AnyConnection, head: &mut Head) -> Result<(), LedgerError> {
-    // Nobody signs how far the rows go that were there before the tree: once it has entries, a
-    // row without a leaf is forged, whatever the head says.
-    if head.last_seq < head.adopt_to && head.frontier.size() > 0 {
-        return Err(LedgerError::AuditForged);
-    }
-    const ADOPT: Bulk = Bulk {
-        head: "UPDATE audit SET leaf = v.column2, leaf_hash = v.column3, \
-               payload_hash = v.column4, salt = v.column5, sealed_sha256 = v.column6 \
-               FROM (VALUES ",
-        row: "(?, ?, ?, ?, ?, ?)",
-        tail: ") AS v WHERE seq = v.column1",
-    };
-    while head.last_seq < head.adopt_to {
-        let mut rows = rows_after(connection, head.last_seq).await?;
-        rows.retain(|row| row.seq <= head.adopt_to);
-        if rows.is_empty() {
-            head.last_seq = head.adopt_to;
-            break;
-        }
-        let mut leaves = Vec::with_capacity(rows.len());
-        for row in &mut rows {
-            row.sealed_sha256 = row.text.take().and_then(|(_, sha256)| sha256);
-            leaves.push(head.take(&row.entry(), &row.payload())?);
-        }
-        let adopted: Vec<_> = rows.iter().zip(leaves).collect();
-        ADOPT
-            .run(connection, &adopted, |(row, leaf), parameters| {
-                parameters
-                    .add(leaf.seq)
-                    .add(leaf.index)
-                    .add(leaf.hash.to_vec())
-                    .add(leaf.payload_hash.to_vec())
-                    .add(leaf.salt.to_vec())
-                    .add(row.sealed_sha256.clone());
-            })
-            .await?;
-    }
+async fn record(
+    write: &mut WriteTransaction,
+    signer: Signer,
+    audit: &Audit,
+) -> Result<(), LedgerError> {
+    let log = AuditLog::new(signer);
+    let audits = std::slice::from_ref(audit);
+    log.append(write.connection(), audits).await?;
     Ok(())
 }
 

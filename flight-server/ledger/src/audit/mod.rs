@@ -13,15 +13,22 @@
 //! a database append one after another. Its frontier (the roots of the perfect subtrees) is all
 //! that an append needs of the tree. Its signature is checked whenever somebody else wrote it:
 //! who may write to the database but does not hold the key can neither add an entry nor take
-//! the last ones away, unless they put the whole log back to an earlier state. That is what the
-//! witness finds.
+//! the last ones away, unless they put the whole log back to an earlier state. A server that runs
+//! refuses that, since it knows how long the log was; after a start the witness finds it.
+//!
+//! An execution has two entries: its intent, in the transaction of its record and before its
+//! first row, and its outcome, which holds the digest of its usage record (`usage.rs`).
 
 mod append;
+mod checkpoints;
+mod executions;
 mod finding;
+mod keys;
 mod notary;
 mod proof;
 mod purge;
 mod row;
+mod usage;
 mod verify;
 mod witness;
 
@@ -31,12 +38,14 @@ use hubflight_audit::Signer;
 
 pub(crate) use append::{Audit, AuditLog};
 pub use append::{record_act, record_event};
-pub use finding::Finding;
+pub use finding::{Finding, Flaw, Place};
+pub use keys::text_key_created;
 pub use notary::newest_checkpoint;
 pub(crate) use notary::{Notary, NotaryHandle};
-pub use proof::{InclusionProof, prove_inclusion};
+pub use proof::{InclusionProof, RecordedText, prove_inclusion, recorded_text};
 pub use purge::{Purged, purge_before};
 pub(crate) use row::sealed_sha256;
+pub(crate) use usage::usage_digest;
 pub use verify::{Report, VerifyOptions, verify};
 pub(crate) use witness::Witness;
 

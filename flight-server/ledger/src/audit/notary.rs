@@ -17,10 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::append::{AuditLog, Head};
-use super::witness::Witness;
+use super::witness::{self, Asked, Witness};
 use crate::LedgerError;
 
-/// How long a stop waits for the last checkpoint and its witness.
+/// How long a stop waits for the last checkpoint and its witness: longer than for the witness.
 const STOP_WAIT: Duration = Duration::from_secs(10);
 /// Checkpoints that are read at once to be witnessed.
 const WITNESSED_AT_ONCE: i64 = 100;
@@ -32,6 +32,11 @@ pub(crate) struct Notary {
     witness: Option<Witness>,
     /// The last checkpoint that the witness is known to have.
     witnessed: i64,
+    /// What the witness is writing now, up to that checkpoint. While it does not answer, it is
+    /// asked for nothing else, and checkpoints go on.
+    showing: Option<(i64, Asked<()>)>,
+    /// How long a look waits for the witness.
+    wait: Duration,
 }
 
 #[derive(Debug)]
@@ -70,6 +75,8 @@ impl Notary {
             every,
             witness,
             witnessed: 0,
+            showing: None,
+            wait: witness::WAIT,
         }
     }
 
@@ -94,7 +101,7 @@ impl Notary {
                 _ = &mut stopped => None,
             };
             if let Err(error) = self.look(every).await {
-                tracing::error!(%error, "no checkpoint of the audit log; it is tried again");
+                tracing::error!(%error, "a checkpoint is not made or not witnessed; it is tried again");
             }
             if every.is_none() {
                 return;
@@ -153,6 +160,15 @@ impl Notary {
             return Ok(());
         };
         loop {
+            if let Some((last, asked)) = &mut self.showing {
+                let last = *last;
+                let Some(shown) = asked.wait(self.wait).await else {
+                    return Err(asked.silent());
+                };
+                self.showing = None;
+                shown?;
+                self.witnessed = last;
+            }
             let rows = sqlx::query(
                 "SELECT id, size, note FROM audit_checkpoints WHERE id > $1 ORDER BY id LIMIT $2",
             )
@@ -160,25 +176,21 @@ impl Notary {
             .bind(WITNESSED_AT_ONCE)
             .fetch_all(self.store.pool())
             .await?;
-            let mut checkpoints = Vec::with_capacity(rows.len());
+            let mut checkpoints: Vec<(u64, String)> = Vec::with_capacity(rows.len());
             for row in &rows {
-                let (size, note): (i64, String) = (row.try_get("size")?, row.try_get("note")?);
+                let size: i64 = row.try_get("size")?;
                 let size =
                     u64::try_from(size).map_err(|_| LedgerError::Corrupt { what: "checkpoint" })?;
-                checkpoints.push((size, note));
+                checkpoints.push((size, row.try_get("note")?));
             }
             let Some(last) = rows.last() else {
                 return Ok(());
             };
-            let last: i64 = last.try_get("id")?;
-            let witness = witness.clone();
-            tokio::task::spawn_blocking(move || {
+            let keep = move |witness: &Witness| {
                 let mut notes = checkpoints.iter();
                 notes.try_for_each(|(size, note)| witness.keep(*size, note))
-            })
-            .await
-            .map_err(|_| LedgerError::Closed)??;
-            self.witnessed = last;
+            };
+            self.showing = Some((last.try_get("id")?, Asked::of(&witness, keep)?));
         }
     }
 
@@ -188,13 +200,9 @@ impl Notary {
         let Some(witness) = self.witness.clone() else {
             return;
         };
-        let folder = witness.folder().display().to_string();
-        let newest = tokio::task::spawn_blocking(move || {
-            let files = witness.list()?;
-            Ok::<_, LedgerError>(files.last().map_or(0, |(size, _)| *size))
-        });
         let compared = async {
-            let witnessed = newest.await.map_err(|_| LedgerError::Closed)??;
+            let witnessed = witness.ask(Witness::list).await?;
+            let witnessed = witnessed.last().map_or(0, |(size, _)| *size);
             let head = Head::peek(&mut *self.store.pool().acquire().await?).await?;
             Ok::<_, LedgerError>((witnessed, head.frontier.size()))
         };
@@ -202,7 +210,7 @@ impl Notary {
             Ok((witnessed, entries)) if witnessed > entries => tracing::error!(
                 witnessed,
                 entries,
-                %folder,
+                folder = %witness.folder().display(),
                 "the audit log was put back: its witness knows of more entries than it has"
             ),
             Ok(_) => {}
@@ -260,4 +268,64 @@ pub async fn newest_checkpoint(store: &Store) -> Result<Option<String>, LedgerEr
         .fetch_optional(store.pool())
         .await?;
     Ok(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AuditEvent, record_event};
+    use hubflight_audit::Signer;
+
+    fn signer() -> Signer {
+        Signer::of_hub(&[1; 32]).expect("a signer")
+    }
+
+    /// An entry, as the administrator's commands write it.
+    async fn append(store: &Store) {
+        let event = AuditEvent {
+            event: "login",
+            outcome: "ok",
+            person: None,
+            project: None,
+            client: String::new(),
+            at: Utc::now(),
+        };
+        let mut write = store.write().await.expect("begins");
+        let recorded = record_event(&mut write, signer(), &event).await;
+        recorded.expect("recorded");
+        write.commit().await.expect("commits");
+    }
+
+    #[tokio::test]
+    async fn a_witness_that_hangs_stops_no_checkpoint() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite://{}/hub.db", folder.path().display());
+        let store = Store::open(&url).await.expect("opens");
+        let witness = Witness::new(folder.path().to_owned()).expect("a witness");
+        let log = Arc::new(AuditLog::new(signer()));
+        let every = Duration::from_secs(60);
+        let mut notary = Notary::new(store.clone(), log, every, Some(witness.clone()));
+        notary.wait = Duration::from_millis(50);
+        let (hanging, ends) = std::sync::mpsc::channel::<()>();
+        let hang = move |_: &Witness| {
+            ends.recv().expect_err("nothing is sent");
+            Ok(())
+        };
+        notary.showing = Some((0, Asked::of(&witness, hang).expect("asked")));
+        for made in 1..=2_i64 {
+            append(&store).await;
+            let looked = notary.look(None).await;
+            assert!(
+                matches!(looked, Err(LedgerError::Witness { .. })),
+                "{looked:?}"
+            );
+            let count = sqlx::query_scalar("SELECT COUNT(*) FROM audit_checkpoints");
+            let count: i64 = count.fetch_one(store.pool()).await.expect("counted");
+            assert_eq!(count, made);
+        }
+        assert_eq!(witness.list().expect("read").len(), 0);
+        drop(hanging);
+        notary.look(None).await.expect("witnessed");
+        assert_eq!(witness.list().expect("read").len(), 2);
+    }
 }

@@ -7,6 +7,7 @@ use hubflight_store::Store;
 use sqlx::Row;
 
 use super::append::Head;
+use super::row::row_of_statement;
 use crate::LedgerError;
 
 /// Leaf hashes that are read at once.
@@ -34,10 +35,41 @@ impl InclusionProof {
     }
 }
 
+/// What the log says of a statement's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedText {
+    /// SHA-256 of the text, in hexadecimal.
+    pub sql_sha256: Option<String>,
+    /// That the entry which says so is in the log.
+    pub proof: InclusionProof,
+}
+
+/// The first entry of a statement whose payload was not erased; none where there is none.
+///
+/// # Errors
+/// [`LedgerError::Unproven`] where it is not the entry that was signed.
+pub async fn recorded_text(
+    store: &Store,
+    statement_id: &str,
+) -> Result<Option<RecordedText>, LedgerError> {
+    let mut connection = store.pool().acquire().await?;
+    let row = row_of_statement(&mut connection, statement_id).await?;
+    drop(connection);
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let proof = prove_inclusion(store, row.seq).await?;
+    if !row.is_as_hashed() || row.leaf_hash != Some(proof.leaf_hash) {
+        return Err(LedgerError::Unproven(row.seq));
+    }
+    let sql_sha256 = row.sql_sha256;
+    Ok(Some(RecordedText { sql_sha256, proof }))
+}
+
 /// The proof of an entry against the log's head. It reads every leaf hash once.
 ///
 /// # Errors
-/// [`LedgerError::NoEntry`].
+/// [`LedgerError::NoEntry`], [`LedgerError::Unproven`] where the log was altered.
 pub async fn prove_inclusion(store: &Store, seq: i64) -> Result<InclusionProof, LedgerError> {
     let mut connection = store.pool().acquire().await?;
     let head = Head::peek(&mut connection).await?;
@@ -57,7 +89,8 @@ pub async fn prove_inclusion(store: &Store, seq: i64) -> Result<InclusionProof, 
     let size = head.frontier.size();
     let ranges = inclusion_ranges(index, size).ok_or_else(missing)?;
     let mut collector = Collector::new(ranges);
-    let (mut after, mut left) = (i64::MIN, size);
+    // Entries are numbered from 1; a row before them was never taken into the log.
+    let (mut after, mut left) = (0, size);
     while left > 0 {
         let rows =
             sqlx::query("SELECT seq, leaf_hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2")
@@ -74,14 +107,15 @@ pub async fn prove_inclusion(store: &Store, seq: i64) -> Result<InclusionProof, 
         {
             let hash: Option<Vec<u8>> = row.try_get("leaf_hash")?;
             let hash = hash.and_then(|hash| hash.try_into().ok());
-            collector.push(hash.ok_or(LedgerError::Corrupt { what: "audit leaf" })?);
+            collector.push(hash.ok_or(LedgerError::Unproven(seq))?);
             after = row.try_get("seq")?;
             left -= 1;
         }
     }
-    let path = collector
-        .finish()
-        .ok_or(LedgerError::Corrupt { what: "audit log" })?;
+    let path = collector.finish().ok_or(LedgerError::Unproven(seq))?;
+    if !verify_inclusion(&leaf_hash, index, size, &path, &head.frontier.root()) {
+        return Err(LedgerError::Unproven(seq));
+    }
     Ok(InclusionProof {
         seq,
         index,

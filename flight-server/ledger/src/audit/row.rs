@@ -11,12 +11,15 @@ use crate::LedgerError;
 /// Rows that are read at once. Each may bring a sealed text of a megabyte.
 const ROWS_AT_ONCE: i64 = 64;
 
-const SELECT: &str = "SELECT a.seq, a.at, a.event, a.person, a.project, a.statement_id, \
-    a.attempt, a.habilitations, a.datasets, a.columns, a.sql_sha256, a.outcome, a.error_kind, \
-    a.rows_returned, a.bytes_returned, a.client, a.detail, a.sealed_sha256, a.leaf, \
-    a.leaf_hash, a.payload_hash, a.salt, s.opened_at, s.sql_sealed \
-    FROM (SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2) a \
+/// Rows from a number on.
+const FROM: &str = "SELECT a.*, s.sql_sealed, s.statement_id AS text_of \
+    FROM (SELECT * FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2) a \
     LEFT JOIN statements s ON s.statement_id = a.statement_id ORDER BY a.seq";
+
+/// The first row of a statement that still tells the hash of its text.
+const OF_STATEMENT: &str = "SELECT a.*, s.sql_sealed, s.statement_id AS text_of \
+    FROM audit a LEFT JOIN statements s ON s.statement_id = a.statement_id \
+    WHERE a.statement_id = $1 AND a.salt IS NOT NULL ORDER BY a.seq LIMIT 1";
 
 /// A row of the audit, with the text of its statement.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub(super) struct AuditRow {
     event: String,
     pub person: Option<String>,
     project: Option<String>,
-    pub statement_id: Option<String>,
+    statement_id: Option<String>,
     attempt: Option<i64>,
     habilitations: String,
     datasets: String,
@@ -36,28 +39,41 @@ pub(super) struct AuditRow {
     error_kind: Option<String>,
     rows_returned: i64,
     bytes_returned: i64,
-    pub client: String,
-    pub detail: Option<String>,
+    client: String,
+    detail: Option<String>,
     pub sealed_sha256: Option<String>,
     pub leaf: Option<i64>,
     pub leaf_hash: Option<Hash>,
     pub payload_hash: Option<Hash>,
     pub salt: Option<Salt>,
-    /// When the statement was opened, and the hash of its text as it is stored now.
-    pub text: Option<(i64, Option<String>)>,
+    /// Whether its statement is stored, and the hash of that one's text as it is now.
+    has_statement: bool,
+    text_sha256: Option<String>,
 }
 
-/// The next rows after that number, in order; none at the end.
-pub(super) async fn rows_after(
+/// The next rows from that number on, in order; none at the end.
+pub(super) async fn rows_from(
     connection: &mut AnyConnection,
     seq: i64,
 ) -> Result<Vec<AuditRow>, LedgerError> {
-    let rows = sqlx::query(SELECT)
+    let rows = sqlx::query(FROM)
         .bind(seq)
         .bind(ROWS_AT_ONCE)
         .fetch_all(connection)
         .await?;
     rows.iter().map(AuditRow::read).collect()
+}
+
+/// The first entry of a statement that tells the hash of its text.
+pub(super) async fn row_of_statement(
+    connection: &mut AnyConnection,
+    statement_id: &str,
+) -> Result<Option<AuditRow>, LedgerError> {
+    let row = sqlx::query(OF_STATEMENT)
+        .bind(statement_id.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(AuditRow::read).transpose()
 }
 
 /// SHA-256 of a sealed text, in hexadecimal; none where no text is kept.
@@ -67,7 +83,7 @@ pub(crate) fn sealed_sha256(sealed: Vec<u8>) -> Option<String> {
 
 impl AuditRow {
     fn read(row: &AnyRow) -> Result<Self, LedgerError> {
-        let opened_at: Option<i64> = row.try_get("opened_at")?;
+        let text_of: Option<String> = row.try_get("text_of")?;
         let sealed: Option<Vec<u8>> = row.try_get("sql_sealed")?;
         Ok(AuditRow {
             seq: row.try_get("seq")?,
@@ -92,14 +108,40 @@ impl AuditRow {
             leaf_hash: hash_of(row, "leaf_hash")?,
             payload_hash: hash_of(row, "payload_hash")?,
             salt: hash_of(row, "salt")?,
-            text: opened_at
-                .zip(sealed)
-                .map(|(at, sealed)| (at, sealed_sha256(sealed))),
+            has_statement: text_of.is_some(),
+            text_sha256: sealed.and_then(sealed_sha256),
         })
     }
 
-    pub fn is_purge(&self) -> bool {
-        self.event == super::purge::EVENT
+    pub fn is(&self, event: &str) -> bool {
+        self.event == event
+    }
+
+    /// A field of its `detail`, which is JSON.
+    pub fn in_detail(&self, field: &str) -> Option<serde_json::Value> {
+        let detail: serde_json::Value = serde_json::from_str(self.detail.as_deref()?).ok()?;
+        detail.get(field).cloned()
+    }
+
+    /// The usage record that it tells the digest of: its identifier and that digest.
+    pub fn usage(&self) -> Option<(String, String)> {
+        let digest = self.in_detail(super::usage::FIELD)?.as_str()?.to_owned();
+        let (statement_id, attempt) = (self.statement_id.as_ref()?, self.attempt?);
+        Some((format!("{statement_id}.{attempt}"), digest))
+    }
+
+    /// Whether the text of its statement is the one that it tells the hash of.
+    pub fn has_its_text(&self) -> bool {
+        let is_there = self.has_statement || self.statement_id.is_none();
+        is_there && self.text_sha256 == self.sealed_sha256
+    }
+
+    /// Whether the payload and the fields are those that its hashes were made of.
+    pub fn is_as_hashed(&self) -> bool {
+        let hashes = self.salt.zip(self.payload_hash).zip(self.leaf_hash);
+        hashes.is_some_and(|((salt, payload), leaf)| {
+            self.payload().hash(&salt) == payload && self.entry().leaf_hash(&payload) == leaf
+        })
     }
 
     pub fn entry(&self) -> Entry<'_> {

@@ -3,25 +3,33 @@
 //! Each entry's hashes are computed again from its columns; the tree is grown from the leaf
 //! hashes as they are stored, so that one changed field is one finding. At the size of every
 //! checkpoint, in the database and at the witness, the tree's root must be the one that was
-//! signed: then every later state continues every earlier one.
+//! signed: then every later state continues every earlier one. Then what the log says of other
+//! tables is compared with them: usage records, executions, texts, their keys, purges.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use hubflight_audit::{Checkpoint, EMPTY_ROOT, Frontier, Hash, VerifierKey};
-use hubflight_store::{Backend, Store, instant};
-use sqlx::{AnyConnection, Row};
+use hubflight_store::{Backend, Store};
+use sqlx::AnyConnection;
 
 use super::append::Head;
-use super::finding::Finding;
-use super::row::{AuditRow, rows_after};
-use super::witness::Witness;
+use super::checkpoints::{Checkpoints, Kept};
+use super::executions;
+use super::finding::{Finding, Flaw, Place};
+use super::keys::Keys;
+use super::purge::Purges;
+use super::row::{AuditRow, rows_from};
+use super::usage::{self, Stored};
+use super::witness::{Witness, file_name};
 use crate::LedgerError;
 
 /// Findings that are told; more are counted.
 const FINDINGS_MAX: usize = 1_000;
-/// Checkpoints that are read at once.
-const CHECKPOINTS_AT_ONCE: i64 = 256;
+/// The newest checkpoints that the witness may not have yet.
+const WITNESS_BEHIND_MAX: i64 = 3;
 
 /// What the log is verified against.
 #[derive(Clone, Debug)]
@@ -36,6 +44,8 @@ pub struct Report {
     pub entries: u64,
     /// Entries whose payload was erased, as a purge allows.
     pub erased: u64,
+    /// Executions that began and are not settled: they run, or their server died.
+    pub open: u64,
     pub checkpoints: u64,
     /// Checkpoints at the witness.
     pub witnessed: u64,
@@ -52,6 +62,23 @@ impl Report {
     }
 }
 
+/// The findings so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    told: Vec<Finding>,
+    further: u64,
+}
+
+impl Findings {
+    pub fn add(&mut self, finding: Finding) {
+        if self.told.len() < FINDINGS_MAX {
+            self.told.push(finding);
+        } else {
+            self.further += 1;
+        }
+    }
+}
+
 /// Verifies the log of a store, which is read as it was at one moment.
 ///
 /// # Errors
@@ -60,93 +87,38 @@ pub async fn verify(store: &Store, options: &VerifyOptions) -> Result<Report, Le
     let witness = options.witness.clone().map(Witness::new).transpose()?;
     // What the witness has is listed first, so that it is not ahead of a log that is in use.
     let files = witness.as_ref().map(Witness::list).transpose()?;
+    let files = files.unwrap_or_default();
     let snapshot = match store.backend() {
         Backend::Sqlite => "BEGIN",
         Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     };
     let mut transaction = store.pool().begin_with(snapshot).await?;
+    let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM audit_checkpoints")
+        .fetch_one(&mut *transaction)
+        .await?;
     let verification = Verification {
         key: &options.key,
-        purged_before: purges(&mut transaction).await?,
-        purges_seen: BTreeSet::new(),
+        purges: Purges::permitted(&mut transaction).await?,
+        keys: Keys::default(),
         tree: Frontier::default(),
         is_broken: false,
         last_seq: 0,
         sound_seq: 0,
-        checkpoints: Checkpoints::default(),
-        files: files.unwrap_or_default().into(),
+        checkpoints: Checkpoints::new(),
+        due_at_witness: newest.saturating_sub(WITNESS_BEHIND_MAX),
+        names: files.iter().map(|(_, name)| name.clone()).collect(),
+        files: files.into(),
         witness,
-        report: Report {
-            root: EMPTY_ROOT,
-            ..Report::default()
-        },
+        findings: Findings::default(),
+        report: Report::default(),
     };
     verification.run(&mut transaction).await
 }
 
-/// The ends of the periods that may be erased.
-async fn purges(connection: &mut AnyConnection) -> Result<BTreeSet<i64>, LedgerError> {
-    let rows = sqlx::query("SELECT before_at FROM audit_purges")
-        .fetch_all(connection)
-        .await?;
-    let ends = rows.iter().map(|row| row.try_get("before_at"));
-    Ok(ends.collect::<Result<_, _>>()?)
-}
-
-/// A row of `audit_checkpoints`.
-struct Kept {
-    id: i64,
-    size: i64,
-    seal: Option<String>,
-    note: String,
-}
-
-/// The checkpoints of the database in order of their size, read some at a time.
-#[derive(Default)]
-struct Checkpoints {
-    next: VecDeque<Kept>,
-    after: (i64, i64),
-    is_whole: bool,
-}
-
-impl Checkpoints {
-    /// The next one, if it covers at most that many entries.
-    async fn up_to(
-        &mut self,
-        connection: &mut AnyConnection,
-        size: i64,
-    ) -> Result<Option<Kept>, LedgerError> {
-        if self.next.is_empty() && !self.is_whole {
-            let rows = sqlx::query(
-                "SELECT id, size, seal, note FROM audit_checkpoints \
-                 WHERE size > $1 OR (size = $1 AND id > $2) ORDER BY size, id LIMIT $3",
-            )
-            .bind(self.after.0)
-            .bind(self.after.1)
-            .bind(CHECKPOINTS_AT_ONCE)
-            .fetch_all(connection)
-            .await?;
-            self.is_whole = rows.is_empty();
-            for row in &rows {
-                let kept = Kept {
-                    id: row.try_get("id")?,
-                    size: row.try_get("size")?,
-                    seal: row.try_get("seal")?,
-                    note: row.try_get("note")?,
-                };
-                self.after = (kept.size, kept.id);
-                self.next.push_back(kept);
-            }
-        }
-        Ok(self.next.pop_front_if(|kept| kept.size <= size))
-    }
-}
-
 struct Verification<'a> {
     key: &'a VerifierKey,
-    purged_before: BTreeSet<i64>,
-    /// Ends of purges that the log itself records.
-    purges_seen: BTreeSet<i64>,
+    purges: Purges,
+    keys: Keys,
     tree: Frontier,
     /// A leaf is missing or moved: no root after it can be compared.
     is_broken: bool,
@@ -154,8 +126,12 @@ struct Verification<'a> {
     /// The entry up to which a signature has confirmed the tree.
     sound_seq: i64,
     checkpoints: Checkpoints,
+    /// The newest checkpoint that the witness must have.
+    due_at_witness: i64,
+    names: BTreeSet<String>,
     files: VecDeque<(u64, String)>,
     witness: Option<Witness>,
+    findings: Findings,
     report: Report,
 }
 
@@ -166,235 +142,211 @@ impl Verification<'_> {
             head => Some(head?),
         };
         let end = self.check_head(head.as_ref());
-        loop {
-            let rows = rows_after(connection, self.last_seq).await?;
-            if rows.is_empty() {
-                break;
-            }
+        let mut next = Some(i64::MIN);
+        while let Some(from) = next {
+            let rows = rows_from(connection, from).await?;
+            next = rows.last().and_then(|last| last.seq.checked_add(1));
+            let ids: Vec<String> = rows.iter().filter_map(|r| Some(r.usage()?.0)).collect();
+            let usage = usage::stored(connection, &ids).await?;
             for row in &rows {
-                if end.is_some_and(|(size, _)| self.tree.size() >= size) && !self.is_broken {
-                    self.find(Finding::Appended { seq: row.seq });
-                    self.last_seq = row.seq;
-                    continue;
+                let is_over = end.as_ref().is_some_and(|e| self.tree.size() >= e.size);
+                if is_over && !self.is_broken {
+                    self.findings.add(Finding::Appended { seq: row.seq });
+                } else {
+                    self.check_row(row, &usage);
                 }
-                self.check_row(row);
                 self.last_seq = row.seq;
-                self.compare_roots(connection).await?;
+                self.compare_up_to(connection, self.tree.size()).await?;
             }
         }
-        self.check_end(end);
-        self.check_rest(connection).await?;
-        let unrecorded: Vec<i64> = self
-            .purged_before
-            .difference(&self.purges_seen)
-            .copied()
-            .collect();
-        for before in unrecorded {
-            let before = instant(before)?.to_rfc3339();
-            self.find(Finding::PurgeUnrecorded { before });
-        }
-        self.report.root = self.tree.root();
-        Ok(self.report)
+        self.check_end(end.as_ref());
+        // Checkpoints of more entries than there are.
+        self.compare_up_to(connection, u64::MAX).await?;
+        self.report.open = executions::compare(connection, &mut self.findings).await?;
+        self.keys.compare(connection, &mut self.findings).await?;
+        self.purges.compare(&mut self.findings);
+        Ok(Report {
+            root: self.tree.root(),
+            findings: self.findings.told,
+            further: self.findings.further,
+            ..self.report
+        })
     }
 
-    fn find(&mut self, finding: Finding) {
-        if self.report.findings.len() < FINDINGS_MAX {
-            self.report.findings.push(finding);
-        } else {
-            self.report.further += 1;
-        }
-    }
-
-    /// The size and root that the head was signed for.
-    fn check_head(&mut self, head: Option<&Head>) -> Option<(u64, Hash)> {
+    /// What the head was signed for.
+    fn check_head(&mut self, head: Option<&Head>) -> Option<Checkpoint> {
         let signed = head.and_then(|head| {
             if head.note.is_empty() {
-                return (head.frontier.size() == 0).then_some((0, EMPTY_ROOT));
+                let empty = Checkpoint {
+                    size: 0,
+                    root: EMPTY_ROOT,
+                    at: DateTime::<Utc>::MAX_UTC,
+                    seal: None,
+                };
+                return (head.frontier.size() == 0).then_some(empty);
             }
             let signed = Checkpoint::open(&head.note, self.key).ok()?;
-            let is_of_head = signed.size == head.frontier.size();
-            (is_of_head && signed.root == head.frontier.root())
-                .then_some((signed.size, signed.root))
+            let is_of_head = signed.size == head.frontier.size()
+                && u64::try_from(head.last_seq) == Ok(signed.size);
+            (is_of_head && signed.root == head.frontier.root()).then_some(signed)
         });
         if signed.is_none() {
-            self.find(Finding::HeadUnsigned);
+            self.findings.add(Finding::HeadUnsigned);
         }
         signed
     }
 
-    fn check_row(&mut self, row: &AuditRow) {
+    fn check_row(&mut self, row: &AuditRow, usage: &HashMap<String, Stored>) {
         self.report.entries += 1;
         let seq = row.seq;
         let (Some(leaf), Some(leaf_hash), Some(payload_hash)) =
             (row.leaf, row.leaf_hash, row.payload_hash)
         else {
-            return self.find(Finding::Forged { seq });
+            return self.findings.add(Finding::Forged { seq });
         };
         let expected = i64::try_from(self.tree.size()).unwrap_or(i64::MAX);
         if leaf != expected && !self.is_broken {
             self.is_broken = true;
-            self.find(match u64::try_from(leaf.saturating_sub(expected)) {
-                Ok(count) => Finding::Missing {
-                    after_seq: self.last_seq,
-                    before_seq: seq,
-                    count,
-                },
-                Err(_) => Finding::Misplaced {
-                    seq,
-                    leaf,
-                    expected,
-                },
-            });
+            self.findings
+                .add(match u64::try_from(leaf.saturating_sub(expected)) {
+                    Ok(count) => Finding::Missing {
+                        after_seq: self.last_seq,
+                        before_seq: seq,
+                        count,
+                    },
+                    Err(_) => Finding::Misplaced {
+                        seq,
+                        leaf,
+                        expected,
+                    },
+                });
         }
         if row.entry().leaf_hash(&payload_hash) != leaf_hash {
-            self.find(Finding::Changed { seq });
+            self.findings.add(Finding::Changed { seq });
         }
         self.check_payload(row, &payload_hash);
-        self.tree.push(leaf_hash);
-        if row.is_purge() {
-            let detail = row.detail.as_deref().unwrap_or_default();
-            let detail: Option<serde_json::Value> = serde_json::from_str(detail).ok();
-            let before = detail.and_then(|detail| detail.get("before_at")?.as_i64());
-            self.purges_seen.extend(before);
+        if let Some((id, digest)) = row.usage() {
+            let stored = usage.get(&id);
+            // Who used it is not in the digest, and is in the entry until it is erased.
+            let is_as_written = stored.is_some_and(|stored| {
+                let is_theirs = row.person.as_ref().is_none_or(|p| *p == stored.person);
+                is_theirs && stored.digest == digest
+            });
+            if !is_as_written {
+                self.findings.add(Finding::UsageChanged { seq });
+            }
         }
+        self.purges.read(row, self.tree.size());
+        self.keys.read(row);
+        self.tree.push(leaf_hash);
     }
 
     fn check_payload(&mut self, row: &AuditRow, payload_hash: &Hash) {
         let seq = row.seq;
-        let is_purged = |at: i64| self.purged_before.last().is_some_and(|before| at < *before);
         let finding = match row.salt {
             Some(salt) if row.payload().hash(&salt) != *payload_hash => {
                 Some(Finding::PayloadChanged { seq })
             }
-            Some(_) => {
-                // The text may be older than the entry, and be erased when the entry is not yet.
-                let is_as_written = match &row.text {
-                    Some((_, sha256)) if *sha256 == row.sealed_sha256 => true,
-                    Some((opened_at, None)) => is_purged(*opened_at),
-                    Some(_) => false,
-                    None => row.statement_id.is_none(),
-                };
-                (!is_as_written).then_some(Finding::TextChanged { seq })
-            }
-            None if row.is_erased() && is_purged(row.at) => {
+            Some(_) => (!row.has_its_text()).then_some(Finding::TextChanged { seq }),
+            None if row.is_erased() && self.purges.allow(row.at) => {
                 self.report.erased += 1;
                 None
             }
             None => Some(Finding::Erased { seq }),
         };
         if let Some(finding) = finding {
-            self.find(finding);
+            self.findings.add(finding);
         }
     }
 
-    /// Compares the tree with the checkpoints of its size.
-    async fn compare_roots(&mut self, connection: &mut AnyConnection) -> Result<(), LedgerError> {
-        let size = self.tree.size();
+    /// Compares the tree with the checkpoints of at most that many entries.
+    async fn compare_up_to(
+        &mut self,
+        connection: &mut AnyConnection,
+        size: u64,
+    ) -> Result<(), LedgerError> {
         let rows = i64::try_from(size).unwrap_or(i64::MAX);
-        let mut confirmed = false;
+        let mut is_confirmed = false;
         while let Some(kept) = self.checkpoints.up_to(connection, rows).await? {
-            confirmed |= self.compare_kept(&kept);
+            is_confirmed |= self.compare_kept(kept);
         }
-        while let Some((_, file)) = self.files.pop_front_if(|(covers, _)| *covers <= size) {
-            confirmed |= self.compare_file(file);
+        while let Some((covers, file)) = self.files.pop_front_if(|(covers, _)| *covers <= size) {
+            self.report.witnessed += 1;
+            let note = self.witness.as_ref().and_then(|w| w.read(&file));
+            let place = Place::Witness { file };
+            is_confirmed |= self.compare(place, Some(covers), None, note.as_deref());
         }
-        if confirmed {
+        if is_confirmed {
             self.sound_seq = self.last_seq;
         }
         Ok(())
     }
 
-    /// Whether a checkpoint confirms the tree.
-    fn compare_kept(&mut self, kept: &Kept) -> bool {
+    fn compare_kept(&mut self, kept: Kept) -> bool {
         self.report.checkpoints += 1;
-        let id = kept.id;
-        let Ok(signed) = Checkpoint::open(&kept.note, self.key) else {
-            self.find(Finding::CheckpointUnsigned { id });
-            return false;
-        };
-        let seal = signed.seal.map(|day| day.to_string());
-        if u64::try_from(kept.size) != Ok(signed.size) || seal != kept.seal {
-            self.find(Finding::CheckpointAltered { id });
-            return false;
+        let place = Place::Store { id: kept.id };
+        let covers = u64::try_from(kept.size).ok();
+        let is_witnessed =
+            covers.is_some_and(|size| self.names.contains(&file_name(size, &kept.note)));
+        if self.witness.is_some() && kept.id <= self.due_at_witness && !is_witnessed {
+            self.findings.add(Finding::Checkpoint {
+                place: place.clone(),
+                flaw: Flaw::Missing,
+            });
         }
-        let beyond = |size| Finding::CheckpointBeyond { id, size };
-        let differs = |size, from_seq, to_seq| Finding::CheckpointDiffers {
-            id,
-            size,
-            from_seq,
-            to_seq,
-        };
-        self.confirms(&signed, beyond, differs)
+        self.compare(place, covers, Some(kept.seal), Some(&kept.note))
     }
 
-    fn compare_file(&mut self, file: String) -> bool {
-        self.report.witnessed += 1;
-        let note = self.witness.as_ref().and_then(|w| w.read(&file));
-        let signed = note.and_then(|note| Checkpoint::open(&note, self.key).ok());
-        let Some(signed) = signed else {
-            self.find(Finding::WitnessUnsigned { file });
-            return false;
-        };
-        let beyond = |size| Finding::WitnessBeyond {
-            file: file.clone(),
-            size,
-        };
-        let differs = |size, from_seq, to_seq| Finding::WitnessDiffers {
-            file: file.clone(),
-            size,
-            from_seq,
-            to_seq,
-        };
-        self.confirms(&signed, beyond, differs)
-    }
-
-    /// Whether a signed tree is the one of the entries read so far; what to find where it is not.
-    fn confirms(
+    /// Compares a checkpoint with the entries read so far; answers whether it confirms them.
+    /// `covers` and `seal` are what its place says of it.
+    fn compare(
         &mut self,
-        signed: &Checkpoint,
-        beyond: impl Fn(u64) -> Finding,
-        differs: impl Fn(u64, i64, i64) -> Finding,
+        place: Place,
+        covers: Option<u64>,
+        seal: Option<Option<String>>,
+        note: Option<&str>,
     ) -> bool {
-        let size = signed.size;
-        if size > self.tree.size() {
-            self.find(beyond(size));
-            return false;
-        }
-        if size < self.tree.size() || self.is_broken {
-            return false;
-        }
-        if signed.root == self.tree.root() {
-            return true;
-        }
-        self.find(differs(size, self.sound_seq + 1, self.last_seq));
+        let signed = note.and_then(|note| Checkpoint::open(note, self.key).ok());
+        let flaw = match signed {
+            None => Flaw::Unsigned,
+            Some(signed) => {
+                self.purges.date(&signed);
+                let day = signed.seal.map(|day| day.to_string());
+                let size = signed.size;
+                let is_altered = covers != Some(size) || seal.is_some_and(|seal| seal != day);
+                match size.cmp(&self.tree.size()) {
+                    _ if is_altered => Flaw::Altered,
+                    Ordering::Greater => Flaw::Beyond { size },
+                    Ordering::Less => return false,
+                    Ordering::Equal if self.is_broken => return false,
+                    Ordering::Equal if signed.root == self.tree.root() => return true,
+                    Ordering::Equal => Flaw::Differs {
+                        size,
+                        from_seq: self.sound_seq + 1,
+                        to_seq: self.last_seq,
+                    },
+                }
+            }
+        };
+        self.findings.add(Finding::Checkpoint { place, flaw });
         false
     }
 
-    fn check_end(&mut self, end: Option<(u64, Hash)>) {
-        let Some((size, root)) = end else {
+    fn check_end(&mut self, end: Option<&Checkpoint>) {
+        let Some(end) = end else {
             return;
         };
+        self.purges.date(end);
         let after_seq = self.last_seq;
-        match size.checked_sub(self.report.entries) {
-            Some(0) if !self.is_broken && root != self.tree.root() => {
+        match end.size.checked_sub(self.tree.size()) {
+            Some(0) if !self.is_broken && end.root != self.tree.root() => {
                 let after_seq = self.sound_seq;
-                self.find(Finding::HeadDiffers { after_seq });
+                self.findings.add(Finding::HeadDiffers { after_seq });
             }
             Some(count) if count > 0 && !self.is_broken => {
-                self.find(Finding::Truncated { after_seq, count });
+                self.findings.add(Finding::Truncated { after_seq, count });
             }
             _ => {}
         }
-    }
-
-    /// Checkpoints of more entries than there are.
-    async fn check_rest(&mut self, connection: &mut AnyConnection) -> Result<(), LedgerError> {
-        while let Some(kept) = self.checkpoints.up_to(connection, i64::MAX).await? {
-            self.compare_kept(&kept);
-        }
-        while let Some((_, file)) = self.files.pop_front() {
-            self.compare_file(file);
-        }
-        Ok(())
     }
 }

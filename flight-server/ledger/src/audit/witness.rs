@@ -2,13 +2,18 @@
 //!
 //! A file is named by its checkpoint's size and the hash of its note, so that the same checkpoint
 //! makes the same file whoever writes it, and two that contradict one another make two.
+//!
+//! The folder is best on another machine, which may stop answering. A server therefore asks it
+//! on threads that neither the runtime nor the end of the process waits for.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
 use crate::LedgerError;
 
@@ -18,12 +23,88 @@ const SIZE_DIGITS: usize = 20;
 /// A note has a few hundred bytes; a larger file is none.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
 
+/// How long a server waits for the witness at a time.
+pub(super) const WAIT: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Witness {
     folder: PathBuf,
 }
 
+/// Something that the witness was asked and has not answered yet.
+#[derive(Debug)]
+pub(super) struct Asked<T> {
+    pub folder: PathBuf,
+    pub answer: oneshot::Receiver<Result<T, LedgerError>>,
+}
+
+impl<T: Send + 'static> Asked<T> {
+    /// Asks on a thread of its own.
+    pub fn of(
+        witness: &Witness,
+        work: impl FnOnce(&Witness) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<Self, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let own = witness.clone();
+        std::thread::Builder::new()
+            .name("audit witness".to_owned())
+            // An answer that nobody waits for any more is dropped.
+            .spawn(move || drop(reply.send(work(&own))))
+            .map_err(|error| witness.failure(&error))?;
+        let folder = witness.folder.clone();
+        Ok(Asked { folder, answer })
+    }
+
+    /// The answer; none if it did not come in time, and may come later.
+    pub async fn wait(&mut self, wait: Duration) -> Option<Result<T, LedgerError>> {
+        let answer = tokio::time::timeout(wait, &mut self.answer).await.ok()?;
+        Some(answer.unwrap_or(Err(LedgerError::Closed)))
+    }
+
+    pub fn silent(&self) -> LedgerError {
+        LedgerError::Witness {
+            folder: self.folder.display().to_string(),
+            reason: "it does not answer".to_owned(),
+        }
+    }
+}
+
 impl Witness {
+    /// As [`Witness::new`], for a server.
+    pub async fn open(folder: PathBuf) -> Result<Self, LedgerError> {
+        let witness = Witness { folder };
+        let new = |witness: &Witness| Self::new(witness.folder.clone());
+        witness.ask(new).await
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Witness) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let mut asked = Asked::of(self, work)?;
+        let answer = asked.wait(WAIT).await;
+        answer.unwrap_or_else(|| Err(asked.silent()))
+    }
+
+    /// Refuses an empty log whose witness has checkpoints.
+    ///
+    /// # Errors
+    /// [`LedgerError::Witness`].
+    pub async fn expect_empty(&self) -> Result<(), LedgerError> {
+        let files = self.ask(Witness::list).await?;
+        let Some((size, _)) = files.last() else {
+            return Ok(());
+        };
+        Err(LedgerError::Witness {
+            folder: self.folder.display().to_string(),
+            reason: format!(
+                "it knows of {size} entries and the audit log has none; restore the store, or name \
+                 an empty folder for a new log"
+            ),
+        })
+    }
+
     /// # Errors
     /// [`LedgerError::Witness`] where there is no such folder. It is not made: it may be a
     /// place that was not mounted.
@@ -106,7 +187,8 @@ impl Witness {
     }
 }
 
-fn file_name(size: u64, note: &str) -> String {
+/// The name of a checkpoint's file.
+pub(super) fn file_name(size: u64, note: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(note.as_bytes()).into();
     let digest = HEXLOWER.encode(&digest[..8]);
     format!("{size:0width$}-{digest}{SUFFIX}", width = SIZE_DIGITS)

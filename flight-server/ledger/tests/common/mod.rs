@@ -14,6 +14,7 @@ use hubflight_ledger::{
 };
 use hubflight_store::{Organisation, Project, Store};
 use sqlx::migrate::MigrateDatabase;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 use uuid::Uuid;
 
 /// Address of a PostgreSQL server on which databases may be made and dropped.
@@ -167,9 +168,10 @@ pub async fn settle_one(ledger: &Ledger) {
 }
 
 /// Entries of [`write_log`].
-pub const LOG_ENTRIES: u64 = 24;
+pub const LOG_ENTRIES: u64 = 42;
 
-/// A log of 24 entries with three checkpoints, of 8, 16 and 24, which a witness has too.
+/// A log of 42 entries with three checkpoints, of 14, 28 and 42, which a witness has too. Of
+/// each 14 the first 12 are the intents and outcomes of six executions, the last two logins.
 pub async fn write_log(url: &str, witness: &Path) {
     let store = store(url).await;
     for _ in 0..3 {
@@ -199,4 +201,64 @@ pub async fn report(url: &str, witness: Option<&Path>) -> Report {
     let report = verify(&copy, &options).await.unwrap();
     copy.close().await;
     report
+}
+
+/// A copy of a database that nobody uses, and its address.
+pub async fn copy_of(url: &str, name: &str) -> String {
+    let copy = format!("{url}_{name}");
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        std::fs::copy(path, copy.strip_prefix("sqlite://").unwrap()).unwrap();
+        return copy;
+    }
+    let (server, database) = url.rsplit_once('/').unwrap();
+    let mut connection = AnyConnection::connect(&format!("{server}/postgres"))
+        .await
+        .unwrap();
+    let (_, new) = copy.rsplit_once('/').unwrap();
+    for sql in [
+        format!("DROP DATABASE IF EXISTS {new}"),
+        format!("CREATE DATABASE {new} TEMPLATE {database}"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+    copy
+}
+
+pub async fn drop_copy(copy: &str) {
+    if copy.starts_with("sqlite://") {
+        return;
+    }
+    let (server, database) = copy.rsplit_once('/').unwrap();
+    let mut connection = AnyConnection::connect(&format!("{server}/postgres"))
+        .await
+        .unwrap();
+    let sql = format!("DROP DATABASE {database} WITH (FORCE)");
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+}
+
+/// A connection of somebody who owns the database: neither triggers nor foreign keys stop them.
+pub async fn intruder(url: &str) -> AnyConnection {
+    let mut connection = AnyConnection::connect(url).await.unwrap();
+    if !url.starts_with("sqlite://") {
+        run(&mut connection, "SET session_replication_role = replica").await;
+        return connection;
+    }
+    let triggers = sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'trigger'");
+    let triggers: Vec<String> = triggers.fetch_all(&mut connection).await.unwrap();
+    for name in triggers {
+        run(&mut connection, &format!("DROP TRIGGER {name}")).await;
+    }
+    run(&mut connection, "PRAGMA foreign_keys = OFF").await;
+    connection
+}
+
+pub async fn run(connection: &mut AnyConnection, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
 }
