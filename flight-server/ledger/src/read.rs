@@ -74,7 +74,8 @@ pub struct QueryRecord {
 pub struct AuditRecord {
     pub seq: i64,
     pub at: DateTime<Utc>,
-    /// `statement`, or the label of another event.
+    /// `intent` and `statement`, the beginning and the end of an execution, or the label of
+    /// another event.
     pub event: String,
     pub person: Option<String>,
     pub project: Option<String>,

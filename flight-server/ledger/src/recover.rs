@@ -91,7 +91,6 @@ impl Writer {
         let unanswered: Vec<_> = open.difference(&self.running).copied().collect();
         for (statement_id, attempt) in unanswered {
             self.settle_one_unanswered(statement_id, attempt).await?;
-            tracing::warn!(%statement_id, attempt, "settled an execution that nobody was given");
         }
         Ok(())
     }
@@ -119,6 +118,7 @@ impl Writer {
         let entries = self.log.append(write.connection(), &audits).await?;
         write.commit().await?;
         self.log.committed(entries);
+        tracing::warn!(%statement_id, attempt, "settled an execution that nobody was given");
         Ok(())
     }
 }

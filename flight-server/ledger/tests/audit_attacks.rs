@@ -5,18 +5,17 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Months, TimeDelta, Utc};
 use common::{
-    LOG_ENTRIES, audit, copy_of, drop_copy, intruder, ledger, limits, login, on_each_store, opened,
-    report, run, settle_one, signer, started, statement, store, tariff, write_log,
+    copy_of, drop_copy, intruder, ledger, limits, login, on_each_store, opened, report, run,
+    settle_one, signer, started, statement, store, tariff, write_log,
 };
 use hubflight_audit::{Entry, Payload};
 use hubflight_ledger::{
-    AuditEvent, AuditSettings, Finding, Flaw, Ledger, LedgerError, LedgerLimits, Outcome, Place,
-    Purged, Refusal, StatementKind, prove_inclusion, purge_before, record_act, record_event,
-    recorded_text, text_key_created,
+    AuditEvent, AuditSettings, Finding, Flaw, Ledger, LedgerError, Outcome, Place, Purged, Refusal,
+    StatementKind, prove_inclusion, purge_before, record_act, record_event, recorded_text,
+    text_key_created,
 };
 use hubflight_store::{Secrets, Store, StoreLimits, TextHolder};
 use sqlx::{AnyConnection, Connection};
@@ -129,125 +128,6 @@ fn a_running_server_refuses_a_log_that_was_put_back() {
         drop(ledger.close().await);
         store.close().await;
     });
-}
-
-/// Marks each execution as settled when it begins, so that no usage would be written.
-async fn settle_at_once(url: &str) {
-    let mut intruder = AnyConnection::connect(url).await.unwrap();
-    let change = "UPDATE executions SET settled = 1 WHERE statement_id = NEW.statement_id";
-    let sql = if url.starts_with("sqlite://") {
-        format!("CREATE TRIGGER free AFTER INSERT ON executions BEGIN {change}; END")
-    } else {
-        format!(
-            "CREATE FUNCTION free() RETURNS trigger LANGUAGE plpgsql AS \
-             $$ BEGIN {change}; RETURN NULL; END $$; \
-             CREATE TRIGGER free AFTER INSERT ON executions FOR EACH ROW EXECUTE FUNCTION free()"
-        )
-    };
-    run(&mut intruder, &sql).await;
-    intruder.close().await.unwrap();
-}
-
-#[test]
-fn what_ran_without_a_record_leaves_its_intent() {
-    on_each_store("free", |url| async move {
-        let store = store(&url).await;
-        let ledger = ledger(&store).await;
-        settle_one(&ledger).await;
-        settle_at_once(&url).await;
-        let id = statement(&ledger, StatementKind::Query).await;
-        let execution = ledger.begin(started(id)).await.unwrap();
-        let unpaid = execution.settle(Outcome::Ok).await;
-        assert!(matches!(unpaid, Err(LedgerError::AlreadySettled { .. })));
-        ledger.close().await.unwrap();
-        store.close().await;
-        let found = report(&url, None).await.findings;
-        let statement_id = id.to_string();
-        let attempt = 1;
-        let unlogged = Finding::Unlogged {
-            statement_id,
-            attempt,
-        };
-        assert_eq!(found, [Finding::Vanished { seq: 3 }, unlogged]);
-    });
-}
-
-/// What a killed server left open is found when it is gone; while it is open all is well.
-#[test]
-fn an_open_execution_cannot_be_taken_away() {
-    on_each_store("taken_away", |url| async move {
-        let store = store(&url).await;
-        let ledger = ledger(&store).await;
-        let id = statement(&ledger, StatementKind::Query).await;
-        let execution = ledger.begin_scanning(started(id), 5).await.unwrap();
-        ledger.close().await.unwrap();
-        drop(execution);
-        store.close().await;
-        let sound = report(&url, None).await;
-        assert!(sound.is_sound(), "{:?}", sound.findings);
-        assert_eq!((sound.entries, sound.open), (1, 1));
-        let mut intruder = intruder(&url).await;
-        run(
-            &mut intruder,
-            "DELETE FROM interims; DELETE FROM executions; DELETE FROM statements",
-        )
-        .await;
-        intruder.close().await.unwrap();
-        let found = report(&url, None).await.findings;
-        assert!(found.contains(&Finding::Vanished { seq: 1 }), "{found:?}");
-        assert!(
-            found.contains(&Finding::TextChanged { seq: 1 }),
-            "{found:?}"
-        );
-    });
-}
-
-/// Executions that never ran, for others to pay: one that is settled, and one that the hub
-/// itself settles because its owner is dead.
-#[test]
-fn forged_executions_are_found() {
-    on_each_store("forged", |url| async move {
-        write_log(&url, tempfile::tempdir().unwrap().path()).await;
-        let mut intruder = intruder(&url).await;
-        for (attempt, settled) in [(8, 1), (9, 0)] {
-            let sql = format!(
-                "INSERT INTO executions SELECT statement_id, {attempt}, 1, tariff_version, \
-                 habilitations, datasets, columns, started_at, {settled} FROM executions \
-                 WHERE attempt = 1 AND statement_id = (SELECT MIN(statement_id) FROM executions)"
-            );
-            run(&mut intruder, &sql).await;
-        }
-        intruder.close().await.unwrap();
-        let store = Store::open(&url).await.unwrap();
-        let quick = LedgerLimits {
-            sweep_ms: 20,
-            ..limits()
-        };
-        let ledger = Ledger::open(&store, tariff(), quick, audit())
-            .await
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while count(&store, "usage").await < 19 {
-            assert!(Instant::now() < deadline, "nobody settles it");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        ledger.close().await.unwrap();
-        store.close().await;
-        let found = report(&url, None).await.findings;
-        let seq = LOG_ENTRIES as i64 + 1;
-        assert!(found.contains(&Finding::Unannounced { seq }), "{found:?}");
-        let unlogged = |finding: &Finding| matches!(finding, Finding::Unlogged { attempt: 8, .. });
-        assert!(found.iter().any(unlogged), "{found:?}");
-        assert_eq!(found.len(), 2, "{found:?}");
-    });
-}
-
-async fn count(store: &Store, table: &str) -> i64 {
-    let sql = format!("SELECT COUNT(*) FROM {table}");
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-        .fetch_one(store.pool())
-        .await
-        .unwrap()
 }
 
 fn micros(at: DateTime<Utc>) -> i64 {

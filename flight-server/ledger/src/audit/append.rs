@@ -261,12 +261,11 @@ impl AuditLog {
         seen.committed = seen.committed.max(Some(entries));
     }
 
-    /// Looks at the log before anything is appended; answers how many entries it has.
+    /// Looks at the log before anything is appended; answers how many entries it has. Under its
+    /// lock, since another server's entry or checkpoint would make the head look too short.
     pub async fn look(&self, store: &Store) -> Result<u64, LedgerError> {
-        let mut connection = store.pool().acquire().await?;
-        let head = Head::peek(&mut connection).await?;
-        self.check(&mut connection, &head).await?;
-        Ok(head.frontier.size())
+        let mut write = store.write().await?;
+        Ok(self.lock(write.connection()).await?.frontier.size())
     }
 
     /// The head, locked and known to be signed.
