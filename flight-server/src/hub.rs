@@ -228,7 +228,7 @@ impl Hub {
         statement_id: Uuid,
         text: &str,
     ) -> Result<Vec<u8>> {
-        let keys = self.store.text_keys(project).await?;
+        let keys = self.store.own_text_keys(&self.secrets, project).await?;
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -315,9 +315,9 @@ impl Hub {
         )))
     }
 
-    /// True when the hub can answer queries: its store answers.
+    /// True when the hub can answer queries: its store answers, and its ledger is written.
     pub async fn is_ready(&self) -> bool {
-        self.store.project(ADMIN_CATALOG).await.is_ok()
+        self.ledger.is_writing() && self.store.project(ADMIN_CATALOG).await.is_ok()
     }
 
     /// Version of a dataset as it is served now.

@@ -34,7 +34,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(folder.join("witness"))?;
     let store = Store::open(&format!("sqlite://{}/hub.db", folder.display())).await?;
     project(&store).await?;
     let signer = Signer::of_hub(&[7; 32])?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{Months, NaiveDate, NaiveTime};
 use hubflight_ledger::review;
 use hubflight_policy::dataset::Dataset;
 use hubflight_policy::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
