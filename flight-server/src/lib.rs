@@ -6,6 +6,7 @@
 //! and streams, and the ledger settles.
 
 pub mod admin;
+pub mod asked;
 pub mod auth;
 pub mod catalog;
 pub mod change;

@@ -18,15 +18,22 @@ use crate::catalog::space;
 use crate::config::{Config, Listener};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::revocation;
+use crate::flight::connections::{ConnectionLimits, bounded};
 use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
 use crate::supervise::Supervisor;
 use crate::{flight, tls};
 
-/// HTTP/2 flow control: a stream's window, wide enough that a fast client is never waited for.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// HTTP/2 flow control: what a client may send ahead of its being read, whoever it is. Results go
+/// the other way, at the pace of the client's own windows.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Calls of one connection at once; a client's others wait there.
+const STREAMS_PER_CONNECTION_MAX: u32 = 128;
+/// Streams of a connection that may end in errors that the client provoked, before it is closed:
+/// tonic passes hyper's own limit by.
+const STREAMS_RESET_MAX: usize = 1024;
 /// Pings keep a silent stream alive through middle boxes, and find dead clients.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long a stop waits for what runs.
@@ -124,11 +131,14 @@ impl Server {
             let mut builder = tonic::transport::Server::builder()
                 .initial_stream_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+                .http2_max_local_error_reset_streams(Some(STREAMS_RESET_MAX))
                 .http2_keepalive_interval(Some(KEEPALIVE));
             if let Some(tls) = tls {
                 builder = builder.tls_config(tls).map_err(wrong)?;
             }
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = bounded(incoming, ConnectionLimits::default());
             builder
                 .add_service(service)
                 .serve_with_incoming_shutdown(incoming, until(stopped))

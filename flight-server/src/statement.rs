@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
@@ -11,17 +11,17 @@ use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
-use hubflight_udfs::StatementWork;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::asked;
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::{self, Labels};
-use crate::error::{Error, Result};
-use crate::exec::meter::Meter;
+use crate::catalog::space::Labels;
+use crate::error::{Error, ErrorKind, Result};
+use crate::exec::change::Change;
 use crate::exec::registry::Stop;
-use crate::exec::revocation::Grounds;
+use crate::exec::revocation::{self, Grounds};
 use crate::exec::run;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
@@ -95,7 +95,7 @@ pub async fn describe(hub: &Arc<Hub>, caller: &Caller, text: &Text) -> Result<De
     }
 }
 
-/// Plans on the CPU runtime, in the time that the statement has.
+/// Plans on the CPU runtime, in the time that the statement has, a bounded number at once.
 async fn planned<T: Send + 'static>(
     hub: &Arc<Hub>,
     caller: &Caller,
@@ -103,6 +103,7 @@ async fn planned<T: Send + 'static>(
 ) -> Result<T> {
     let time = run::statement_time(hub, caller, caller.principal.options.statement_seconds);
     let deadline = tokio::time::Instant::now() + time;
+    let _place = hub.engine.plan(&caller.principal.person.id).await?;
     hub.engine.compute(deadline, work).await
 }
 
@@ -189,16 +190,24 @@ impl<'a> Opening<'a> {
 
     async fn open(&self) -> Result<Opened, Failure> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
-        let project = self.caller.principal.project()?;
-        let view = self.caller.view(self.hub, project, None).await?;
-        let view = Arc::new(view);
         if let Some(cancelled) = parsed.cancels() {
-            self.cancel(&view, cancelled).await
+            self.cancel(&self.view(self.caller).await?, cancelled).await
         } else if parsed.is_query() {
+            let view = Arc::new(self.view(self.caller).await?);
             Ok(self.query(&view, parsed).await?)
         } else {
-            self.change(&view, parsed).await
+            self.change(parsed).await
         }
+    }
+
+    /// The project of the session, as `caller` sees it.
+    async fn view(&self, caller: &Caller) -> Result<ProjectView> {
+        let project = caller.principal.project()?;
+        caller.view(self.hub, project, None).await
+    }
+
+    fn person(&self) -> &str {
+        &self.caller.principal.person.id
     }
 
     async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
@@ -223,7 +232,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Runs a change for each row of parameters, as one execution.
-    async fn change(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened, Failure> {
+    async fn change(&self, parsed: Parsed) -> Result<Opened, Failure> {
         let rows = parameters::decode(&self.text.parameters)?;
         parameters::check_arity(&rows, parsed.placeholders)?;
         if rows.is_empty() && parsed.placeholders > 0 {
@@ -231,41 +240,35 @@ impl<'a> Opening<'a> {
         }
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
-        let person = &self.caller.principal.person.id;
-        let _permit = self.hub.engine.admit(person).await?;
-        let kind = if parsed.is_ddl() {
-            StatementKind::Ddl
-        } else {
-            StatementKind::Dml
-        };
-        self.record(kind, self.caller.now + time).await?;
-        let metrics = &self.hub.metrics;
-        let execution = metrics.ledger(self.hub.ledger.begin(self.started(view)).await)?;
-        let begun = Instant::now();
-        let meter = Meter::new(self.hub, Arc::clone(execution.quantities()));
+        let permit = self.hub.engine.admit(self.person()).await?;
+        // Only now, since it may have waited for long: the rights of this moment count.
+        let caller = self.caller.at(Utc::now());
+        let view = Arc::new(self.view(&caller).await?);
+        let grounds = self.grounds(&view)?;
         let stop = Arc::new(Stop::default());
-        let grounds = self.grounds(view)?;
         let running = &self.hub.running;
-        let _place = running.enter(self.statement_id, Arc::clone(&stop), grounds);
-        let changes = self.run_changes(view, parsed, rows, &meter, time);
-        let changed = tokio::select! {
-            // What is done is done, and is told so.
-            biased;
-            changed = changes => changed,
-            () = tokio::time::sleep(time) => Err(run::too_late()),
-            error = stop.ended() => Err(error),
+        let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
+        revocation::confirm(self.hub, &grounds).await?;
+        let kind = match parsed.is_ddl() {
+            true => StatementKind::Ddl,
+            false => StatementKind::Dml,
         };
-        let outcome = match &changed {
-            Ok(_) => Outcome::Ok,
-            Err(error) => outcome_of(error),
+        self.record(kind, caller.now + time).await?;
+        let begun = self.hub.ledger.begin(self.started(&view)).await;
+        let execution = self.hub.metrics.ledger(begun)?;
+        let change = Change {
+            hub: Arc::clone(self.hub),
+            caller,
+            view,
+            parsed,
+            rows,
+            execution,
+            permit,
+            stop,
+            place,
+            time,
         };
-        let label = changed
-            .as_ref()
-            .err()
-            .map_or("ok", |error| error.kind.label());
-        metrics.finished("change", label, begun.elapsed());
-        metrics.ledger(execution.settle(outcome).await)?;
-        let rows = changed.map_err(Failure::Settled)?;
+        let rows = change.run().await.map_err(Failure::Settled)?;
         Ok(Opened::Changed { rows })
     }
 
@@ -290,8 +293,7 @@ impl<'a> Opening<'a> {
         self.record(StatementKind::Dml, expires_at).await?;
         let metrics = &self.hub.metrics;
         let execution = metrics.ledger(self.hub.ledger.begin(self.started(view)).await)?;
-        let person = &self.caller.principal.person.id;
-        let done = match self.hub.running.cancel(statement, person) {
+        let done = match self.hub.running.cancel(statement, self.person()) {
             true => Ok(Opened::Changed { rows: 1 }),
             false => Err(Error::not_found(format!(
                 "no statement `{statement}` of yours runs; `hub.queries` lists what ran"
@@ -301,7 +303,10 @@ impl<'a> Opening<'a> {
             Ok(_) => Outcome::Ok,
             Err(error) => outcome_of(error),
         };
-        metrics.ledger(execution.settle(outcome).await)?;
+        // What was stopped is told so, and the ledger keeps what it cannot write now.
+        if let Err(error) = metrics.ledger(execution.settle(outcome).await) {
+            tracing::error!(%error, "a cancel is settled later");
+        }
         done.map_err(Failure::Settled)
     }
 
@@ -316,35 +321,6 @@ impl<'a> Opening<'a> {
             labels: Labels::of_all(view)?,
             era: Some(self.hub.datasets.opposition().era),
         })
-    }
-
-    async fn run_changes(
-        &self,
-        view: &Arc<ProjectView>,
-        parsed: Parsed,
-        rows: Vec<Vec<ScalarValue>>,
-        meter: &Arc<Meter>,
-        time: Duration,
-    ) -> Result<u64> {
-        let work = Arc::new(StatementWork {
-            statement_id: self.statement_id.to_string(),
-            tenant: view.project.clone(),
-            deadline: run::unix_ms(tokio::time::Instant::now() + time),
-            priority: run::PRIORITY_INTERACTIVE,
-            trace: None,
-            pool: Arc::clone(&self.hub.workers),
-            meter: Arc::clone(meter) as _,
-        });
-        space::change_rows(&self.planning(view), parsed, rows, &work, meter).await
-    }
-
-    fn planning<'b>(&'b self, view: &'b Arc<ProjectView>) -> Planning<'b> {
-        Planning {
-            hub: self.hub,
-            view,
-            options: &self.caller.principal.options,
-            now: self.caller.now,
-        }
     }
 
     fn ticket(&self, view: &ProjectView) -> Ticket {
@@ -373,9 +349,8 @@ impl<'a> Opening<'a> {
         let principal = &self.caller.principal;
         let project = principal.project().ok().filter(|id| *id != ADMIN_CATALOG);
         let tags = principal.options.tags.clone();
-        let sealing = self
-            .hub
-            .sealed_text(project, self.statement_id, &self.text.sql);
+        let asked = asked::encode(&self.text.sql, &self.text.parameters);
+        let sealing = self.hub.sealed_text(project, self.statement_id, &asked);
         let sql_sealed = sealing.await?;
         let opened = StatementOpened {
             statement_id: self.statement_id,
@@ -383,7 +358,7 @@ impl<'a> Opening<'a> {
             project: project.map(str::to_owned),
             kind,
             client: principal.client.clone(),
-            sql_sha256: Sha256::digest(self.text.sql.as_bytes()).into(),
+            sql_sha256: Sha256::digest(asked.as_bytes()).into(),
             sql_sealed,
             tags: tags
                 .map(|tags| ("tags".to_owned(), tags))
@@ -454,6 +429,9 @@ fn unbound(placeholders: usize) -> Error {
 
 /// How an error settles.
 pub fn outcome_of(error: &Error) -> Outcome {
+    if error.kind == ErrorKind::Cancelled {
+        return Outcome::Cancelled;
+    }
     let fault = if error.kind.is_hubs_fault() {
         Fault::Hub
     } else {

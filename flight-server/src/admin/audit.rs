@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Place;
+use crate::asked;
 use crate::config::Config;
 use crate::hub::{audit_signer, open_store};
 
@@ -332,7 +333,14 @@ async fn open_statement(
     if recorded.sql_sha256 != Some(HEXLOWER.encode(&Sha256::digest(&text))) {
         bail!("this is not the text of statement `{statement}`: entry {seq} recorded another one");
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let asked = asked::decode(&String::from_utf8_lossy(&text))?;
+    if asked.parameters.is_empty() {
+        return Ok(asked.sql);
+    }
+    Ok(format!(
+        "{}\n-- with the parameters\n{}",
+        asked.sql, asked.parameters
+    ))
 }
 
 impl From<Holder> for TextHolder {

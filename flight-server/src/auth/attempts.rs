@@ -1,13 +1,22 @@
 //! Failed logins with a password, by person and by peer address. The clock is passed in.
 //!
+//! ```text
+//!  check ──▶ wait to be hashed ──▶ begin (counted) ──▶ hash ──▶ succeeded: forgiven
+//!                                                       └─────▶ failed, or the client left
+//! ```
+//!
 //! A name is locked after so many failures, whether or not there is such a person: the answer
-//! tells nothing of who exists. An address is locked after more of them, whatever the names.
-//! Access tokens are not counted: nobody guesses 256 bits, and so a stranger who locks
-//! somebody's password keeps them from nothing that runs with a token or in a session.
+//! tells nothing of who exists. An address is locked after more of them, whatever the names; but
+//! a hospital's clients may all come from one. So whoever logs in is forgiven there what they
+//! mistyped before, their later failures from there count against their name alone, and a lock
+//! of the address does not shut them out. Access tokens are not counted: nobody guesses 256 bits,
+//! and so a stranger who locks somebody's password keeps them from nothing that runs with a token
+//! or in a session.
 //!
 //! Counts lie in this process; an administrator's unlocking comes through the store.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,10 +24,13 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Names and addresses whose failures are remembered.
+/// Names and addresses whose failures are remembered; of names at addresses as many, and as many
+/// that logged in.
 const COUNTS_MAX: usize = 100_000;
 /// Longer names than any person has count as what they begin with.
 const NAME_CHARS_MAX: usize = 64;
+/// How long a login makes a name known at its address.
+const KNOWN_DAYS: i64 = 30;
 
 /// How many failures lock, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +48,70 @@ pub enum Subject {
     Peer(IpAddr),
 }
 
-/// The failures of a person and an address since the first that counts.
+/// A name at an address.
+type Pair = (String, IpAddr);
+
+/// The failures of a person and an address since the first that counts. An attempt is one from
+/// its begin, until it succeeds.
 #[derive(Clone, Copy, Debug)]
 struct Count {
     failures: u32,
     first: DateTime<Utc>,
     /// When the lock began, if there is one.
     locked: Option<DateTime<Utc>>,
+    /// Whether somebody was told of the lock, to record it.
+    told: bool,
+}
+
+impl Count {
+    fn new(now: DateTime<Utc>) -> Self {
+        Self {
+            failures: 0,
+            first: now,
+            locked: None,
+            told: false,
+        }
+    }
+
+    /// True the first time that it is asked of a lock.
+    fn tell(&mut self) -> bool {
+        let is_new = self.locked.is_some() && !self.told;
+        self.told |= is_new;
+        is_new
+    }
+}
+
+/// Who asks to be let in, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    pub name: &'a str,
+    pub peer: Option<IpAddr>,
+    /// When an administrator last unlocked that person.
+    pub unlocked: Option<DateTime<Utc>>,
+    pub now: DateTime<Utc>,
+}
+
+/// An attempt that is refused unlooked at, and the locks that nobody was told of yet.
+#[derive(Debug)]
+pub struct Locked {
+    pub error: Error,
+    pub news: Vec<Subject>,
 }
 
 #[derive(Debug)]
 pub struct Attempts {
     limits: AttemptLimits,
     life: TimeDelta,
-    counts: Mutex<HashMap<Subject, Count>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: HashMap<Subject, Count>,
+    /// How much of an address's count each name has.
+    pairs: HashMap<Pair, Count>,
+    /// When a name last logged in from an address.
+    known: HashMap<Pair, DateTime<Utc>>,
 }
 
 impl Attempts {
@@ -57,70 +119,135 @@ impl Attempts {
         Self {
             limits,
             life: TimeDelta::seconds(i64::from(limits.login_lock_seconds)),
-            counts: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    /// Refuses a name or an address that is locked. `unlocked` is when an administrator last
-    /// unlocked that person.
-    pub fn check(
-        &self,
-        name: &str,
-        peer: Option<IpAddr>,
-        unlocked: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
-        let mut counts = self.counts.lock();
-        for subject in subjects(name, peer) {
-            let Some(count) = counts.get(&subject).copied() else {
+    /// Refuses a name that is locked, and one that is not known at an address that is.
+    pub fn check(&self, attempt: Attempt<'_>) -> Result<(), Locked> {
+        self.look(&mut self.state.lock(), attempt)
+    }
+
+    /// Checks again and counts a failure, before the password is looked at: whoever goes away
+    /// meanwhile has tried, and those who try at once are counted one by one.
+    pub fn begin(&self, attempt: Attempt<'_>) -> Result<(), Locked> {
+        let state = &mut *self.state.lock();
+        self.look(state, attempt)?;
+        let pair = pair(attempt.name, attempt.peer).filter(|pair| !state.knows(pair, attempt.now));
+        let address = pair.as_ref().map(|(_, address)| Subject::Peer(*address));
+        for subject in [Some(person(attempt.name)), address].into_iter().flatten() {
+            let most = self.most(&subject);
+            let count = self.counted(&mut state.counts, subject, attempt.now);
+            let count = count.ok_or_else(|| self.refusal(Vec::new()))?;
+            if count.failures >= most && count.locked.is_none() {
+                count.locked = Some(attempt.now);
+            }
+        }
+        if let Some(pair) = pair {
+            // One that finds no room is not forgiven, which is all.
+            self.counted(&mut state.pairs, pair, attempt.now);
+        }
+        Ok(())
+    }
+
+    /// The attempt was wrong: gives whom it locked.
+    pub fn failed(&self, attempt: Attempt<'_>) -> Vec<Subject> {
+        let state = &mut *self.state.lock();
+        let subjects = subjects(attempt.name, attempt.peer);
+        subjects
+            .filter(|subject| state.counts.get_mut(subject).is_some_and(Count::tell))
+            .collect()
+    }
+
+    /// Forgets what this person failed, in all and at this address, and knows them there.
+    pub fn succeeded(&self, attempt: Attempt<'_>) {
+        let state = &mut *self.state.lock();
+        state.counts.remove(&person(attempt.name));
+        let Some(pair) = pair(attempt.name, attempt.peer) else {
+            return;
+        };
+        let address = Subject::Peer(pair.1);
+        if let Some(own) = state.pairs.remove(&pair)
+            && let Some(count) = state.counts.get_mut(&address)
+            && count.first <= own.first
+        {
+            count.failures = count.failures.saturating_sub(own.failures);
+            if !count.told && count.failures < self.most(&address) {
+                count.locked = None;
+            }
+        }
+        state.know(pair, attempt.now);
+    }
+
+    /// Whether an address is locked, for those whom it does not know.
+    pub fn is_locked(&self, peer: Option<IpAddr>, now: DateTime<Utc>) -> bool {
+        let state = self.state.lock();
+        let count = peer.and_then(|peer| state.counts.get(&Subject::Peer(network(peer))));
+        count.is_some_and(|count| count.locked.is_some() && !self.is_over(count, now))
+    }
+
+    /// What everybody is told who is locked out.
+    pub fn refusal(&self, news: Vec<Subject>) -> Locked {
+        Locked {
+            error: locked(self.limits.login_lock_seconds),
+            news,
+        }
+    }
+
+    fn look(&self, state: &mut State, attempt: Attempt<'_>) -> Result<(), Locked> {
+        let Attempt { unlocked, now, .. } = attempt;
+        let pair = pair(attempt.name, attempt.peer);
+        let is_known = pair.is_some_and(|pair| state.knows(&pair, now));
+        for subject in subjects(attempt.name, attempt.peer) {
+            let Some(count) = state.counts.get_mut(&subject) else {
                 continue;
             };
-            let pardoned = matches!(subject, Subject::Person(_))
+            let is_person = matches!(subject, Subject::Person(_));
+            let pardoned = is_person
                 && unlocked.is_some_and(|unlocked| unlocked >= count.locked.unwrap_or(count.first));
-            if pardoned || self.is_over(&count, now) {
-                counts.remove(&subject);
-            } else if count.locked.is_some() {
-                return Err(locked(self.limits.login_lock_seconds));
+            if pardoned || self.is_over(count, now) {
+                state.counts.remove(&subject);
+            } else if count.locked.is_some() && (is_person || !is_known) {
+                let news = count.tell().then_some(subject);
+                return Err(self.refusal(news.into_iter().collect()));
             }
         }
         Ok(())
     }
 
-    /// Counts a failure, and gives who is locked by it.
-    pub fn failed(&self, name: &str, peer: Option<IpAddr>, now: DateTime<Utc>) -> Vec<Subject> {
-        let mut counts = self.counts.lock();
-        if counts.len() + 2 > COUNTS_MAX {
-            counts.retain(|_, count| !self.is_over(count, now));
-        }
-        let mut news = Vec::new();
-        for subject in subjects(name, peer) {
-            let full = counts.len() >= COUNTS_MAX && !counts.contains_key(&subject);
-            if full {
-                tracing::warn!("failed logins of more names than are remembered");
-                continue;
-            }
-            let fresh = Count {
-                failures: 0,
-                first: now,
-                locked: None,
-            };
-            let count = counts.entry(subject.clone()).or_insert(fresh);
-            if self.is_over(count, now) {
-                *count = fresh;
-            }
-            count.failures = count.failures.saturating_add(1);
-            if count.locked.is_none() && count.failures >= self.most(&subject) {
-                count.locked = Some(now);
-                news.push(subject);
+    /// Counts one more; none where there is no room.
+    fn counted<'a, K: Clone + Eq + Hash>(
+        &self,
+        counts: &'a mut HashMap<K, Count>,
+        key: K,
+        now: DateTime<Utc>,
+    ) -> Option<&'a mut Count> {
+        if counts.len() >= COUNTS_MAX && !counts.contains_key(&key) {
+            self.make_room(counts, now);
+            if counts.len() >= COUNTS_MAX {
+                return None;
             }
         }
-        news
+        let count = counts.entry(key).or_insert_with(|| Count::new(now));
+        if self.is_over(count, now) {
+            *count = Count::new(now);
+        }
+        count.failures = count.failures.saturating_add(1);
+        Some(count)
     }
 
-    /// Forgets a person's failures. Those of the address stay: who guesses many names may know
-    /// one password.
-    pub fn succeeded(&self, name: &str) {
-        self.counts.lock().remove(&person(name));
+    /// Forgets what is over, or else whoever is furthest from being locked: a lock is never
+    /// forgotten for a new name.
+    fn make_room<K: Clone + Eq + Hash>(&self, counts: &mut HashMap<K, Count>, now: DateTime<Utc>) {
+        counts.retain(|_, count| !self.is_over(count, now));
+        if counts.len() < COUNTS_MAX {
+            return;
+        }
+        let open = counts.iter().filter(|(_, count)| count.locked.is_none());
+        let least = open.min_by_key(|(_, count)| (count.failures, count.first));
+        if let Some(least) = least.map(|(key, _)| key.clone()) {
+            counts.remove(&least);
+        }
     }
 
     fn most(&self, subject: &Subject) -> u32 {
@@ -135,8 +262,33 @@ impl Attempts {
     }
 }
 
+impl State {
+    fn knows(&self, pair: &Pair, now: DateTime<Utc>) -> bool {
+        let since = self.known.get(pair);
+        since.is_some_and(|since| now - *since < TimeDelta::days(KNOWN_DAYS))
+    }
+
+    fn know(&mut self, pair: Pair, now: DateTime<Utc>) {
+        if self.known.len() >= COUNTS_MAX && !self.known.contains_key(&pair) {
+            let oldest = self.known.iter().min_by_key(|(_, since)| **since);
+            if let Some(oldest) = oldest.map(|(pair, _)| pair.clone()) {
+                self.known.remove(&oldest);
+            }
+        }
+        self.known.insert(pair, now);
+    }
+}
+
+fn short(name: &str) -> String {
+    name.chars().take(NAME_CHARS_MAX).collect()
+}
+
 fn person(name: &str) -> Subject {
-    Subject::Person(name.chars().take(NAME_CHARS_MAX).collect())
+    Subject::Person(short(name))
+}
+
+fn pair(name: &str, peer: Option<IpAddr>) -> Option<Pair> {
+    peer.map(|peer| (short(name), network(peer)))
 }
 
 /// Whoever has an address of IPv6 has all of its network of 64 bits.
@@ -167,111 +319,4 @@ fn locked(seconds: u32) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: AttemptLimits = AttemptLimits {
-        login_failures_per_person_max: 3,
-        login_failures_per_peer_max: 5,
-        login_lock_seconds: 900,
-    };
-
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().expect("an address"))
-    }
-
-    #[test]
-    fn a_name_is_locked_for_a_time_whether_or_not_it_is_a_persons() {
-        let (attempts, now) = (Attempts::new(LIMITS), Utc::now());
-        for name in ["ada", "nobody"] {
-            for _ in 0..2 {
-                assert!(attempts.failed(name, None, now).is_empty());
-                attempts.check(name, None, None, now).expect("not yet");
-            }
-            assert_eq!(attempts.failed(name, None, now), [person(name)]);
-            let error = attempts.check(name, None, None, now).expect_err("locked");
-            assert_eq!(error.kind, ErrorKind::Unauthenticated);
-            assert!(!error.to_string().contains(name));
-            // It is told once, and lasts from then on, not from the last attempt.
-            assert!(attempts.failed(name, None, now).is_empty());
-            let end = now + TimeDelta::seconds(900);
-            let before = end - TimeDelta::milliseconds(1);
-            attempts
-                .check(name, None, None, before)
-                .expect_err("locked");
-            attempts.check(name, None, None, end).expect("over");
-        }
-        attempts.check("eve", None, None, now).expect("another");
-    }
-
-    #[test]
-    fn success_and_an_administrator_end_the_count() {
-        let (attempts, now) = (Attempts::new(LIMITS), Utc::now());
-        for _ in 0..2 {
-            attempts.failed("ada", None, now);
-            attempts.failed("ada", None, now);
-            attempts.succeeded("ada");
-        }
-        for _ in 0..3 {
-            attempts.failed("ada", None, now);
-        }
-        let earlier = Some(now - TimeDelta::seconds(1));
-        attempts
-            .check("ada", None, earlier, now)
-            .expect_err("locked since");
-        let later = now + TimeDelta::seconds(1);
-        attempts
-            .check("ada", None, Some(later), later)
-            .expect("unlocked");
-        attempts.check("ada", None, None, later).expect("for good");
-    }
-
-    #[test]
-    fn failures_long_ago_do_not_count() {
-        let (attempts, mut now) = (Attempts::new(LIMITS), Utc::now());
-        for _ in 0..20 {
-            assert!(attempts.failed("ada", None, now).is_empty());
-            attempts.check("ada", None, None, now).expect("slow enough");
-            now += TimeDelta::seconds(451);
-        }
-    }
-
-    #[test]
-    fn an_address_is_locked_whatever_the_names_and_a_network_counts_as_one() {
-        for (addresses, other) in [
-            (["10.0.0.1", "::ffff:10.0.0.1"], "10.0.0.2"),
-            (["2001:db8::1", "2001:db8::2:3"], "2001:db8:0:1::1"),
-        ] {
-            let (attempts, now) = (Attempts::new(LIMITS), Utc::now());
-            let mut news = Vec::new();
-            for i in 0..5 {
-                news.extend(attempts.failed(&format!("p{i}"), address(addresses[i % 2]), now));
-            }
-            assert!(matches!(news.as_slice(), [Subject::Peer(_)]), "{news:?}");
-            // An administrator unlocks persons, not addresses; success does not either.
-            attempts.succeeded("p9");
-            attempts
-                .check("p9", address(addresses[0]), Some(now), now)
-                .expect_err("locked");
-            attempts
-                .check("p9", address(other), None, now)
-                .expect("another");
-        }
-    }
-
-    #[test]
-    fn names_without_end_take_bounded_memory() {
-        let (attempts, now) = (Attempts::new(LIMITS), Utc::now());
-        for i in 0..COUNTS_MAX + 10 {
-            attempts.failed(&format!("{i}"), None, now);
-        }
-        assert!(attempts.counts.lock().len() <= COUNTS_MAX);
-        attempts.failed(&"x".repeat(1 << 20), None, now + TimeDelta::seconds(900));
-        let counts = attempts.counts.lock();
-        let longest = counts.keys().map(|subject| match subject {
-            Subject::Person(name) => name.len(),
-            Subject::Peer(_) => 0,
-        });
-        assert_eq!((counts.len(), longest.max()), (1, Some(NAME_CHARS_MAX)));
-    }
-}
+mod tests;

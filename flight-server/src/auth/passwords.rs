@@ -12,15 +12,18 @@ use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
-use super::attempts::{AttemptLimits, Attempts, Subject};
+use super::attempts::{Attempt, AttemptLimits, Attempts, Locked, Subject};
 use super::totp;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sealed::{Sealer, random};
 
 /// Logins that are hashed at once: each takes tens of megabytes and milliseconds.
 const HASHES_RUNNING_MAX: usize = 2;
 /// Logins that wait to be hashed; more are refused.
 const HASHES_WAITING_MAX: usize = 64;
+/// When a login that is refused at a locked address is answered, after it was asked for: longer
+/// than a hash takes.
+const LOCKED_ANSWER: Duration = Duration::from_millis(500);
 const REMEMBERED_MAX: usize = 10_000;
 const REMEMBERED_FOR: Duration = Duration::from_secs(300);
 
@@ -65,6 +68,15 @@ impl Refusal {
     }
 }
 
+impl From<Locked> for Refusal {
+    fn from(locked: Locked) -> Self {
+        Self {
+            error: locked.error,
+            locked: locked.news,
+        }
+    }
+}
+
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
         Self::of(error.into())
@@ -93,9 +105,40 @@ impl Passwords {
         secret: String,
         asked: Asked,
     ) -> Result<Person, Refusal> {
+        let began = tokio::time::Instant::now();
+        let verified = self.verify_now(store, user, secret, asked).await;
+        let Err(refusal) = verified else {
+            return verified;
+        };
+        if !self.attempts.is_locked(asked.peer, asked.now) {
+            return Err(refusal);
+        }
+        // Who is known at a locked address is looked at and others are not: neither the time nor
+        // the text tells which.
+        tokio::time::sleep_until(began + LOCKED_ANSWER).await;
+        Err(match refusal.error.kind {
+            ErrorKind::Unauthenticated => self.attempts.refusal(refusal.locked).into(),
+            _ => refusal,
+        })
+    }
+
+    async fn verify_now(
+        &self,
+        store: &Store,
+        user: &str,
+        secret: String,
+        asked: Asked,
+    ) -> Result<Person, Refusal> {
+        // PostgreSQL has no such texts: nobody's name, and hashed as any other's.
+        let user = if user.contains('\0') { "" } else { user };
         let login = store.login(user).await?;
-        let unlocked = login.unlocked_at;
-        self.attempts.check(user, asked.peer, unlocked, asked.now)?;
+        let attempt = Attempt {
+            name: user,
+            peer: asked.peer,
+            unlocked: login.unlocked_at,
+            now: asked.now,
+        };
+        self.attempts.check(attempt)?;
         let factors = totp::split(&secret);
         if !self.allowed && factors.is_none() {
             return Err(Refusal::of(Error::unauthenticated(
@@ -111,19 +154,19 @@ impl Passwords {
             _ => (secret.as_str(), None),
         };
         let alone = !asks_for_code;
-        let found = self.matching(store, user, password, alone).await?;
+        let found = self.matching(store, attempt, password, alone).await?;
         if let Some(person) = found
             && (alone
                 || self
                     .code_is_theirs(store, &person, &login, code, asked.now)
                     .await?)
         {
-            self.attempts.succeeded(user);
+            self.attempts.succeeded(attempt);
             return Ok(person);
         }
         Err(Refusal {
             error: super::refused(),
-            locked: self.attempts.failed(user, asked.peer, asked.now),
+            locked: self.attempts.failed(attempt),
         })
     }
 
@@ -141,7 +184,8 @@ impl Passwords {
         };
         let secret = totp::Secret::open(sealed, &self.factors, &person.id)?;
         match secret.step_of(code, now)? {
-            Some(step) => Ok(store.take_totp_step(&person.id, step).await?),
+            // Only while that secret is still theirs: hashing has taken its time.
+            Some(step) => Ok(store.take_totp_step(&person.id, step, sealed).await?),
             None => Ok(false),
         }
     }
@@ -150,10 +194,11 @@ impl Passwords {
     async fn matching(
         &self,
         store: &Store,
-        user: &str,
+        attempt: Attempt<'_>,
         password: &str,
         alone: bool,
-    ) -> Result<Option<Person>> {
+    ) -> Result<Option<Person>, Refusal> {
+        let user = attempt.name;
         let digest = self.digest(password)?;
         let person = store.person(user).await?.filter(|person| person.active);
         if let Some(person) = &person
@@ -170,11 +215,12 @@ impl Passwords {
             }
         }
         let Ok(_place) = self.waiting.try_acquire() else {
-            return Err(Error::exhausted(
+            return Err(Refusal::of(Error::exhausted(
                 "too many logins wait; try again in a moment, or use an access token",
-            ));
+            )));
         };
         let permit = self.hashing.acquire().await;
+        self.attempts.begin(attempt)?;
         // The store hashes for an unknown person too, so that time does not tell them apart.
         let verified = store.verify_password(user, password).await?;
         drop(permit);

@@ -37,10 +37,10 @@ impl SessionOptions {
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let text = (!value.is_empty()).then(|| value.to_owned());
         match name {
-            "catalog" => self.catalog = text,
-            "schema" => self.schema = text,
+            "catalog" => self.catalog = text.map(|text| short(name, text)).transpose()?,
+            "schema" => self.schema = text.map(|text| short(name, text)).transpose()?,
             "time_zone" | "timezone" => self.time_zone = text.map(time_zone).transpose()?,
-            "tags" => self.tags = text.map(tags).transpose()?,
+            "tags" => self.tags = text.map(|text| short(name, text)).transpose()?,
             "wire.views" => self.wire_views = boolean(name, value)?,
             "wire.compression" => self.compression = compression(value)?,
             "statement_seconds" => {
@@ -105,12 +105,13 @@ pub const OPTION_NAMES: [&str; 7] = [
     "wire.views",
 ];
 
-const TAGS_BYTES_MAX: usize = 1024;
+/// A longer text is refused: it is kept with the session, and sent in each ticket.
+const TEXT_BYTES_MAX: usize = 1024;
 
-fn tags(text: String) -> Result<String> {
-    if text.len() > TAGS_BYTES_MAX {
+fn short(name: &str, text: String) -> Result<String> {
+    if text.len() > TEXT_BYTES_MAX {
         return Err(Error::invalid(format!(
-            "`tags` has {} bytes; at most {TAGS_BYTES_MAX} are kept",
+            "`{name}` has {} bytes; at most {TEXT_BYTES_MAX} are kept",
             text.len()
         )));
     }
@@ -254,6 +255,10 @@ mod tests {
         assert!(options.set("time_zone", "Mars/Olympus").is_err());
         options.set("catalog", "").expect("clears");
         assert_eq!(options.catalog, None);
+        for name in ["catalog", "schema", "tags"] {
+            options.set(name, &"x".repeat(1024)).expect("short");
+            assert!(options.set(name, &"x".repeat(1025)).is_err(), "{name}");
+        }
     }
 
     fn id(person: &str, name: &str) -> SessionId {

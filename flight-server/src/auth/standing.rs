@@ -9,7 +9,7 @@ use super::{ADMIN_CATALOG, Authenticator, refused};
 use crate::error::Result;
 
 /// Whom a call was let in as, and by what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Standing {
     pub person: String,
     /// The epoch of the session; none where an access token stands for itself.

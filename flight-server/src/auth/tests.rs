@@ -338,3 +338,70 @@ async fn guessed_codes_lock_as_guessed_passwords_do() {
     assert!(error.expect_err("locked").to_string().contains("too many"));
     assert_eq!(lock_outs(&auth).await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_at_once_are_counted_one_by_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let auth = opened(&folder).await;
+    let now = Utc::now();
+    let guesses: Vec<MetadataMap> = (0..20).map(|i| basic("ada", &format!("{i}"))).collect();
+    let answers = guesses
+        .iter()
+        .map(|guess| auth.handshake(guess, "local", now));
+    let answers = futures::future::join_all(answers).await;
+    let texts = answers
+        .into_iter()
+        .map(|answer| answer.expect_err("wrong").to_string());
+    let looked_at = texts.filter(|text| !text.contains("too many")).count();
+    assert_eq!(looked_at, 3, "as many as lock");
+    assert_eq!(lock_outs(&auth).await.len(), 1);
+}
+
+#[tokio::test]
+async fn names_that_no_store_takes_are_counted_as_any() {
+    let folder = tempfile::tempdir().expect("folder");
+    let auth = opened(&folder).await;
+    let now = Utc::now();
+    let mut texts = Vec::new();
+    for name in ["\0", "ada\0", "a\0da", "\0ada"] {
+        let error = auth
+            .handshake(&basic(name, "correct horse"), "local", now)
+            .await;
+        let error = error.expect_err("nobody");
+        assert_eq!(error.kind, crate::error::ErrorKind::Unauthenticated);
+        texts.push(error.to_string());
+    }
+    assert!(texts[3].contains("too many"), "{texts:?}");
+    let token = auth
+        .handshake(&basic("ada", "hubpat_\0_aaaa"), "local", now)
+        .await;
+    let error = token.expect_err("no token");
+    assert_eq!(error.kind, crate::error::ErrorKind::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_locked_address_tells_nobody_who_is_known_there() {
+    let folder = tempfile::tempdir().expect("folder");
+    let auth = opened(&folder).await;
+    let now = Utc::now();
+    let address = "192.0.2.7:5000";
+    let right = basic("ada", "correct horse");
+    auth.handshake(&right, address, now).await.expect("hers");
+    for i in 0..6 {
+        let guess = basic(&format!("person{i}"), "correct horse");
+        let refused = auth.handshake(&guess, address, now).await;
+        refused.expect_err("nobody");
+    }
+    let mut told = Vec::new();
+    for name in ["ada", "bob"] {
+        let began = std::time::Instant::now();
+        let error = auth.handshake(&basic(name, "wrong"), address, now).await;
+        told.push(error.expect_err("wrong").to_string());
+        assert!(began.elapsed() >= Duration::from_millis(500), "{name}");
+    }
+    assert!(told[0].contains("too many"), "{}", told[0]);
+    assert_eq!(told[0], told[1]);
+    auth.handshake(&right, address, now)
+        .await
+        .expect("she logged in from there before");
+}

@@ -1,6 +1,9 @@
 //! Running authorised queries: a CPU runtime apart from IO, bounded permits and memory.
 
+pub mod admission;
 mod bounded;
+pub mod change;
+pub mod commits;
 pub mod frames;
 pub mod functions;
 pub mod memory;
@@ -11,9 +14,7 @@ pub mod run;
 mod spill;
 mod stream;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -21,14 +22,16 @@ use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use crate::plan::casts::HideCasts;
+use admission::{
+    CALLS_PER_PERSON_MAX, CallPlace, Full, Gate, GateLimits, PLANNING_MAX, PLANNING_PER_PERSON_MAX,
+    Permit, Persons,
+};
 use memory::QueryPool;
 use spill::SpillFolder;
 
@@ -38,9 +41,10 @@ pub struct Engine {
     environment: Arc<RuntimeEnv>,
     memory: Arc<dyn MemoryPool>,
     cpu: CpuRuntime,
-    running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
-    persons: Persons,
+    /// What each person has under way.
+    calls: Persons,
+    planning: Gate,
+    running: Gate,
     measuring: Measuring,
     workers_asked: WorkersAsked,
     _spill: SpillFolder,
@@ -88,15 +92,25 @@ impl Engine {
         let template = hubflight_udfs::register(builder, &options)
             .with_optimizer_rule(Arc::new(HideCasts))
             .build();
-        let waiting = limits.queries_running_max + limits.queries_waiting_max;
+        let running = GateLimits {
+            running_max: limits.queries_running_max,
+            per_person_max: limits.queries_per_person_max,
+            waiting_max: limits.queries_waiting_max,
+            wait_ms_max: limits.queue_wait_ms_max,
+        };
+        let planning = GateLimits {
+            running_max: PLANNING_MAX,
+            per_person_max: PLANNING_PER_PERSON_MAX,
+            ..running
+        };
         Ok(Self {
             template,
             environment,
             memory,
             cpu: CpuRuntime::new()?,
-            running: Arc::new(Semaphore::new(limits.queries_running_max)),
-            admitted: Arc::new(Semaphore::new(waiting)),
-            persons: Persons::default(),
+            calls: Persons::default(),
+            planning: Gate::new(planning),
+            running: Gate::new(running),
             measuring: Measuring::default(),
             workers_asked: WorkersAsked::default(),
             _spill: folder,
@@ -127,14 +141,12 @@ impl Engine {
     }
 
     pub fn queries_running(&self) -> usize {
-        self.limits.queries_running_max - self.running.available_permits()
+        self.running.running()
     }
 
     /// Queries that were admitted and wait for a place to run.
     pub fn queries_waiting(&self) -> usize {
-        let places = self.limits.queries_running_max + self.limits.queries_waiting_max;
-        let admitted = places.saturating_sub(self.admitted.available_permits());
-        admitted.saturating_sub(self.queries_running())
+        self.running.waiting()
     }
 
     /// The shared files, caches and spill folder, with a memory pool for one query.
@@ -150,36 +162,54 @@ impl Engine {
         (Arc::new(environment), pool)
     }
 
-    /// Waits for a place to run, a bounded time in a bounded queue: first among the person's own
-    /// statements, so that nobody takes all places.
+    /// A place among the person's calls, at once or not at all: whatever waits after that is
+    /// bounded in number.
+    pub fn call(&self, person: &str) -> Result<CallPlace> {
+        let own = self.calls.places(person, CALLS_PER_PERSON_MAX);
+        let place = own.try_acquire_owned().map_err(|_| {
+            Error::exhausted(format!(
+                "{CALLS_PER_PERSON_MAX} of your calls are under way already; read or close what \
+                 they gave you, and try again"
+            ))
+        })?;
+        Ok(Arc::new(place))
+    }
+
+    /// Waits for a place to run.
     pub async fn admit(&self, person: &str) -> Result<Permit> {
-        let wait = Duration::from_millis(self.limits.queue_wait_ms_max);
-        let own = self
-            .persons
-            .places(person, self.limits.queries_per_person_max);
-        let Ok(Ok(own)) = tokio::time::timeout(wait, own.acquire_owned()).await else {
-            return Err(Error::exhausted(format!(
-                "{} of your queries run already; fetch their results or cancel them",
-                self.limits.queries_per_person_max
-            )));
-        };
-        let Ok(place) = Arc::clone(&self.admitted).try_acquire_owned() else {
-            return Err(Error::exhausted(format!(
-                "{} queries wait already; try again in a moment",
-                self.limits.queries_waiting_max
-            )));
-        };
-        match tokio::time::timeout(wait, Arc::clone(&self.running).acquire_owned()).await {
-            Ok(Ok(running)) => Ok(Permit {
-                _running: running,
-                _place: place,
-                _own: own,
-            }),
-            _ => Err(Error::exhausted(format!(
-                "the hub is busy: no place to run came free within {} ms; try again later",
-                self.limits.queue_wait_ms_max
-            ))),
-        }
+        let limits = self.running.limits;
+        self.running.enter(person).await.map_err(|full| {
+            Error::exhausted(match full {
+                Full::Own => format!(
+                    "{} of your queries run already; fetch their results or cancel them",
+                    limits.per_person_max
+                ),
+                Full::Queue => format!(
+                    "{} queries wait already; try again in a moment",
+                    limits.waiting_max
+                ),
+                Full::All => format!(
+                    "the hub is busy: no place to run came free within {} ms; try again later",
+                    limits.wait_ms_max
+                ),
+            })
+        })
+    }
+
+    /// Waits for a place to plan.
+    pub async fn plan(&self, person: &str) -> Result<Permit> {
+        let limits = self.planning.limits;
+        self.planning.enter(person).await.map_err(|full| {
+            Error::exhausted(match full {
+                Full::Own => format!(
+                    "{} of your statements are planned already; send fewer at once",
+                    limits.per_person_max
+                ),
+                Full::Queue | Full::All => {
+                    "the hub is busy planning other statements; try again in a moment".to_owned()
+                }
+            })
+        })
     }
 }
 
@@ -196,30 +226,6 @@ impl Engine {
             Ok(Err(lost)) => Err(Error::internal("planning was lost", &lost)),
             Err(_) => Err(run::too_late()),
         }
-    }
-}
-
-/// A place among the running queries; given back when dropped.
-#[derive(Debug)]
-pub struct Permit {
-    _running: OwnedSemaphorePermit,
-    _place: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
-}
-
-/// Places of each person whose statements run or wait.
-#[derive(Default)]
-struct Persons(Mutex<HashMap<String, Arc<Semaphore>>>);
-
-impl Persons {
-    fn places(&self, person: &str, most: usize) -> Arc<Semaphore> {
-        let mut persons = self.0.lock();
-        // Whoever holds or waits for a place has the semaphore too.
-        persons.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = persons
-            .entry(person.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(most)));
-        Arc::clone(places)
     }
 }
 

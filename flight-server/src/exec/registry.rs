@@ -26,7 +26,7 @@ impl Stop {
         self.token.cancel();
     }
 
-    fn cancel(&self) {
+    pub fn cancel(&self) {
         self.end(cancelled());
     }
 

@@ -7,24 +7,27 @@
 //! by other processes count as our own, because the revision lies in the store. So do persons
 //! who oppose: what was planned before they did ends, and may be run again at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::StreamExt;
 use hubflight_policy::Zone;
 use hubflight_store::AdminRole;
 use tokio::time::MissedTickBehavior;
 
 use super::registry::{Entry, Held};
 use crate::auth::standing::Standing;
-use crate::catalog::space::{Labels, Rights};
+use crate::catalog::space::{Labels, Rights, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::opposition;
 
 /// How often the revision of rights is read, in milliseconds.
 const RIGHTS_READ_EVERY_MS: u64 = 250;
+/// Decisions that are made at once: each is a few reads of the store.
+const DECISIONS_RUNNING_MAX: usize = 8;
 /// Rights that could not be read for longer count as ended, in milliseconds.
 const RIGHTS_UNREAD_MS_MAX: u64 = 10_000;
 
@@ -43,7 +46,32 @@ pub struct Grounds {
     pub era: Option<u64>,
 }
 
+/// What [`decide`] reads of an execution's grounds.
+type Asked<'a> = (
+    &'a Standing,
+    &'a str,
+    &'a Zone,
+    &'a BTreeSet<AdminRole>,
+    &'a [Source],
+);
+
 impl Grounds {
+    /// Somebody has opposed since it was planned.
+    fn is_behind(&self, era: u64) -> bool {
+        self.era.is_some_and(|planned| planned < era)
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        let sources = self.labels.sources.as_slice();
+        (
+            &self.standing,
+            &self.project,
+            &self.zone,
+            &self.roles,
+            sources,
+        )
+    }
+
     #[cfg(test)]
     pub(crate) fn of_nobody(person: &str) -> Self {
         Self {
@@ -98,6 +126,19 @@ pub async fn decide(
     Ok(ends.into_iter().flatten().min())
 }
 
+/// Whether an execution may begin that was admitted and planned, both of which may have taken
+/// long. It is in the registry by then, so that what is withdrawn from now on ends it.
+///
+/// # Errors
+/// As [`decide`]; `Unavailable` where somebody has opposed since it was planned.
+pub async fn confirm(hub: &Hub, grounds: &Grounds) -> Result<()> {
+    decide(hub, grounds, Utc::now()).await?;
+    match grounds.is_behind(hub.datasets.opposition().era) {
+        true => Err(withdrawn()),
+        false => Ok(()),
+    }
+}
+
 /// Watches until it is aborted.
 pub async fn watch(hub: Arc<Hub>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(RIGHTS_READ_EVERY_MS));
@@ -130,23 +171,47 @@ async fn look(hub: &Hub, seen: &mut Option<i64>) -> Result<()> {
     }
     let era = hub.datasets.opposition().era;
     for entry in hub.running.all() {
-        if entry.grounds.era.is_some_and(|planned| planned < era) {
+        if entry.grounds.is_behind(era) {
             entry.stop.end(withdrawn());
         }
     }
     let now = Utc::now();
-    for entry in hub.running.due(revision, now) {
-        settle(hub, &entry, revision, now).await;
-    }
+    futures::stream::iter(alike(hub.running.due(revision, now)))
+        .for_each_concurrent(DECISIONS_RUNNING_MAX, |entries| {
+            settle(hub, entries, revision, now)
+        })
+        .await;
     Ok(())
 }
 
-async fn settle(hub: &Hub, entry: &Entry, revision: i64, now: DateTime<Utc>) {
-    match decide(hub, &entry.grounds, now).await {
-        Ok(until) => entry.hold(Held { revision, until }),
+/// The executions that one decision is for, together: however many somebody has, they cost one.
+fn alike(entries: Vec<Arc<Entry>>) -> Vec<Vec<Arc<Entry>>> {
+    let mut groups: BTreeMap<Asked<'_>, Vec<Arc<Entry>>> = BTreeMap::new();
+    for entry in &entries {
+        let group = groups.entry(entry.grounds.asked()).or_default();
+        group.push(Arc::clone(entry));
+    }
+    groups.into_values().collect()
+}
+
+/// Decides on executions of the same grounds.
+async fn settle(hub: &Hub, entries: Vec<Arc<Entry>>, revision: i64, now: DateTime<Utc>) {
+    let Some(first) = entries.first() else {
+        return;
+    };
+    let decided = decide(hub, &first.grounds, now).await;
+    let decided = decided.map(|until| Held { revision, until });
+    for entry in &entries {
+        apply(entry, &decided, now);
+    }
+}
+
+fn apply(entry: &Entry, decided: &Result<Held>, now: DateTime<Utc>) {
+    match decided {
+        Ok(held) => entry.hold(*held),
         Err(error) if is_refusal(error.kind) => {
             tracing::info!(person = %entry.grounds.standing.person, %error, "a statement ends");
-            entry.stop.end(error);
+            entry.stop.end(error.clone());
         }
         // Where its time has come, or for long, not knowing is no reason to go on.
         Err(error) => {

@@ -16,7 +16,8 @@ use tonic::Status;
 
 use super::frames::FrameWriter;
 use super::meter::Meter;
-use super::revocation::Grounds;
+use super::registry::Stop;
+use super::revocation::{self, Grounds};
 use super::stream::{Source, Start, start};
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
@@ -55,11 +56,29 @@ pub async fn redeem(
     ticket: Ticket,
 ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
     let permit = hub.engine.admit(&caller.principal.person.id).await?;
-    let deadline = Deadline::now() + statement_time(hub, caller, ticket.statement_seconds);
-    // Before the plan: who opposes while it is made is found by the next look.
+    // It may have waited for long: the rights of this moment count.
+    let caller = caller.at(Utc::now());
+    let deadline = Deadline::now() + statement_time(hub, &caller, ticket.statement_seconds);
+    // Before the plan: who opposes while it is made is found after it.
     let era = hub.datasets.opposition().era;
     let planning = plan(Arc::clone(hub), caller.clone(), ticket.clone());
     let planned = hub.engine.compute(deadline, planning).await?;
+    let describes_persons = |access: &TableAccess| {
+        let (dataset, table) = (&access.dataset, &access.table);
+        hub.datasets.describes_persons(dataset, table)
+    };
+    let grounds = Grounds {
+        era: planned.tables.iter().any(describes_persons).then_some(era),
+        standing: caller.principal.standing.clone(),
+        project: ticket.project.clone(),
+        zone: caller.zone.clone(),
+        roles: planned.view.roles(),
+        labels: planned.labels.clone(),
+    };
+    let stop = Arc::new(Stop::default());
+    let running = &hub.running;
+    let place = running.enter(ticket.statement_id, Arc::clone(&stop), grounds.clone());
+    revocation::confirm(hub, &grounds).await?;
     let started = started(&ticket, &planned);
     let begun = hub.ledger.begin_scanning(started, planned.scanned).await;
     let execution = hub.metrics.ledger(begun)?;
@@ -74,18 +93,6 @@ pub async fn redeem(
         pool: Arc::clone(&hub.workers),
         meter: Arc::clone(&meter) as _,
     });
-    let describes_persons = |access: &TableAccess| {
-        let (dataset, table) = (&access.dataset, &access.table);
-        hub.datasets.describes_persons(dataset, table)
-    };
-    let grounds = Grounds {
-        era: planned.tables.iter().any(describes_persons).then_some(era),
-        standing: caller.principal.standing.clone(),
-        project: ticket.project.clone(),
-        zone: caller.zone.clone(),
-        roles: planned.view.roles(),
-        labels: planned.labels,
-    };
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let writer = FrameWriter::new(planned.schema, ticket.compression, frame_bytes_max)?;
     let source = Source {
@@ -96,14 +103,15 @@ pub async fn redeem(
     };
     Ok(start(Start {
         hub: Arc::clone(hub),
-        statement_id: ticket.statement_id,
         execution,
         meter,
         source,
         writer,
         permit,
+        call: caller.place,
         deadline,
-        grounds,
+        stop,
+        place,
     }))
 }
 

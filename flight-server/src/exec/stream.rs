@@ -6,14 +6,16 @@
 //!     └────────────┴── dropped (client gone) ──▶ settled: cancelled
 //! ```
 //!
-//! Two parties share it. The *producer* computes and encodes on the CPU runtime, writes an
-//! interim record now and then, and ends at the deadline or a cancel whether or not anybody
-//! reads. The *stream* is what the transport polls: it counts each frame as it is taken. The
-//! execution lies in a slot that both reach, and whoever empties it settles. A *guard* empties
-//! it at once when the execution is ended from outside, so that nothing more is handed over,
-//! not even what was encoded before.
+//! Two parties share it. The *producer* computes and encodes on the CPU runtime, and writes an
+//! interim record now and then. The *stream* is what the transport polls: it counts each frame
+//! as it is taken. The execution lies in a slot that both reach, and whoever empties it settles.
+//! A *guard* empties it at once when the execution is ended from outside or its deadline comes,
+//! so that nothing more is handed over, not even what was encoded before, whether or not the
+//! producer has done its part and anybody reads. Until then it keeps a place of its person: a
+//! result that nobody fetches is theirs, and cannot be had without end.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arrow_flight::FlightData;
@@ -27,14 +29,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uuid::Uuid;
 
-use super::Permit;
+use super::admission::{CallPlace, Computing, OwnPlace, Permit};
 use super::frames::{Frame, FrameWriter};
 use super::memory::QueryPool;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
-use super::revocation::Grounds;
 use super::run::too_late;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
@@ -49,14 +49,16 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// What a stream is started with.
 pub(super) struct Start {
     pub hub: Arc<Hub>,
-    pub statement_id: Uuid,
     pub execution: Execution,
     pub meter: Arc<Meter>,
     pub source: Source,
     pub writer: FrameWriter,
     pub permit: Permit,
+    /// Kept until the transport lets go of the stream.
+    pub call: CallPlace,
     pub deadline: Deadline,
-    pub grounds: Grounds,
+    pub stop: Arc<Stop>,
+    pub place: Registered,
 }
 
 /// Where the rows come from.
@@ -70,32 +72,38 @@ pub(super) struct Source {
 
 /// Starts the producer, and gives the stream of its frames.
 pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Status>> + Send {
-    let stop = Arc::new(Stop::default());
-    let running = &start.hub.running;
-    let place = running.enter(start.statement_id, Arc::clone(&stop), start.grounds);
+    let stop = start.stop;
+    let Permit { computing, own } = start.permit;
     let account = Arc::new(Account {
         slot: Mutex::new(Some(start.execution)),
         failed: OnceLock::new(),
         hub: Arc::clone(&start.hub),
         started: Instant::now(),
         settled: CancellationToken::new(),
-        place: parking_lot::Mutex::new(Some(place)),
+        place: parking_lot::Mutex::new(Some(start.place)),
     });
-    let settled = account.settled.clone();
-    tokio::spawn(guard(Arc::downgrade(&account), Arc::clone(&stop), settled));
-    let (sender, frames) = mpsc::channel(FRAMES_AHEAD_MAX);
+    let (sender, receiver) = mpsc::channel(FRAMES_AHEAD_MAX);
+    let frames = Frames(Arc::new(parking_lot::Mutex::new(Some(receiver))));
+    let guard = Guard {
+        account: Arc::downgrade(&account),
+        settled: account.settled.clone(),
+        stop: Arc::clone(&stop),
+        frames: frames.clone(),
+        _own: own,
+    };
+    tokio::spawn(guard.watch(start.deadline));
     let producer = Producer {
         account: Arc::clone(&account),
         source: Some(start.source),
         writer: start.writer,
         sender,
-        _permit: start.permit,
+        _computing: computing,
     };
     let task = start
         .hub
         .engine
         .cpu()
-        .spawn(producer.run(start.deadline, Arc::clone(&stop)));
+        .spawn(producer.run(Arc::clone(&stop)));
     let running = Running {
         frames,
         account,
@@ -104,11 +112,32 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         task,
         unrecorded: 0,
         interim_bytes: start.hub.config.limits.interim_bytes,
+        _call: start.call,
     };
     futures::stream::unfold(running, |mut running| async move {
         let item = running.next().await?;
         Some((item, running))
     })
+}
+
+/// Frames that are encoded and not handed over. They can be thrown away by others than the
+/// stream, which nobody polls while the client does not read.
+#[derive(Clone)]
+struct Frames(Arc<parking_lot::Mutex<Option<mpsc::Receiver<Result<Frame>>>>>);
+
+impl Frames {
+    async fn next(&self) -> Option<Result<Frame>> {
+        std::future::poll_fn(|context| match self.0.lock().as_mut() {
+            Some(frames) => frames.poll_recv(context),
+            None => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Throws away what waits; none follows.
+    fn discard(&self) {
+        drop(self.0.lock().take());
+    }
 }
 
 /// The execution until somebody settles it.
@@ -142,30 +171,26 @@ impl Account {
         Some(slot.as_ref()?.quantities().measured())
     }
 
-    /// Settles, unless somebody has.
-    async fn settle(&self, outcome: Outcome, label: &'static str) -> Result<()> {
+    /// Settles, unless somebody has. The ledger keeps a settlement that it cannot write now, so
+    /// that nobody is told of that: what was delivered was delivered.
+    async fn settle(&self, outcome: Outcome, label: &'static str) {
         let Some(execution) = self.slot.lock().await.take() else {
-            return Ok(());
+            return;
         };
         let metrics = &self.hub.metrics;
         metrics.finished("query", label, self.started.elapsed());
         let settled = execution.settle(outcome).await;
         drop(self.place.lock().take());
         self.settled.cancel();
-        metrics.ledger(settled)?;
-        Ok(())
+        if let Err(error) = metrics.ledger(settled) {
+            tracing::error!(%error, "an execution is settled later");
+        }
     }
 
-    /// Settles with an error. The client is told the error even where that cannot be recorded.
+    /// Settles with an error.
     async fn fail(&self, error: &Error) {
         self.failed.get_or_init(|| error.clone());
-        let outcome = match error.kind {
-            ErrorKind::Cancelled => Outcome::Cancelled,
-            _ => outcome_of(error),
-        };
-        if let Err(unsettled) = self.settle(outcome, error.kind.label()).await {
-            tracing::error!(error = %unsettled, "an execution could not be settled");
-        }
+        self.settle(outcome_of(error), error.kind.label()).await;
     }
 }
 
@@ -180,15 +205,31 @@ impl Drop for Account {
     }
 }
 
-/// Settles an execution that is ended from outside, whether or not it computes, or its client
-/// reads. It does not keep the account alive: a client that goes away settles as ever.
-async fn guard(account: Weak<Account>, stop: Arc<Stop>, settled: CancellationToken) {
-    let error = tokio::select! {
-        error = stop.ended() => error,
-        () = settled.cancelled() => return,
-    };
-    if let Some(account) = account.upgrade() {
-        account.fail(&error).await;
+/// Settles an execution that is ended from outside or whose deadline has come, whether or not it
+/// computes, or its client reads. It does not keep the account alive: a client that goes away
+/// settles as ever.
+struct Guard {
+    account: Weak<Account>,
+    settled: CancellationToken,
+    stop: Arc<Stop>,
+    frames: Frames,
+    _own: OwnPlace,
+}
+
+impl Guard {
+    async fn watch(self, deadline: Deadline) {
+        let error = tokio::select! {
+            () = self.settled.cancelled() => return self.frames.discard(),
+            error = self.stop.ended() => error,
+            () = tokio::time::sleep_until(deadline) => {
+                self.stop.end(too_late());
+                self.stop.ended().await
+            }
+        };
+        if let Some(account) = self.account.upgrade() {
+            account.fail(&error).await;
+        }
+        self.frames.discard();
     }
 }
 
@@ -199,20 +240,19 @@ struct Producer {
     writer: FrameWriter,
     sender: mpsc::Sender<Result<Frame>>,
     /// Given back when nothing computes any more, whether or not the client reads.
-    _permit: Permit,
+    _computing: Computing,
 }
 
 impl Producer {
-    async fn run(mut self, deadline: Deadline, stop: Arc<Stop>) {
+    async fn run(mut self, stop: Arc<Stop>) {
         let (account, sender) = (Arc::clone(&self.account), self.sender.clone());
         let outcome = tokio::select! {
             outcome = self.produce() => outcome,
             error = record(&account) => Err(error),
-            () = tokio::time::sleep_until(deadline) => Err(too_late()),
-            // The guard settles.
+            // The guard settles, also at the deadline.
             _ = stop.ended() => return,
         };
-        // Its memory, its files and its place.
+        // Its memory, its files and its place to compute.
         drop(self);
         let Err(error) = outcome else { return };
         let told = error.clone();
@@ -290,7 +330,7 @@ async fn record(account: &Account) -> Error {
 
 /// What the transport polls. Dropping it stops the work and settles as cancelled.
 struct Running {
-    frames: mpsc::Receiver<Result<Frame>>,
+    frames: Frames,
     account: Arc<Account>,
     meter: Arc<Meter>,
     stop: Arc<Stop>,
@@ -298,6 +338,7 @@ struct Running {
     /// Bytes that were handed over since the last interim record for bytes.
     unrecorded: u64,
     interim_bytes: u64,
+    _call: CallPlace,
 }
 
 impl Running {
@@ -305,7 +346,7 @@ impl Running {
         let frame = tokio::select! {
             biased;
             error = self.stop.ended() => return Some(Err(self.fail(error).await)),
-            frame = self.frames.recv() => frame,
+            frame = self.frames.next() => frame,
         };
         match frame {
             Some(Ok(frame)) => match self.hand_over(&frame).await {
@@ -337,7 +378,7 @@ impl Running {
     }
 
     async fn fail(&mut self, error: Error) -> Status {
-        self.frames.close();
+        self.frames.discard();
         self.account.fail(&error).await;
         error.into()
     }
@@ -352,10 +393,8 @@ impl Running {
             let error = Error::internal("an execution was lost", &lost);
             return Some(Err(self.fail(error).await));
         }
-        match self.account.settle(Outcome::Ok, "ok").await {
-            Ok(()) => None,
-            Err(error) => Some(Err(error.into())),
-        }
+        self.account.settle(Outcome::Ok, "ok").await;
+        None
     }
 }
 

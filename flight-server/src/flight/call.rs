@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
 use chrono::{DateTime, Utc};
+use http::request::Parts;
 use hubflight_policy::Zone;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
-use tonic::{Extensions, Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Streaming};
 
 use super::{Answer, BoxStream};
 use crate::auth::Principal;
 use crate::catalog::project::{Look, ProjectView, Viewer};
 use crate::error::{Error, Result};
+use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
 
 /// A caller and the time that their call may take.
@@ -25,9 +27,19 @@ pub struct Caller {
     pub now: DateTime<Utc>,
     /// From the header `grpc-timeout`.
     pub timeout: Option<Duration>,
+    /// Among the calls of this person: kept by what the call leaves behind, as a stream.
+    pub place: CallPlace,
 }
 
 impl Caller {
+    /// The same caller at a later moment.
+    pub fn at(&self, now: DateTime<Utc>) -> Self {
+        Self {
+            now,
+            ..self.clone()
+        }
+    }
+
     /// The project as it is now, seen by this caller.
     pub async fn view(
         &self,
@@ -45,24 +57,26 @@ impl Caller {
     }
 }
 
-pub async fn caller<T>(
-    hub: &Arc<Hub>,
-    zone: &Zone,
-    request: &Request<T>,
-) -> Result<Caller, Status> {
+/// Who calls, from the headers alone.
+pub(super) async fn admit(hub: &Arc<Hub>, zone: &Zone, head: &Parts) -> Result<Caller> {
     let now = Utc::now();
-    let connection = connection(request.extensions());
-    let principal = hub
-        .auth
-        .authenticate(request.metadata(), &connection, now)
-        .await
-        .inspect_err(|error| hub.metrics.refused(error.kind))?;
+    let metadata = MetadataMap::from_headers(head.headers.clone());
+    let connection = connection(&head.extensions);
+    let principal = hub.auth.authenticate(&metadata, &connection, now).await?;
+    let place = hub.engine.call(&principal.person.id)?;
     Ok(Caller {
         principal,
         zone: zone.clone(),
         now,
-        timeout: timeout(request.metadata()),
+        timeout: timeout(&metadata),
+        place,
     })
+}
+
+/// The caller whom the door let in.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Error::internal("a call did not come through the door", &""))
 }
 
 /// Answers a handshake with a bearer token, in the header that clients look in and in the

@@ -52,6 +52,11 @@ async fn answer(
     for slice in writer.slices(&batch)? {
         frames.push(writer.frame(&slice)?);
     }
-    let frames = frames.into_iter().map(|frame| Ok(frame.data));
+    // Frames that nobody reads take up one of their person's calls.
+    let place = Arc::clone(&caller.place);
+    let frames = frames.into_iter().map(move |frame| {
+        let _kept = &place;
+        Ok(frame.data)
+    });
     Ok(futures::stream::iter(frames).boxed())
 }

@@ -2,6 +2,8 @@
 
 mod actions;
 pub mod call;
+pub mod connections;
+mod door;
 mod get_data;
 mod get_info;
 mod metadata;
@@ -23,6 +25,7 @@ use hubflight_policy::Zone;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Hub;
+pub use door::Door;
 pub use prepared::PreparedStatements;
 
 pub type Answer<T> = Result<Response<T>, Status>;
@@ -32,15 +35,18 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone)]
 pub struct FlightEndpoint {
     hub: Arc<Hub>,
-    zone: Zone,
 }
 
-/// The service with its message limits, ready for a tonic server.
-pub fn service(hub: Arc<Hub>, zone: Zone) -> FlightServiceServer<FlightEndpoint> {
+/// The service with its message limits, behind its door, ready for a tonic server.
+pub fn service(hub: Arc<Hub>, zone: Zone) -> Door<FlightServiceServer<FlightEndpoint>> {
     let message_bytes_max = hub.config.limits.message_bytes_max;
-    FlightServiceServer::new(FlightEndpoint { hub, zone })
+    let endpoint = FlightEndpoint {
+        hub: Arc::clone(&hub),
+    };
+    let service = FlightServiceServer::new(endpoint)
         .max_decoding_message_size(message_bytes_max)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    Door::new(hub, zone, service)
 }
 
 #[tonic::async_trait]
@@ -61,42 +67,42 @@ impl FlightService for FlightEndpoint {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         get_info::flight_info(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         get_info::poll_info(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         get_info::schema(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         get_data::do_get(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         put::do_put(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let caller = call::caller(&self.hub, &self.zone, &request).await?;
+        let caller = call::caller(&request)?;
         actions::do_action(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        call::caller(&self.hub, &self.zone, &request).await?;
+        call::caller(&request)?;
         Ok(actions::list())
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        call::caller(&self.hub, &self.zone, &request).await?;
+        call::caller(&request)?;
         Err(Status::unimplemented(
             "there are no stored flights; list tables with Flight SQL's GetTables",
         ))
@@ -106,7 +112,7 @@ impl FlightService for FlightEndpoint {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
-        call::caller(&self.hub, &self.zone, &request).await?;
+        call::caller(&request)?;
         Err(Status::unimplemented("DoExchange is not offered; send SQL"))
     }
 }

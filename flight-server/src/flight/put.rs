@@ -7,14 +7,17 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
+use tokio::time::Instant as Deadline;
 use tonic::{Response, Status, Streaming};
 
 use super::call::Caller;
 use super::get_info::{command_of, no_transaction};
 use super::{Answer, BoxStream};
+use crate::config::Limits;
 use crate::error::{Error, Result};
+use crate::exec::run;
 use crate::hub::Hub;
 use crate::plan::parameters;
 use crate::statement::{Opened, Text};
@@ -24,7 +27,11 @@ pub async fn do_put(
     caller: &Caller,
     mut stream: Streaming<FlightData>,
 ) -> Answer<BoxStream<PutResult>> {
-    let first = stream.message().await?.unwrap_or_default();
+    // What a client sends, it sends in the time that its statement has.
+    let time = run::statement_time(hub, caller, caller.principal.options.statement_seconds);
+    let deadline = Deadline::now() + time;
+    let first = tokio::time::timeout_at(deadline, stream.message()).await;
+    let first = first.map_err(|_| run::too_late())??.unwrap_or_default();
     let descriptor = first
         .flight_descriptor
         .clone()
@@ -38,7 +45,8 @@ pub async fn do_put(
             let mut text = hub
                 .prepared
                 .get(&update.prepared_statement_handle, &caller.principal)?;
-            let bound = bound_rows(hub, first, stream).await?;
+            let messages = futures::stream::once(async { Ok(first) }).chain(stream);
+            let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             if !bound.is_empty() {
                 text.parameters = bound;
             }
@@ -47,7 +55,8 @@ pub async fn do_put(
         Command::CommandPreparedStatementQuery(query) => {
             let handle = query.prepared_statement_handle;
             hub.prepared.get(&handle, &caller.principal)?;
-            let bound = bound_rows(hub, first, stream).await?;
+            let messages = futures::stream::once(async { Ok(first) }).chain(stream);
+            let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             hub.prepared.bind(&handle, &caller.principal, bound)?;
             DoPutPreparedStatementResult {
                 prepared_statement_handle: Some(handle),
@@ -80,24 +89,29 @@ async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Vec<u8>> 
     }
 }
 
-/// The rows of parameters that a client sends, bounded in number; none is no error.
+/// The rows of parameters that a client sends in time, bounded in number; none is no error.
 async fn bound_rows(
-    hub: &Arc<Hub>,
-    first: FlightData,
-    stream: Streaming<FlightData>,
+    limits: &Limits,
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    deadline: Deadline,
 ) -> Result<Vec<u8>> {
-    let limits = &hub.config.limits;
-    let messages = futures::stream::once(async { Ok(first) })
-        .chain(stream)
+    let mut taken = Taken::new(limits);
+    let messages = messages
         .map_err(|status: Status| FlightError::Tonic(Box::new(status)))
         // Some clients send the descriptor in a message of its own, without Arrow data.
         .try_filter(|message| std::future::ready(!message.data_header.is_empty()))
-        .and_then(|message| std::future::ready(plain(message)));
+        .and_then(move |message| std::future::ready(taken.take(message)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut kept = Vec::new();
     let (mut rows, mut values, mut bytes) = (0, 0, 0);
-    while let Some(batch) = batches.next().await {
+    while let Some(batch) = tokio::time::timeout_at(deadline, batches.next())
+        .await
+        .map_err(|_| run::too_late())?
+    {
         let batch = batch.map_err(unreadable)?;
+        if batch.num_rows() == 0 {
+            continue;
+        }
         rows += batch.num_rows();
         values += batch.num_rows() * batch.num_columns();
         bytes += batch.get_array_memory_size();
@@ -105,10 +119,7 @@ async fn bound_rows(
             || values > limits.parameter_values_max
             || bytes > limits.message_bytes_max
         {
-            return Err(Error::exhausted(format!(
-                "at most {} rows, {} values and {} bytes of parameters can be bound at once",
-                limits.parameter_rows_max, limits.parameter_values_max, limits.message_bytes_max
-            )));
+            return Err(too_many(limits));
         }
         kept.push(batch);
     }
@@ -118,32 +129,183 @@ async fn bound_rows(
     }
 }
 
-/// Refuses compressed buffers: the decoder believes the length that the client writes before
-/// each, and allocates it.
-fn plain(message: FlightData) -> std::result::Result<FlightData, FlightError> {
-    let refused = |why: &str| FlightError::Tonic(Box::new(Status::invalid_argument(why)));
+fn too_many(limits: &Limits) -> Error {
+    Error::exhausted(format!(
+        "at most {} rows, {} values and {} bytes of parameters can be bound at once",
+        limits.parameter_rows_max, limits.parameter_values_max, limits.message_bytes_max
+    ))
+}
+
+/// What was taken from a client: the decoder keeps dictionaries without giving a batch, so that
+/// messages are counted as they come.
+struct Taken {
+    limits: Limits,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    fn take(&mut self, message: FlightData) -> Result<FlightData, FlightError> {
+        let refused = |error: Error| FlightError::Tonic(Box::new(error.into()));
+        self.messages += 1;
+        self.bytes += message.data_header.len() + message.data_body.len();
+        // A batch for each row, and as many dictionaries.
+        let messages_max = self.limits.parameter_rows_max.saturating_mul(2) + 2;
+        if self.messages > messages_max || self.bytes > self.limits.message_bytes_max {
+            return Err(refused(too_many(&self.limits)));
+        }
+        check_plain(&message).map_err(refused)?;
+        Ok(message)
+    }
+}
+
+/// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
+/// length that the client writes before each and allocates it, and pieces of dictionaries, since
+/// each is joined to a copy of all before it.
+fn check_plain(message: &FlightData) -> Result<()> {
     let header = root_as_message(&message.data_header)
-        .map_err(|_| refused("a message of the bound parameters cannot be read"))?;
+        .map_err(|_| Error::invalid("a message of the bound parameters cannot be read"))?;
     let dictionary = header.header_as_dictionary_batch();
+    if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
+        return Err(Error::invalid(
+            "the bound parameters have a dictionary in pieces; send plain values",
+        ));
+    }
     let batches = [
         header.header_as_record_batch(),
         dictionary.and_then(|dictionary| dictionary.data()),
     ];
-    if batches
-        .iter()
-        .flatten()
-        .any(|batch| batch.compression().is_some())
-    {
-        return Err(refused(
+    let mut batches = batches.iter().flatten();
+    if batches.any(|batch| batch.compression().is_some()) {
+        return Err(Error::invalid(
             "the bound parameters are compressed; send them uncompressed",
         ));
     }
-    Ok(message)
+    Ok(())
 }
 
 fn unreadable(error: FlightError) -> Error {
     match error {
         FlightError::Tonic(status) => Error::from(*status),
         other => Error::invalid(format!("the bound parameters cannot be read: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
+    use arrow::datatypes::{Field, Int32Type, Schema};
+    use arrow::ipc::writer::{
+        DictionaryHandling, DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
+    };
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn limits() -> Limits {
+        Limits {
+            parameter_rows_max: 100,
+            message_bytes_max: 1 << 20,
+            ..Limits::default()
+        }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::now() + Duration::from_secs(60)
+    }
+
+    fn messages(batches: &[RecordBatch], handling: DictionaryHandling) -> Vec<FlightData> {
+        let options = IpcWriteOptions::default().with_dictionary_handling(handling);
+        let (generator, mut ids) = (IpcDataGenerator::default(), DictionaryTracker::new(false));
+        let schema = batches[0].schema();
+        let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
+        let mut sent = vec![FlightData::from(schema)];
+        let mut context = IpcWriteContext::default();
+        for batch in batches {
+            let encoded = generator.encode(batch, &mut ids, &options, &mut context);
+            let (dictionaries, batch) = encoded.expect("encodes");
+            sent.extend(dictionaries.into_iter().map(FlightData::from));
+            sent.push(batch.into());
+        }
+        sent
+    }
+
+    fn whole(batches: &[RecordBatch]) -> Vec<FlightData> {
+        messages(batches, DictionaryHandling::Resend)
+    }
+
+    async fn bind(messages: Vec<FlightData>) -> Result<Vec<u8>> {
+        let messages = futures::stream::iter(messages.into_iter().map(Ok));
+        bound_rows(&limits(), messages, soon()).await
+    }
+
+    /// A dictionary of that many bytes, and `rows` rows that use it.
+    fn coded(bytes: usize, rows: usize, seed: usize) -> RecordBatch {
+        let words: Vec<String> = (0..bytes / 1024)
+            .map(|i| format!("{seed:0512}{i:0512}"))
+            .collect();
+        let values: ArrayRef = Arc::new(StringArray::from(words));
+        let keys = Int32Array::from(vec![0; rows]);
+        let column = DictionaryArray::<Int32Type>::try_new(keys, values).expect("valid");
+        let field = Field::new("", column.data_type().clone(), true);
+        let schema = Arc::new(Schema::new(vec![field]));
+        RecordBatch::try_new(schema, vec![Arc::new(column)]).expect("valid")
+    }
+
+    #[tokio::test]
+    async fn dictionaries_that_no_row_uses_are_bounded() {
+        let batches = |count: usize, rows: usize| -> Vec<RecordBatch> {
+            let seeds = 0..count;
+            seeds.map(|seed| coded(1 << 15, rows, seed)).collect()
+        };
+        let bound = bind(whole(&batches(4, 1))).await.expect("little");
+        assert_eq!(parameters::decode(&bound).expect("decodes").len(), 4);
+        let sent = whole(&batches(40, 0));
+        let bytes: usize = sent.iter().map(|message| message.data_body.len()).sum();
+        assert!(bytes > limits().message_bytes_max, "{bytes}");
+        let error = bind(sent).await.expect_err("too much");
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn dictionaries_in_pieces_are_refused() {
+        let batches = [2, 4].map(|kilobytes| coded(kilobytes << 10, 1, 0));
+        let sent = messages(&batches, DictionaryHandling::Delta);
+        let error = bind(sent).await.expect_err("a piece");
+        assert_eq!(error.kind, ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("pieces"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn batches_without_rows_are_bounded() {
+        let empty = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        let some = whole(&vec![empty.clone(); 50]);
+        assert!(bind(some).await.expect("nothing").is_empty());
+        let error = bind(whole(&vec![empty; 250])).await;
+        let error = error.expect_err("without end");
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_send_is_not_waited_for() {
+        let sent = whole(&[coded(1 << 10, 1, 0)]);
+        let sent = futures::stream::iter(sent.into_iter().map(Ok));
+        let sent = sent.chain(futures::stream::pending());
+        let deadline = Deadline::now() + Duration::from_millis(50);
+        let limits = limits();
+        let bound = bound_rows(&limits, sent, deadline);
+        let bound = tokio::time::timeout(Duration::from_secs(5), bound).await;
+        let error = bound.expect("ends").expect_err("too late");
+        assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
     }
 }

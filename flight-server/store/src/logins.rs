@@ -31,15 +31,21 @@ impl Store {
     }
 
     /// Takes the code of a step, once: false for one that was taken before, or is older than
-    /// one that was.
-    pub async fn take_totp_step(&self, person: &str, step: i64) -> Result<bool, StoreError> {
+    /// one that was, and where `sealed` is not the person's second factor any more.
+    pub async fn take_totp_step(
+        &self,
+        person: &str,
+        step: i64,
+        sealed: &[u8],
+    ) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         let taken = sqlx::query(
-            "UPDATE logins SET totp_step = $2 WHERE person = $1 AND totp_sealed IS NOT NULL \
+            "UPDATE logins SET totp_step = $2 WHERE person = $1 AND totp_sealed = $3 \
              AND (totp_step IS NULL OR totp_step < $2)",
         )
         .bind(person)
         .bind(step)
+        .bind(sealed.to_vec())
         .execute(write.connection())
         .await?
         .rows_affected();

@@ -31,6 +31,7 @@ use super::{Object, Space, batch, clean};
 use crate::catalog::project::ProjectView;
 use crate::catalog::visible;
 use crate::error::{Error, Result};
+use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
 use crate::hub::Hub;
 use crate::plan::parse::{Kind, Parsed};
@@ -43,21 +44,31 @@ const CONFLICT_RETRIES_MAX: u32 = 8;
 /// that met do not meet again.
 const CONFLICT_PAUSE_MS: u64 = 4;
 
+/// What a change is charged to, and what ends it.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    pub work: &'a Arc<StatementWork>,
+    pub meter: &'a Arc<Meter>,
+    pub commits: &'a Commits,
+}
+
 /// Runs a prepared change for the rows of parameters that were bound to it, each seeing what
 /// the one before it changed; the rows of an INSERT … VALUES are one change.
 pub async fn change_rows(
     planning: &Planning<'_>,
     parsed: Parsed,
     rows: Vec<Vec<ScalarValue>>,
-    work: &Arc<StatementWork>,
-    meter: &Arc<Meter>,
+    run: Run<'_>,
 ) -> Result<u64> {
     let statements = batch::statements(parsed, rows);
     let all = statements.len();
     let mut total = 0_u64;
     for (index, bound) in statements.into_iter().enumerate() {
-        match change_row(planning, bound, index == 0, work, meter).await {
-            Ok(changed) => total += changed,
+        match change_row(planning, bound, index == 0, run).await {
+            Ok(changed) => {
+                total += changed;
+                run.commits.apply();
+            }
             Err(error) if all > 1 => return Err(partly_applied(&error, index, all)),
             Err(error) => return Err(error),
         }
@@ -69,9 +80,9 @@ async fn change_row(
     planning: &Planning<'_>,
     (parsed, values): batch::Bound,
     is_first: bool,
-    work: &Arc<StatementWork>,
-    meter: &Arc<Meter>,
+    run: Run<'_>,
 ) -> Result<u64> {
+    run.commits.check()?;
     let view = if is_first {
         Arc::clone(planning.view)
     } else {
@@ -81,7 +92,7 @@ async fn change_row(
         view: &view,
         ..*planning
     };
-    change(&planning, parsed, values, Arc::clone(work), meter).await
+    change(&planning, parsed, values, run).await
 }
 
 /// Each row of parameters commits on its own: whoever bound them must know how many did.
@@ -100,8 +111,7 @@ pub async fn change(
     planning: &Planning<'_>,
     parsed: Parsed,
     parameters: Vec<ScalarValue>,
-    work: Arc<StatementWork>,
-    meter: &Arc<Meter>,
+    run: Run<'_>,
 ) -> Result<u64> {
     let Statement::Statement(statement) = parsed.statement else {
         return Err(Error::invalid(
@@ -122,8 +132,9 @@ pub async fn change(
             planning: &planning,
             space: space_of(&view)?,
             parameters: &parameters,
-            work: &work,
-            meter,
+            work: run.work,
+            meter: run.meter,
+            commits: run.commits,
             charged: &charged,
         };
         match change.run(statement.as_ref().clone()).await {
@@ -141,6 +152,7 @@ pub async fn change(
                 if !again || conflicts > CONFLICT_RETRIES_MAX {
                     return Err(error);
                 }
+                run.commits.check()?;
                 tokio::time::sleep(pause(conflicts)).await;
             }
         }
@@ -188,6 +200,7 @@ pub(super) struct Change<'a> {
     pub(super) parameters: &'a [ScalarValue],
     pub(super) work: &'a Arc<StatementWork>,
     pub(super) meter: &'a Arc<Meter>,
+    pub(super) commits: &'a Commits,
     /// Whether the statement was charged for what it reads, in this run or one before it.
     pub(super) charged: &'a AtomicBool,
 }
@@ -327,8 +340,9 @@ impl Change<'_> {
 
     /// Commits, whether or not the caller waits: a commit that is sent may happen, and then
     /// its files must stay. They go only where the store has refused it; where nobody knows
-    /// what became of it they are orphans at worst.
+    /// what became of it they are orphans at worst. Not sent where the statement has ended.
     pub async fn commit(&self, commit: Commit) -> Result<(), Failure> {
+        let _sent = self.commits.send()?;
         let Commit {
             changes,
             mut written,

@@ -17,6 +17,7 @@ use super::table::SpaceTable;
 use super::{Object, Space};
 use crate::auth::session::SessionOptions;
 use crate::error::Result;
+use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
 use crate::plan::Planning;
 
@@ -105,12 +106,14 @@ async fn compact(
         return Ok(());
     }
     let charged = AtomicBool::new(true);
+    let commits = Commits::default();
     let change = Change {
         planning,
         space: &space,
         parameters: &[],
         work,
         meter,
+        commits: &commits,
         charged: &charged,
     };
     match change.merge(object, small).await {

@@ -40,10 +40,10 @@ use super::project::ProjectView;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
-pub use change::{change, change_rows};
+pub use change::{Run, change, change_rows};
 pub use clean::clean_up;
 pub use dml::plan_calls_worker;
-pub use labels::{Labels, Rights};
+pub use labels::{Labels, Rights, Source};
 pub use table::{SpaceTable, check_scan};
 
 /// Views that one reference may go through.

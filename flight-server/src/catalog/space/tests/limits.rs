@@ -212,6 +212,7 @@ async fn only_a_refused_commit_removes_its_files() {
         parameters: &[],
         work: &work,
         meter: &meter,
+        commits: &Commits::default(),
         charged: &false.into(),
     };
     let one_file = async || {

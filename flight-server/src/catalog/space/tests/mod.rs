@@ -21,6 +21,7 @@ use super::*;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::{Look, Viewer};
 use crate::error::ErrorKind;
+use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
@@ -140,8 +141,11 @@ impl Bench {
             &self.planning(&view, &options),
             parsed,
             parameters,
-            work,
-            &meter,
+            Run {
+                work: &work,
+                meter: &meter,
+                commits: &Commits::default(),
+            },
         )
         .await
     }

@@ -14,8 +14,11 @@ async fn rows_come_from_datasets_and_carry_their_rights() {
         &bench.planning(&view, &options),
         parsed,
         Vec::new(),
-        work,
-        &meter,
+        Run {
+            work: &work,
+            meter: &meter,
+            commits: &Commits::default(),
+        },
     )
     .await
     .expect("runs");
@@ -273,6 +276,7 @@ async fn a_statement_that_runs_again_is_charged_once() {
         parameters: &[],
         work: &work,
         meter: &meter,
+        commits: &Commits::default(),
         charged: &charged,
     };
     for (sql, reads) in [

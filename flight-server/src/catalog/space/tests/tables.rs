@@ -378,8 +378,11 @@ async fn rows_of_parameters_are_one_file_and_small_files_are_merged() {
         &bench.planning(&view, &options),
         parsed,
         rows,
-        &work,
-        &meter,
+        Run {
+            work: &work,
+            meter: &meter,
+            commits: &Commits::default(),
+        },
     )
     .await;
     println!("2000 bound rows in {:?}", begun.elapsed());
@@ -428,8 +431,11 @@ async fn rows_of_parameters_are_one_file_and_small_files_are_merged() {
         &bench.planning(&view, &options),
         parsed,
         rows,
-        &work,
-        &meter,
+        Run {
+            work: &work,
+            meter: &meter,
+            commits: &Commits::default(),
+        },
     )
     .await;
     assert!(count.expect("updates") >= 9);
@@ -450,7 +456,12 @@ async fn rows_of_parameters_that_were_applied_are_counted() {
         let options = SessionOptions::default();
         let parsed = parse("UPDATE space.t SET a = a + ?", 1 << 20).expect("parses");
         let planning = bench.planning(&view, &options);
-        change_rows(&planning, parsed, rows, &work, &meter).await
+        let run = Run {
+            work: &work,
+            meter: &meter,
+            commits: &Commits::default(),
+        };
+        change_rows(&planning, parsed, rows, run).await
     };
     assert_eq!(update(&[Some(1), Some(10)]).await.expect("updates"), 2);
     let error = update(&[Some(100), None, Some(5)]).await;

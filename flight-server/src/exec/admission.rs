@@ -1,0 +1,180 @@
+//! Places: what a person, and all together, may have going on at once.
+//!
+//! ```text
+//!  call ──door──▶ one of the person's calls ──▶ planning: own places, then all's
+//!                        │                └───▶ running:  own places, then all's
+//!                        └── kept until it is answered, and its stream was read or dropped
+//! ```
+//!
+//! Whatever waits holds a place among its person's calls, so that every queue is bounded before
+//! anything waits in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Calls of one person that are under way at once, streams that they have not read included;
+/// more are refused.
+pub const CALLS_PER_PERSON_MAX: usize = 128;
+/// Statements that are planned at once; others wait.
+pub(super) const PLANNING_MAX: usize = 32;
+/// Statements of one person that are planned at once; their others wait.
+pub(super) const PLANNING_PER_PERSON_MAX: usize = 8;
+
+/// A place among the calls of a person; given back when the last clone is dropped.
+pub type CallPlace = Arc<OwnedSemaphorePermit>;
+
+/// A place to run; given back when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    /// For as long as it computes.
+    pub computing: Computing,
+    /// For as long as it has not settled.
+    pub own: OwnPlace,
+}
+
+/// A place among those of all.
+#[derive(Debug)]
+pub struct Computing {
+    _running: OwnedSemaphorePermit,
+    _admitted: OwnedSemaphorePermit,
+}
+
+/// A place among those of its person.
+#[derive(Debug)]
+pub struct OwnPlace {
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GateLimits {
+    /// Places of all persons.
+    pub running_max: usize,
+    /// Places of one person.
+    pub per_person_max: usize,
+    /// Those who have a place of their person and wait for one of all; more are refused.
+    pub waiting_max: usize,
+    /// Longest wait for either place.
+    pub wait_ms_max: u64,
+}
+
+/// Why nobody is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The person's own places.
+    Own,
+    /// The queue before the places of all.
+    Queue,
+    /// The places of all.
+    All,
+}
+
+/// Lets in a bounded number at once: first among the person's own, so that nobody takes all
+/// places.
+pub(super) struct Gate {
+    pub limits: GateLimits,
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+    persons: Persons,
+}
+
+impl Gate {
+    pub fn new(limits: GateLimits) -> Self {
+        Self {
+            limits,
+            running: Arc::new(Semaphore::new(limits.running_max)),
+            admitted: Arc::new(Semaphore::new(limits.running_max + limits.waiting_max)),
+            persons: Persons::default(),
+        }
+    }
+
+    /// Waits for a place, a bounded time.
+    pub async fn enter(&self, person: &str) -> Result<Permit, Full> {
+        let wait = Duration::from_millis(self.limits.wait_ms_max);
+        let own = self.persons.places(person, self.limits.per_person_max);
+        let Ok(Ok(own)) = tokio::time::timeout(wait, own.acquire_owned()).await else {
+            return Err(Full::Own);
+        };
+        let Ok(admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
+            return Err(Full::Queue);
+        };
+        let running = Arc::clone(&self.running).acquire_owned();
+        let Ok(Ok(running)) = tokio::time::timeout(wait, running).await else {
+            return Err(Full::All);
+        };
+        Ok(Permit {
+            computing: Computing {
+                _running: running,
+                _admitted: admitted,
+            },
+            own: OwnPlace { _permit: own },
+        })
+    }
+
+    pub fn running(&self) -> usize {
+        self.limits
+            .running_max
+            .saturating_sub(self.running.available_permits())
+    }
+
+    /// Those who have a place of their person and wait for one of all.
+    pub fn waiting(&self) -> usize {
+        let places = self.limits.running_max + self.limits.waiting_max;
+        let admitted = places.saturating_sub(self.admitted.available_permits());
+        admitted.saturating_sub(self.running())
+    }
+}
+
+/// Places of each person who has or waits for one.
+#[derive(Default)]
+pub(super) struct Persons(Mutex<HashMap<String, Arc<Semaphore>>>);
+
+impl Persons {
+    pub fn places(&self, person: &str, most: usize) -> Arc<Semaphore> {
+        let mut persons = self.0.lock();
+        // Whoever holds or waits for a place has the semaphore too.
+        persons.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = persons
+            .entry(person.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(most)));
+        Arc::clone(places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: GateLimits = GateLimits {
+        running_max: 2,
+        per_person_max: 1,
+        waiting_max: 1,
+        wait_ms_max: 20,
+    };
+
+    #[tokio::test]
+    async fn a_person_has_their_own_places_and_all_have_theirs() {
+        let gate = Gate::new(LIMITS);
+        let ada = gate.enter("ada").await.expect("room");
+        assert_eq!(gate.enter("ada").await.expect_err("hers"), Full::Own);
+        let eve = gate.enter("eve").await.expect("room");
+        assert_eq!((gate.running(), gate.waiting()), (2, 0));
+        let (bob, zoe) = tokio::join!(gate.enter("bob"), gate.enter("zoe"));
+        assert_eq!(bob.expect_err("waited"), Full::All);
+        assert_eq!(zoe.expect_err("none may wait"), Full::Queue);
+        // Who computes no more leaves a place to others, but none to themselves.
+        let Permit { computing, own } = ada;
+        drop(computing);
+        let bob = gate.enter("bob").await.expect("ada computes no more");
+        assert_eq!(gate.enter("ada").await.expect_err("unsettled"), Full::Own);
+        drop((own, eve));
+        gate.enter("ada").await.expect("settled");
+        drop(bob);
+        assert_eq!((gate.running(), gate.waiting()), (0, 0));
+        gate.persons.places("nobody", 1);
+        assert_eq!(gate.persons.0.lock().len(), 1, "who left is forgotten");
+    }
+}

@@ -1,0 +1,151 @@
+//! A change while it runs, apart from the call that asked for it.
+//!
+//! ```text
+//!  begun ──▶ planning, writing ──▶ commit sent ──▶ settled: ok, or why the store refused
+//!                  │                    ╳
+//!                  └── deadline, cancel, withdrawal, client gone ──▶ settled: that
+//! ```
+//!
+//! A commit that is sent may happen. From there on nothing ends the change but its outcome, so
+//! that what was changed is told and recorded as changed, and nobody runs it twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::common::ScalarValue;
+use hubflight_ledger::{Execution, Outcome};
+use hubflight_udfs::StatementWork;
+use tokio::time::Instant as Deadline;
+
+use super::admission::Permit;
+use super::commits::Commits;
+use super::meter::Meter;
+use super::registry::{Registered, Stop};
+use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
+use crate::catalog::project::ProjectView;
+use crate::catalog::space;
+use crate::error::{Error, Result};
+use crate::flight::call::Caller;
+use crate::hub::Hub;
+use crate::plan::Planning;
+use crate::plan::parse::Parsed;
+use crate::statement::outcome_of;
+
+/// A change that may run: admitted, permitted, recorded.
+pub struct Change {
+    pub hub: Arc<Hub>,
+    pub caller: Caller,
+    pub view: Arc<ProjectView>,
+    pub parsed: Parsed,
+    /// Rows of parameters.
+    pub rows: Vec<Vec<ScalarValue>>,
+    pub execution: Execution,
+    pub permit: Permit,
+    pub stop: Arc<Stop>,
+    pub place: Registered,
+    pub time: Duration,
+}
+
+/// Cancels what a call runs when the call goes away.
+struct CancelOnDrop(Arc<Stop>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Change {
+    /// Runs it and settles it, whether or not the caller waits: who goes away cancels it.
+    pub async fn run(self) -> Result<u64> {
+        let _cancel = CancelOnDrop(Arc::clone(&self.stop));
+        tokio::spawn(self.to_its_end())
+            .await
+            .map_err(|lost| Error::internal("a change was lost", &lost))?
+    }
+
+    async fn to_its_end(self) -> Result<u64> {
+        let Self {
+            hub,
+            caller,
+            view,
+            parsed,
+            rows,
+            execution,
+            permit,
+            stop,
+            place,
+            time,
+        } = self;
+        let begun = Instant::now();
+        let deadline = Deadline::now() + time;
+        let meter = Meter::new(&hub, Arc::clone(execution.quantities()));
+        let work = Arc::new(StatementWork {
+            statement_id: execution.statement_id().to_string(),
+            tenant: view.project.clone(),
+            deadline: unix_ms(deadline),
+            priority: PRIORITY_INTERACTIVE,
+            trace: None,
+            pool: Arc::clone(&hub.workers),
+            meter: Arc::clone(&meter) as _,
+        });
+        let planning = Planning {
+            hub: &hub,
+            view: &view,
+            options: &caller.principal.options,
+            now: caller.now,
+        };
+        let commits = Commits::default();
+        let run = space::Run {
+            work: &work,
+            meter: &meter,
+            commits: &commits,
+        };
+        let changes = space::change_rows(&planning, parsed, rows, run);
+        let changed = unless_ended(changes, &commits, &stop, deadline).await;
+        let outcome = changed.as_ref().map_or_else(outcome_of, |_| Outcome::Ok);
+        let failed = changed.as_ref().err();
+        let label = failed.map_or("ok", |error| error.kind.label());
+        hub.metrics.finished("change", label, begun.elapsed());
+        // What happened is told as it happened: the ledger keeps what it cannot write now, and
+        // whoever were told of that instead would run the change twice.
+        if let Err(error) = hub.metrics.ledger(execution.settle(outcome).await) {
+            tracing::error!(%error, "a change is settled later");
+        }
+        drop((permit, place));
+        changed
+    }
+}
+
+/// What the change gives, unless it ends before its commit is sent.
+async fn unless_ended(
+    changes: impl Future<Output = Result<u64>>,
+    commits: &Commits,
+    stop: &Stop,
+    deadline: Deadline,
+) -> Result<u64> {
+    tokio::pin!(changes);
+    let why = tokio::select! {
+        // What is done is done, and is told so.
+        biased;
+        changed = &mut changes => return changed,
+        () = tokio::time::sleep_until(deadline) => too_late(),
+        error = stop.ended() => error,
+    };
+    if commits.end(why.clone()) {
+        return changes.await;
+    }
+    match commits.applied() {
+        0 => Err(why),
+        applied => Err(Error::new(
+            why.kind,
+            format!(
+                "{why}; the first {applied} rows of parameters were applied, bind only the \
+                 others when you try again"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Which comes first: the end of a change from outside, or its commit.
+//!
+//! ```text
+//!  open ──send──▶ under way ──done──▶ open        a commit that is sent is awaited and told
+//!    │                │
+//!    └──────end───────┴──▶ ended                  no commit is sent any more
+//! ```
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+
+/// The commits of one change.
+#[derive(Debug, Default)]
+pub struct Commits(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    under_way: bool,
+    /// Why none is sent any more.
+    ended: Option<Error>,
+    /// Rows of parameters whose change is done.
+    applied: usize,
+}
+
+/// A commit that is sent, until its outcome is known.
+#[derive(Debug)]
+pub struct Sent<'a>(&'a Commits);
+
+impl Commits {
+    /// Refuses to go on where the change has ended.
+    pub fn check(&self) -> Result<()> {
+        match &self.0.lock().ended {
+            Some(why) => Err(why.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a commit. Refused where the change has ended: then nothing happens.
+    pub fn send(&self) -> Result<Sent<'_>> {
+        let mut state = self.0.lock();
+        if let Some(why) = &state.ended {
+            return Err(why.clone());
+        }
+        state.under_way = true;
+        Ok(Sent(self))
+    }
+
+    /// No commit is sent from now on. True where one is under way: what becomes of it is what
+    /// the change is told.
+    pub fn end(&self, why: Error) -> bool {
+        let mut state = self.0.lock();
+        state.ended.get_or_insert(why);
+        state.under_way
+    }
+
+    /// One more row of parameters is done.
+    pub fn apply(&self) {
+        self.0.lock().applied += 1;
+    }
+
+    pub fn applied(&self) -> usize {
+        self.0.lock().applied
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().under_way = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_comes_before_the_end_or_not_at_all() {
+        let commits = Commits::default();
+        drop(commits.send().expect("open"));
+        commits.apply();
+        let sent = commits.send().expect("open");
+        assert!(commits.end(Error::denied("first")), "one is under way");
+        drop(sent);
+        assert!(!commits.end(Error::denied("second")));
+        for refused in [commits.check(), commits.send().map(drop)] {
+            assert_eq!(refused.expect_err("ended").to_string(), "first");
+        }
+        assert_eq!(commits.applied(), 1);
+    }
+}
