@@ -35,7 +35,7 @@ def test_a_month_is_reviewed(hub):
     # Nothing was before, so that the mean is unknown.
     assert volumes["readmission"][4] == "-"
     refused = rows(said, "person ")
-    mine = [cells for cells in refused if cells[0] == "epidemiologist" and "PermissionDenied" in cells[2]]
+    mine = [cells for cells in refused if cells[0] == "epidemiologist" and cells[2] == "permission_denied"]
     assert sum(int(cells[3]) for cells in mine) >= 3, said
     assert "Acts on rights" in said
     quiet = admin(hub, "review", "--month", "2001-01").stdout
