@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn names_are_plain() {
         for name in ["inside", "outside", "chu-2", "a"] {
-            assert_eq!(Zone::try_from(name.to_owned()).unwrap().name(), name);
+            assert_eq!(Zone::try_from(name.to_owned()).expect("valid").name(), name);
         }
         for name in [
             "",

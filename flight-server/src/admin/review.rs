@@ -227,13 +227,13 @@ mod tests {
     #[test]
     fn months_and_columns_are_read() {
         assert_eq!(
-            month("2026-11").unwrap(),
-            NaiveDate::from_ymd_opt(2026, 11, 1).unwrap()
+            month("2026-11").expect("valid"),
+            NaiveDate::from_ymd_opt(2026, 11, 1).expect("valid")
         );
         for wrong in ["", "2026", "2026-13", "2026-11-01", "x"] {
             assert!(month(wrong).is_err(), "{wrong}");
         }
-        let name: ColumnName = "snds.er_prs_f.ben_idt".parse().unwrap();
+        let name: ColumnName = "snds.er_prs_f.ben_idt".parse().expect("valid");
         assert_eq!(
             (name.dataset.as_str(), name.column.as_str()),
             ("snds", "ben_idt")

@@ -59,12 +59,12 @@ impl Change {
     /// Runs it and settles it, whether or not the caller waits: who goes away cancels it.
     pub async fn run(self) -> Result<u64> {
         let _cancel = CancelOnDrop(Arc::clone(&self.stop));
-        tokio::spawn(self.to_its_end())
+        tokio::spawn(self.until_its_end())
             .await
             .map_err(|lost| Error::internal("a change was lost", &lost))?
     }
 
-    async fn to_its_end(self) -> Result<u64> {
+    async fn until_its_end(self) -> Result<u64> {
         let Self {
             hub,
             caller,

@@ -119,7 +119,11 @@ mod tests {
     fn extremes() -> Vec<ArrayRef> {
         let decimal = |value: i128, precision, scale| {
             let decimals = Decimal128Array::from(vec![value, -value]);
-            Arc::new(decimals.with_precision_and_scale(precision, scale).unwrap()) as ArrayRef
+            Arc::new(
+                decimals
+                    .with_precision_and_scale(precision, scale)
+                    .expect("valid"),
+            ) as ArrayRef
         };
         vec![
             Arc::new(Int8Array::from(vec![i8::MIN, i8::MAX])),

@@ -269,16 +269,16 @@ mod tests {
                 ..Persons::default()
             };
             for index in part {
-                let value = values.clone().nth(index).unwrap();
+                let value = values.clone().nth(index).expect("valid");
                 other.add(mixed(index as u64, 99), value);
             }
-            let state = other.state().unwrap();
-            let state: Vec<ArrayRef> = state.iter().map(|s| s.to_array().unwrap()).collect();
-            merged.merge_batch(&state).unwrap();
+            let state = other.state().expect("valid");
+            let state: Vec<ArrayRef> = state.iter().map(|s| s.to_array().expect("valid")).collect();
+            merged.merge_batch(&state).expect("valid");
         }
         assert_eq!(whole.published(), merged.published());
         let exact: f64 = values.sum();
-        assert!((whole.published().unwrap() - exact).abs() < 6.0 * 1000.0);
+        assert!((whole.published().expect("valid") - exact).abs() < 6.0 * 1000.0);
     }
 
     #[test]
@@ -300,16 +300,18 @@ mod tests {
     fn who_brings_most_is_cut_to_what_others_bring() {
         for few in 0..11_u32 {
             let values = (0..1000).map(|i| if i < few { 1e9 } else { 1.0 });
-            let value = cell(values).published().unwrap();
+            let value = cell(values).published().expect("valid");
             assert!((value - 1000.0).abs() <= 5.0, "{few}: {value}");
         }
         let (zero, small) = (vec![0.0; 1000], vec![1e-12; 1000]);
         assert_eq!(cell(zero).published(), None);
-        let few = cell(small.into_iter().chain([1.0; 5])).published().unwrap();
+        let few = cell(small.into_iter().chain([1.0; 5]))
+            .published()
+            .expect("valid");
         assert!(few < 1e-8, "{few}");
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         let value = cell(vec![1.0; 100].into_iter().chain(odd)).published();
-        assert!((value.unwrap() - 100.0).abs() <= 5.0);
+        assert!((value.expect("valid") - 100.0).abs() <= 5.0);
     }
 
     #[test]
