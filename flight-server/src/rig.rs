@@ -11,6 +11,32 @@ use crate::config::Config;
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
 
+/// A hub with one dataset, `shop`, which the project `p` of `ada` reads.
+pub const SHOP: &str = "
+[server]
+state = 'state'
+zone = 'inside'
+[[dataset]]
+name = 'shop'
+folder = 'data'
+format = 'csv'
+persons = 'none'
+producer = 'x'
+[[person]]
+id = 'ada'
+[[project]]
+id = 'p'
+members = ['ada']
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+[[habilitation]]
+project = 'p'
+dataset = 'shop'
+decision = 'd'
+valid_from = '2000-01-01'
+valid_to = '2999-01-01'
+";
+
 /// Where the callers of tests are.
 pub fn inside() -> Zone {
     Zone::try_from("inside".to_owned()).expect("a name")

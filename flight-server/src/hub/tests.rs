@@ -7,37 +7,13 @@ use chrono::TimeDelta;
 use hubflight_store::{HabilitationRow, NewHabilitation, StoreError};
 
 use super::*;
-use crate::rig::{inside, open_hub};
-
-const FILE: &str = "
-[server]
-state = 'state'
-[[dataset]]
-name = 'shop'
-folder = 'data'
-format = 'csv'
-persons = 'none'
-producer = 'x'
-[[person]]
-id = 'ada'
-[[project]]
-id = 'p'
-members = ['ada']
-valid_from = '2000-01-01'
-valid_to = '2999-01-01'
-[[habilitation]]
-project = 'p'
-dataset = 'shop'
-decision = 'd'
-valid_from = '2000-01-01'
-valid_to = '2999-01-01'
-";
+use crate::rig::{SHOP, inside, open_hub};
 
 async fn opened() -> (Arc<Hub>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("folder");
     fs::create_dir(folder.path().join("data")).expect("folder");
     fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
-    (open_hub(folder.path(), FILE).await, folder)
+    (open_hub(folder.path(), SHOP).await, folder)
 }
 
 fn state_in(folder: &Path) -> Config {

@@ -18,7 +18,7 @@ use super::*;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
 use crate::hub::open_store;
-use crate::rig::{inside, open_hub};
+use crate::rig::{SHOP, inside, open_hub};
 use crate::statement::{self, Opened, Text};
 use crate::ticket::Ticket;
 
@@ -26,31 +26,6 @@ use crate::ticket::Ticket;
 const END_MS_MAX: u128 = 1_000;
 /// More rows than anybody reads in the time of a test.
 const ENDLESS: &str = "SELECT a.item, b.item FROM shop.sales a, shop.sales b";
-
-const FILE: &str = "
-[server]
-state = 'state'
-zone = 'inside'
-[[dataset]]
-name = 'shop'
-folder = 'data'
-format = 'csv'
-persons = 'none'
-producer = 'x'
-[[person]]
-id = 'ada'
-[[project]]
-id = 'p'
-members = ['ada']
-valid_from = '2000-01-01'
-valid_to = '2999-01-01'
-[[habilitation]]
-project = 'p'
-dataset = 'shop'
-decision = 'd'
-valid_from = '2000-01-01'
-valid_to = '2999-01-01'
-";
 
 struct Bench {
     hub: Arc<Hub>,
@@ -80,7 +55,7 @@ impl Bench {
     async fn unwatched(limits: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         write_sales(&folder.path().join("data"));
-        let hub = open_hub(folder.path(), &format!("{FILE}[limits]\n{limits}")).await;
+        let hub = open_hub(folder.path(), &format!("{SHOP}[limits]\n{limits}")).await;
         let (other, _) = open_store(&hub.config).await.expect("store");
         let token = NewToken {
             person: "ada".into(),
