@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use hubflight_ledger::{Tariff, TariffParts};
-use hubflight_policy::Zone;
-use hubflight_policy::dataset::{Format, PersonPath, Table};
-use hubflight_policy::habilitation::{Cohort, Mode, Tables};
 use hubflight_protocol::{Key, user_key_file};
+use hubflight_rights::Zone;
+use hubflight_rights::dataset::{Format, PersonPath, Table};
+use hubflight_rights::habilitation::{Cohort, Mode, Tables};
 use serde::Deserialize;
 
 use crate::auth::AttemptLimits;
@@ -276,7 +276,7 @@ fn one() -> u32 {
 }
 
 fn persons_min() -> u32 {
-    hubflight_policy::dataset::PERSONS_MIN_DEFAULT
+    hubflight_rights::dataset::PERSONS_MIN_DEFAULT
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hubflight_policy::Zone;
 use hubflight_protocol::Key;
+use hubflight_rights::Zone;
 use hubflight_udfs::{PoolConfig, WorkerPool};
 
 use crate::config::Config;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubflight_policy::Zone;
 use hubflight_protocol::Key;
+use hubflight_rights::Zone;
 use hubflight_udfs::{PoolConfig, WorkerPool};
 use tokio::net::TcpListener;
 use tokio::sync::watch;

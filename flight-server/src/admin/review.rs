@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use chrono::{Months, NaiveDate, NaiveTime};
 use hubflight_ledger::review;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
-use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
+use hubflight_policy::Sources;
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
+use hubflight_rights::{Action, Decision, Granted, Register, Request};
 
 use super::Desk;
 use super::lists::{Table, day};

@@ -11,11 +11,10 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{
-    Decision, Denial, LinkageKeys, PolicyError, Sources, Zone, describe_table, open_table,
-};
+use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::Habilitation;
+use hubflight_rights::{Decision, Denial, Zone};
 use hubflight_store::AdminRole;
 
 use super::datasets::{Datasets, without_metadata};

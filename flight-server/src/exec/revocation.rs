@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use hubflight_store::AdminRole;
 use tokio::time::MissedTickBehavior;
 

@@ -9,9 +9,9 @@ use arrow::array::{
 use arrow::datatypes::{Field, SchemaRef};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{Habilitation, Mode};
 use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{Habilitation, Mode};
 use hubflight_udfs::WorkerStatus;
 
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};

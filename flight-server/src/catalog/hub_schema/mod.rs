@@ -19,7 +19,7 @@ use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use hubflight_store::AdminRole;
 
 use crate::error::Result;

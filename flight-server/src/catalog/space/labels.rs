@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::Habilitation;
 use hubflight_policy::{PolicyTable, table_of};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::Habilitation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -161,7 +161,7 @@ impl Rights {
 mod tests {
     use super::*;
     use chrono::{TimeZone, Utc};
-    use hubflight_policy::habilitation::{Columns, Mode, TableGrant, Tables};
+    use hubflight_rights::habilitation::{Columns, Mode, TableGrant, Tables};
 
     fn habilitation(version: u32) -> Habilitation {
         Habilitation {

@@ -7,7 +7,7 @@ use arrow_flight::FlightData;
 use chrono::TimeDelta;
 use futures::StreamExt;
 use hubflight_ledger::{Filter, Page, UsageRecord};
-use hubflight_policy::habilitation::Habilitation;
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;

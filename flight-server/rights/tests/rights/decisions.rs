@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hubflight_policy::habilitation::{Habilitation, Mode, Tables};
-use hubflight_policy::{Action, Decision, Denial, Granted, Register, Request, Zone, decide};
+use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::{Action, Decision, Denial, Granted, Register, Request, Zone, decide};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -1,0 +1,6 @@
+//! One binary for all tests of the crate.
+#![allow(clippy::unwrap_used)]
+
+mod decisions;
+mod hospital;
+mod validation;
