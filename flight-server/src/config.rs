@@ -25,6 +25,7 @@ pub struct Config {
     pub limits: Limits,
     pub workers: Workers,
     pub audit: Audit,
+    pub policies: Policies,
     /// Prices; without them use is recorded and costs nothing.
     pub tariff: Option<Tariff>,
     #[serde(rename = "dataset")]
@@ -207,6 +208,15 @@ impl Default for Audit {
             checkpoint_seconds: 60,
         }
     }
+}
+
+/// What is forbidden beyond what habilitations leave out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policies {
+    /// Files of policies in Cedar that forbid, checked at start against the hub's schema
+    /// (`rights/src/rules/hub.cedarschema`).
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -396,6 +406,9 @@ impl Config {
         }
         if let Some(witness) = &mut self.audit.witness {
             *witness = base.join(&*witness);
+        }
+        for file in &mut self.policies.files {
+            *file = base.join(&*file);
         }
         let workers = &mut self.workers;
         for file in [&mut workers.key_file, &mut workers.authority]

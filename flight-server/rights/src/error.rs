@@ -21,6 +21,30 @@ pub enum RightsError {
         column: Option<String>,
         problem: String,
     },
+    #[error("policies `{file}`, line {line}{}: {problem}", named(.policy))]
+    Policy {
+        file: String,
+        line: usize,
+        policy: Option<String>,
+        problem: String,
+    },
+}
+
+impl RightsError {
+    /// What the hub brings itself is wrong, which no operator can mend.
+    pub(crate) fn of_the_hub(problem: String) -> Self {
+        Self::Policy {
+            file: "hub.cedarschema".to_owned(),
+            line: 1,
+            policy: None,
+            problem,
+        }
+    }
+}
+
+fn named(policy: &Option<String>) -> String {
+    let policy = policy.as_ref();
+    policy.map_or_else(String::new, |name| format!(", policy `{name}`"))
 }
 
 fn place(table: &Option<String>, column: &Option<String>) -> String {

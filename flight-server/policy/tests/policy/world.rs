@@ -30,7 +30,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
-#[path = "../../../rights/tests/rights/hospital.rs"]
+#[path = "../../../rights/tests/decide/hospital.rs"]
 mod hospital;
 pub use hospital::*;
 

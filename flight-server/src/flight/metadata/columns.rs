@@ -29,7 +29,7 @@ pub fn of_dataset(
     place: &Place<'_>,
 ) -> Option<Result<Option<SchemaRef>>> {
     let (dataset, habilitation) = view
-        .habilitations()
+        .listed()
         .find(|(dataset, _)| dataset.name == place.schema)?;
     Some(describe(sources, dataset, habilitation, place.table))
 }

@@ -121,7 +121,7 @@ async fn foreign(
 async fn all_shown(hub: &Arc<Hub>, caller: &Caller, catalog: Option<&str>) -> Result<Vec<Shown>> {
     let mut all = Vec::new();
     for view in views(hub, caller, catalog).await? {
-        for (dataset, habilitation) in view.habilitations() {
+        for (dataset, habilitation) in view.listed() {
             let sources = hub.datasets.as_ref();
             all.push(Shown::new(sources, &view.project, dataset, habilitation));
         }

@@ -3,4 +3,6 @@
 
 mod decisions;
 mod hospital;
+mod model;
+mod policies;
 mod validation;
