@@ -10,9 +10,9 @@ use flight_server::config::{
 };
 use flight_server::hub::Mode;
 use flight_server::server::Server;
-use hubflight_policy::Zone;
-use hubflight_policy::dataset::{Format, Table};
-use hubflight_policy::habilitation::{Mode as Access, Tables};
+use hubflight_rights::Zone;
+use hubflight_rights::dataset::{Format, Table};
+use hubflight_rights::habilitation::{Mode as Access, Tables};
 
 use crate::client::Client;
 
@@ -48,7 +48,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
         producer: "TPC".into(),
         version: 1,
         synthetic: true,
-        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
+        persons_min: hubflight_rights::dataset::PERSONS_MIN_DEFAULT,
         folder: case.folder.to_string_lossy().into_owned(),
         format: Format::Parquet,
         persons: case.tables.is_empty().then_some(PersonsDefault::None),

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
 use hubflight_ledger::{Tariff, TariffParts};
-use hubflight_policy::Zone;
-use hubflight_policy::dataset::{Format, PersonPath, Table};
-use hubflight_policy::habilitation::{Cohort, Mode, Tables};
 use hubflight_protocol::{Key, user_key_file};
+use hubflight_rights::Zone;
+use hubflight_rights::dataset::{Format, PersonPath, Table};
+use hubflight_rights::habilitation::{Cohort, Mode, Tables};
 use serde::Deserialize;
 
 use crate::auth::AttemptLimits;
@@ -25,6 +25,7 @@ pub struct Config {
     pub limits: Limits,
     pub workers: Workers,
     pub audit: Audit,
+    pub policies: Policies,
     /// Prices; without them use is recorded and costs nothing.
     pub tariff: Option<Tariff>,
     #[serde(rename = "dataset")]
@@ -209,6 +210,15 @@ impl Default for Audit {
     }
 }
 
+/// What is forbidden beyond what habilitations leave out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policies {
+    /// Files of policies in Cedar that forbid, checked at start against the hub's schema
+    /// (`rights/src/rules/hub.cedarschema`).
+    pub files: Vec<PathBuf>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workers {
@@ -276,7 +286,7 @@ fn one() -> u32 {
 }
 
 fn persons_min() -> u32 {
-    hubflight_policy::dataset::PERSONS_MIN_DEFAULT
+    hubflight_rights::dataset::PERSONS_MIN_DEFAULT
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -396,6 +406,9 @@ impl Config {
         }
         if let Some(witness) = &mut self.audit.witness {
             *witness = base.join(&*witness);
+        }
+        for file in &mut self.policies.files {
+            *file = base.join(&*file);
         }
         let workers = &mut self.workers;
         for file in [&mut workers.key_file, &mut workers.authority]

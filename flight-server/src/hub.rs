@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeZone, Utc};
+use chrono::{TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
-use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{Action, Decision, Register, Request, Sources, Zone};
+use hubflight_policy::Sources;
+use hubflight_rights::Rules;
 use hubflight_store::{Organisation, Project, Secrets, Store};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
@@ -28,8 +28,8 @@ use crate::exec::registry::Registry;
 use crate::flight::PreparedStatements;
 use crate::metrics::Metrics;
 use crate::opposition;
+use crate::rules;
 use crate::sealed::Sealer;
-use crate::versions::Version;
 
 /// The open hub: state, engine and pool. Shared by all requests.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Hub {
     pub ledger: Ledger,
     pub auth: Authenticator,
     pub datasets: Arc<Datasets>,
+    /// The policies in force.
+    pub rules: Rules,
     pub engine: Engine,
     pub workers: Arc<WorkerPool>,
     pub metrics: Metrics,
@@ -170,6 +172,7 @@ impl Hub {
         secrets: Secrets,
         workers: Arc<WorkerPool>,
     ) -> Result<Arc<Self>> {
+        let rules = rules::load(&config.policies)?;
         let engine = Engine::new(&config)?;
         let datasets = Datasets::open(&config.datasets, engine.template()).await?;
         let limits = &config.limits;
@@ -198,6 +201,7 @@ impl Hub {
             auth,
             ledger,
             datasets: Arc::new(datasets),
+            rules,
             engine,
             workers,
             metrics: Metrics::new()
@@ -235,64 +239,6 @@ impl Hub {
         let readers: Vec<TextPublicKey> = keys.into_iter().map(TextPublicKey::from_bytes).collect();
         seal_text(text.as_bytes(), statement_id, &readers)
             .map_err(|error| Error::internal("a statement's text cannot be sealed", &error))
-    }
-
-    /// The habilitations of a project that are in force and may be used from a zone, at most one
-    /// a dataset.
-    pub async fn habilitations(
-        &self,
-        project: &str,
-        zone: &Zone,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Arc<Habilitation>>> {
-        Ok(self.habilitations_until(project, zone, now).await?.0)
-    }
-
-    /// The habilitations of a project that are in force, and when a version of any begins
-    /// next: one that is in force may have to make way for it.
-    pub async fn habilitations_until(
-        &self,
-        project: &str,
-        zone: &Zone,
-        now: DateTime<Utc>,
-    ) -> Result<(Vec<Arc<Habilitation>>, Option<DateTime<Utc>>)> {
-        let (decisions, next) = self.decisions(project, zone, now).await?;
-        let in_force = decisions
-            .into_iter()
-            .filter_map(|(_, decision)| match decision {
-                Decision::Allow(habilitation) => Some(habilitation),
-                Decision::Deny(_) => None,
-            });
-        Ok((in_force.collect(), next))
-    }
-
-    /// What a project may do with each dataset of the hub, by its name, and why not; and when a
-    /// version of any begins next.
-    pub async fn decisions(
-        &self,
-        project: &str,
-        zone: &Zone,
-        now: DateTime<Utc>,
-    ) -> Result<(Vec<(String, Decision)>, Option<DateTime<Utc>>)> {
-        let rows = self.store.habilitations_of(project).await?.into_iter();
-        let register: Register = rows
-            .map(|row| Ok(Version::read(row)?.granted(now)))
-            .collect::<Result<_>>()?;
-        let decided = self.datasets.iter().map(|dataset| {
-            let request = Request {
-                project,
-                dataset: &dataset.name,
-                action: Action::Browse,
-                zone,
-                at: now,
-            };
-            let decision = register.decide(&request);
-            if let Decision::Deny(denial) = &decision {
-                tracing::debug!(%project, dataset = %dataset.name, %denial, "not open");
-            }
-            (dataset.name.clone(), decision)
-        });
-        Ok((decided.collect(), register.next_begin(project, now)))
     }
 
     /// Takes answers of aggregate mode from those that a project has today.

@@ -5,6 +5,7 @@
 //! may see, `plan/` plans and checks, `flight/get_data.rs` redeems the ticket, `exec/` runs
 //! and streams, and the ledger settles.
 
+pub mod access;
 pub mod admin;
 pub mod asked;
 pub mod auth;
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod provision;
 #[cfg(test)]
 mod rig;
+pub mod rules;
 pub mod sealed;
 pub mod server;
 pub mod statement;

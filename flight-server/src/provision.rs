@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use hubflight_policy::habilitation::{Habilitation, Mode};
 use hubflight_policy::{LinkageKeys, Sources};
+use hubflight_rights::habilitation::{Habilitation, Mode};
 use hubflight_store::{
     HabilitationRow, Member, NewHabilitation, Organisation, PersonProfile, Project, Put, Secrets,
     Store,
@@ -228,16 +228,16 @@ pub(crate) fn habilitation(entry: &HabilitationConfig) -> Habilitation {
 
 /// Checks the description, then opens every table, which checks it against the files.
 pub(crate) fn check_habilitation(habilitation: &Habilitation, datasets: &Datasets) -> Result<()> {
-    let wrong = |error: hubflight_policy::PolicyError| Error::invalid(error.to_string());
     habilitation
         .validate(|name| datasets.dataset(name))
-        .map_err(wrong)?;
+        .map_err(|error| Error::invalid(error.to_string()))?;
     let Some(dataset) = datasets.dataset(&habilitation.dataset) else {
         return Ok(());
     };
     if habilitation.mode == Mode::Row {
         // Which keys is of no matter here: nothing is read.
         let keys = LinkageKeys::new([0; 32], &habilitation.project);
+        let wrong = |error: hubflight_policy::PolicyError| Error::invalid(error.to_string());
         for table in hubflight_policy::granted_tables(&dataset, habilitation) {
             hubflight_policy::open_table(datasets, habilitation, &table, &keys).map_err(wrong)?;
         }

@@ -1,10 +1,11 @@
 //! A hub for unit tests, from the text of its configuration.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use hubflight_policy::Zone;
 use hubflight_protocol::Key;
+use hubflight_rights::{Asker, Login, Method, Zone};
 use hubflight_udfs::{PoolConfig, WorkerPool};
 
 use crate::config::Config;
@@ -40,6 +41,27 @@ valid_to = '2999-01-01'
 /// Where the callers of tests are.
 pub fn inside() -> Zone {
     Zone::try_from("inside".to_owned()).expect("a name")
+}
+
+/// `ada`, as a member of `p`.
+pub fn ada() -> Asker {
+    asker("ada", &["p"])
+}
+
+/// Somebody, as a member of projects.
+pub fn asker(person: &str, projects: &[&str]) -> Asker {
+    let projects = projects.iter();
+    Asker {
+        person: person.to_owned(),
+        roles: BTreeSet::new(),
+        projects: projects
+            .map(|id| ((*id).to_owned(), "default".to_owned()))
+            .collect(),
+        login: Login {
+            method: Method::Password,
+            second_factor: false,
+        },
+    }
 }
 
 /// A provisioned hub whose configuration is written in `folder`. Nobody listens where its worker

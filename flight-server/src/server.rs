@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubflight_policy::Zone;
 use hubflight_protocol::Key;
+use hubflight_rights::Zone;
 use hubflight_udfs::{PoolConfig, WorkerPool};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
 use crate::supervise::Supervisor;
-use crate::{flight, tls};
+use crate::{flight, rules, tls};
 
 /// HTTP/2 flow control: what a client may send ahead of its being read, whoever it is. Results go
 /// the other way, at the pace of the client's own windows.
@@ -98,6 +98,7 @@ impl Server {
             supervisor.report_to(&hub.metrics);
         }
         provision(&hub.store, &secrets, &hub.config, &hub.datasets).await?;
+        rules::record(&hub, &secrets).await?;
         space::clean_up(&hub).await?;
         let (stop, stopped) = watch::channel(false);
         let mut server = Self {

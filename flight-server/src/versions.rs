@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use hubflight_policy::Granted;
-use hubflight_policy::habilitation::Habilitation;
+use hubflight_rights::Granted;
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::HabilitationRow;
 
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use hubflight_policy::habilitation::Tables;
+use hubflight_rights::habilitation::Tables;
 
 use crate::report::Report;
 use crate::server::{Case, login, start};

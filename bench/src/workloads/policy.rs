@@ -9,8 +9,8 @@ use arrow::util::pretty::pretty_format_batches;
 use chrono::NaiveDate;
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hubflight_policy::dataset::{PersonPath, Table};
-use hubflight_policy::habilitation::{
+use hubflight_rights::dataset::{PersonPath, Table};
+use hubflight_rights::habilitation::{
     Columns, Comparison, Mask, Predicate, TableGrant, Tables, Value,
 };
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use arrow::array::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
-use hubflight_policy::habilitation::Tables;
+use hubflight_rights::habilitation::Tables;
 
 use crate::report::{Report, geometric_mean};
 use crate::server::{Case, login, start};

@@ -6,7 +6,7 @@ use anyhow::Result;
 use arrow::array::{Array, RecordBatch};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt;
-use hubflight_policy::habilitation::Tables;
+use hubflight_rights::habilitation::Tables;
 
 use crate::report::Report;
 use crate::server::{Case, login, start};

@@ -41,8 +41,8 @@ mod writer;
 
 pub use audit::{
     AuditSettings, Finding, Flaw, InclusionProof, Place, Purged, RecordedText, Report,
-    VerifyOptions, newest_checkpoint, prove_inclusion, purge_before, record_act, record_event,
-    recorded_text, text_key_created, verify,
+    VerifyOptions, newest_checkpoint, policies_changed, policies_told, prove_inclusion,
+    purge_before, record_act, record_event, recorded_text, text_key_created, verify,
 };
 pub use bill::{BillLine, BillScope, ProjectTotal};
 pub use error::LedgerError;

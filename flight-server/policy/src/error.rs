@@ -6,26 +6,9 @@ use thiserror::Error;
 /// What goes wrong in policies.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PolicyError {
-    /// A producer's description of a dataset is wrong. For administrators.
-    #[error("dataset `{dataset}`{}: {problem}", place(.table, .column))]
-    Dataset {
-        dataset: String,
-        table: Option<String>,
-        column: Option<String>,
-        problem: String,
-    },
-    /// A habilitation is wrong. For administrators.
-    #[error("habilitation `{id}` version {version}{}: {problem}", place(.table, .column))]
-    Habilitation {
-        id: String,
-        version: u32,
-        table: Option<String>,
-        column: Option<String>,
-        problem: String,
-    },
     /// The files do not fit the dataset's description or the habilitation. The text is for
     /// administrators; [`PolicyError::user_text`] is for everybody else.
-    #[error("table `{dataset}.{table}`{}: {problem}", place(&None, .column))]
+    #[error("table `{dataset}.{table}`{}: {problem}", place(.column))]
     Source {
         dataset: String,
         table: String,
@@ -62,13 +45,6 @@ impl PolicyError {
     /// in the hub's own configuration.
     pub fn user_text(&self) -> String {
         match self {
-            Self::Dataset { dataset, .. } => {
-                format!("dataset `{dataset}` is not configured correctly; tell the hub's operator")
-            }
-            Self::Habilitation { .. } => {
-                "the project's habilitation is not configured correctly; tell the hub's operator"
-                    .to_owned()
-            }
             Self::Source { dataset, table, .. } => format!(
                 "table `{dataset}.{table}` is not configured correctly; tell the hub's operator"
             ),
@@ -82,12 +58,7 @@ impl PolicyError {
     }
 }
 
-fn place(table: &Option<String>, column: &Option<String>) -> String {
-    let mut place = String::new();
-    for (kind, name) in [("table", table), ("column", column)] {
-        if let Some(name) = name {
-            place.push_str(&format!(", {kind} `{name}`"));
-        }
-    }
-    place
+fn place(column: &Option<String>) -> String {
+    let name = column.as_ref();
+    name.map_or_else(String::new, |name| format!(", column `{name}`"))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use datafusion::prelude::SessionContext;
-use hubflight_policy::habilitation::Habilitation;
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{AdminRole, NewHabilitation};
 
 use super::{Desk, Place, lists};

@@ -1,7 +1,7 @@
 //! What the administrator's commands list, as tables of text.
 
 use chrono::{DateTime, Utc};
-use hubflight_policy::habilitation::Mode;
+use hubflight_rights::habilitation::Mode;
 use hubflight_store::{Secrets, Store};
 
 use crate::error::Result;

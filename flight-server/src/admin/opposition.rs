@@ -1,7 +1,7 @@
 //! `admin opposition …`: persons whose rows nobody sees.
 
 use clap::Subcommand;
-use hubflight_policy::dataset::PERSON_DOMAIN;
+use hubflight_rights::dataset::PERSON_DOMAIN;
 use hubflight_store::{Opposition, Put};
 
 use super::{Desk, Place, lists};

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use chrono::{Months, NaiveDate, NaiveTime};
 use hubflight_ledger::review;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
-use hubflight_policy::{Action, Decision, Granted, Register, Request, Sources};
+use hubflight_policy::Sources;
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
+use hubflight_rights::{Action, Asker, Decision, Granted, Login, Method, Register, Request, Zone};
 
 use super::Desk;
 use super::lists::{Table, day};
 use crate::catalog::datasets::Datasets;
+use crate::config::Listener;
 use crate::error::{Error, Result};
+use crate::rules;
 use crate::versions::Version;
 
 /// Months before the one that is reviewed, which say what is usual.
@@ -99,28 +102,24 @@ impl std::str::FromStr for ColumnName {
     }
 }
 
-/// Who can see a column, how, from where, until when and by which decision.
+/// Who can see a column at this moment, how, from where, until when and by which decision. Who may
+/// do so only by some login is listed too.
 pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
     let datasets = datasets(desk).await?;
     let dataset = datasets.as_ref().and_then(|all| all.dataset(&name.dataset));
-    let members = desk.store.members(None).await?;
     let head = [
         "project", "zone", "members", "mode", "column", "rows", "until", "decision",
     ];
     let mut table = Table::new(&head);
-    for (zone, habilitation) in in_force(desk, &name.dataset).await? {
-        let Some((shown, rows)) = shown(&habilitation, dataset.as_deref(), name) else {
+    for found in in_force(desk, &name.dataset, dataset.as_deref()).await? {
+        let habilitation = &found.habilitation;
+        let Some((shown, rows)) = shown(habilitation, dataset.as_deref(), name) else {
             continue;
         };
-        let members: Vec<&str> = members
-            .iter()
-            .filter(|member| member.project == habilitation.project)
-            .map(|member| member.person.as_str())
-            .collect();
         table.row([
             habilitation.project.clone(),
-            zone,
-            members.join(", "),
+            found.zone.to_string(),
+            found.members.join(", "),
             match habilitation.mode {
                 Mode::Row => "row".to_owned(),
                 Mode::Aggregate => "aggregate".to_owned(),
@@ -146,8 +145,17 @@ async fn datasets(desk: &Desk) -> Result<Option<Datasets>> {
     Ok(Some(Datasets::open(&desk.config.datasets, &state).await?))
 }
 
-/// The habilitations of a dataset that are in force, for each zone of the hub's listeners.
-async fn in_force(desk: &Desk, dataset: &str) -> Result<Vec<(String, Arc<Habilitation>)>> {
+/// A habilitation that opens a dataset from a zone, and to whom.
+struct InForce {
+    zone: Zone,
+    habilitation: Arc<Habilitation>,
+    members: Vec<String>,
+}
+
+/// The habilitations of a dataset that are in force, for each zone of the hub's listeners, with
+/// the members whom the policies let use them.
+async fn in_force(desk: &Desk, dataset: &str, described: Option<&Dataset>) -> Result<Vec<InForce>> {
+    let rules = rules::load(&desk.config.policies)?;
     let mut granted: BTreeMap<String, Vec<Granted>> = BTreeMap::new();
     for row in desk.store.habilitations().await? {
         if row.dataset != dataset || row.is_pending() {
@@ -157,29 +165,81 @@ async fn in_force(desk: &Desk, dataset: &str) -> Result<Vec<(String, Arc<Habilit
         let of_project = granted.entry(version.row.project.clone()).or_default();
         of_project.push(version.granted(desk.now));
     }
-    let zones: Vec<_> = desk
-        .config
-        .listeners()
-        .into_iter()
-        .map(|l| l.zone)
-        .collect();
     let mut found = Vec::new();
     for (project, granted) in granted {
         let register: Register = granted.into_iter().collect();
-        for zone in &zones {
-            let request = Request {
-                project: &project,
-                dataset,
-                action: Action::Browse,
-                zone,
-                at: desk.now,
+        let askers = askers(desk, &project).await?;
+        for Listener { zone, .. } in desk.config.listeners() {
+            let opened = |who: &Asker| {
+                let decide = |action| {
+                    let request = Request {
+                        who,
+                        project: &project,
+                        dataset,
+                        described,
+                        action,
+                        zone: &zone,
+                        at: desk.now,
+                    };
+                    match register.decide(&rules, &request) {
+                        Decision::Allow(habilitation) => Some(habilitation),
+                        Decision::Deny(_) => None,
+                    }
+                };
+                decide(Action::querying(decide(Action::Browse)?.mode))
             };
-            if let Decision::Allow(habilitation) = register.decide(&request) {
-                found.push((zone.to_string(), habilitation));
+            let mut members: Vec<String> = Vec::new();
+            let mut governing = None;
+            for who in &askers {
+                if let Some(habilitation) = opened(who) {
+                    governing = Some(habilitation);
+                    members.push(who.person.clone());
+                }
             }
+            members.dedup();
+            found.extend(governing.map(|habilitation| InForce {
+                zone: zone.clone(),
+                habilitation,
+                members,
+            }));
         }
     }
     Ok(found)
+}
+
+/// The members of a project who may enter it, in each of the ways to log in: with a password, and
+/// with an access token, which is good for this project only and carries no role.
+async fn askers(desk: &Desk, project: &str) -> Result<Vec<Asker>> {
+    let mut askers = Vec::new();
+    for member in desk.store.members(Some(project)).await? {
+        let person = desk.store.person(&member.person).await?;
+        if !person.is_some_and(|person| person.active) {
+            continue;
+        }
+        let roles = desk.store.admin_roles(&member.person).await?;
+        let mut projects = desk.store.projects_of(&member.person).await?;
+        projects.retain(|project| project.valid_from <= desk.now && desk.now < project.valid_to);
+        let projects = projects.into_iter();
+        let projects = projects.map(|project| (project.id, project.organisation));
+        let by_password = Asker {
+            person: member.person,
+            roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
+            projects: projects.collect(),
+            login: Login {
+                method: Method::Password,
+                second_factor: true,
+            },
+        };
+        let mut by_token = by_password.clone();
+        by_token.roles.clear();
+        by_token.projects.retain(|id, _| id == project);
+        by_token.login = Login {
+            method: Method::AccessToken,
+            second_factor: false,
+        };
+        askers.extend([by_password, by_token]);
+    }
+    Ok(askers)
 }
 
 /// How a habilitation shows a column, and which rows; None where it does not.

@@ -21,6 +21,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Utc};
 use hubflight_ledger::{AuditEvent, Ledger};
+use hubflight_rights::{Asker, Login};
 use hubflight_store::{AdminRole, Person, Project, Store};
 use tonic::metadata::MetadataMap;
 
@@ -48,6 +49,8 @@ pub struct Principal {
     pub options: SessionOptions,
     /// What the client says of itself, for the audit.
     pub client: String,
+    /// How they logged in.
+    pub login: Login,
     /// What lets them in, to be asked again while their statements run.
     pub standing: Standing,
     /// The project that was asked for by session option or header.
@@ -80,6 +83,11 @@ impl Principal {
     /// The catalogs that this person may choose, sorted.
     pub fn catalogs(&self) -> Vec<&str> {
         standing::catalogs(&self.person, &self.projects)
+    }
+
+    /// Who calls, to the policies.
+    pub fn asker(&self) -> Asker {
+        standing::asker(&self.person, &self.roles, &self.projects, self.login)
     }
 
     /// The organisation that pays for a project.
@@ -176,6 +184,7 @@ impl Authenticator {
         };
         let options = self.sessions.options(&proof.session);
         let standing = proof.standing();
+        let login = self.login(&standing);
         let bound_to = proof.origin.bound_to;
         let admitted = self.open_to(proof.person, bound_to.as_deref(), now).await?;
         let header = text(metadata, "catalog").filter(|value| !value.is_empty());
@@ -185,6 +194,7 @@ impl Authenticator {
             roles: admitted.roles,
             projects: admitted.projects,
             session: proof.session,
+            login,
             standing,
             client: client(metadata),
             options,
@@ -391,6 +401,10 @@ impl Principal {
             },
             options: SessionOptions::default(),
             client: String::new(),
+            login: Login {
+                method: hubflight_rights::Method::Password,
+                second_factor: false,
+            },
             standing: Standing {
                 person: person.into(),
                 epoch: Some(0),

@@ -96,6 +96,11 @@ impl Passwords {
         })
     }
 
+    /// True where a password is enough to log in.
+    pub fn are_enough(&self) -> bool {
+        self.allowed
+    }
+
     /// The person whose password this is, with the code of their second factor after it where
     /// they have one. What is wrong counts against the name and the peer.
     pub async fn verify(

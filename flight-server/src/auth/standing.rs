@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use hubflight_rights::{Asker, Login, Method};
 use hubflight_store::{AdminRole, Person, Project};
 
 use super::{ADMIN_CATALOG, Authenticator, refused};
@@ -36,10 +37,32 @@ impl Admitted {
         catalogs(&self.person, &self.projects)
     }
 
+    /// Who it is, to the policies.
+    pub fn asker(&self, login: Login) -> Asker {
+        asker(&self.person, &self.roles, &self.projects, login)
+    }
+
     /// When a project that is open ends; none for the administrators' catalog.
     pub fn ends(&self, project: &str) -> Option<DateTime<Utc>> {
         let mut projects = self.projects.iter();
         Some(projects.find(|open| open.id == project)?.valid_to)
+    }
+}
+
+pub(super) fn asker(
+    person: &Person,
+    roles: &BTreeSet<AdminRole>,
+    projects: &[Project],
+    login: Login,
+) -> Asker {
+    let projects = projects.iter();
+    Asker {
+        person: person.id.clone(),
+        roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
+        projects: projects
+            .map(|project| (project.id.clone(), project.organisation.clone()))
+            .collect(),
+        login,
     }
 }
 
@@ -61,6 +84,19 @@ impl Authenticator {
         let person = self.identify(standing, now).await?;
         self.open_to(person, standing.bound_to.as_deref(), now)
             .await
+    }
+
+    /// How somebody logged in, as far as their standing tells. Where passwords are enough, no
+    /// second factor is known to have been shown.
+    pub fn login(&self, standing: &Standing) -> Login {
+        let by_token = standing.access_token.is_some();
+        Login {
+            method: match by_token {
+                true => Method::AccessToken,
+                false => Method::Password,
+            },
+            second_factor: !by_token && !self.passwords.are_enough(),
+        }
     }
 
     /// The person of a standing that has not ended.

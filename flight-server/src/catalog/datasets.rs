@@ -18,8 +18,8 @@ use datafusion::datasource::listing::{
 };
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use hubflight_policy::dataset::{Dataset, Format, PersonPath, Table};
 use hubflight_policy::{Opposed, Selections, Sources};
+use hubflight_rights::dataset::{Dataset, Format, PersonPath, Table};
 use parking_lot::RwLock;
 
 use super::bucket::Bucket;

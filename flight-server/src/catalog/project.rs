@@ -11,16 +11,16 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::Habilitation;
-use hubflight_policy::{
-    Decision, Denial, LinkageKeys, PolicyError, Sources, Zone, describe_table, open_table,
-};
+use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::Habilitation;
+use hubflight_rights::{Asker, Denial, Zone};
 use hubflight_store::AdminRole;
 
 use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
 use super::space::{Space, SpaceSchema};
+use crate::access::{Access, Asking};
 use crate::auth::{ADMIN_CATALOG, Principal};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -31,7 +31,7 @@ pub const HUB_SCHEMA: &str = "hub";
 /// Who looks: what is their own, and what of the hub an administrator may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Viewer {
-    pub person: String,
+    pub who: Asker,
     /// Where the caller is.
     pub zone: Zone,
     pub roles: BTreeSet<AdminRole>,
@@ -40,7 +40,7 @@ pub struct Viewer {
 impl Viewer {
     pub fn of(principal: &Principal, zone: &Zone) -> Self {
         Self {
-            person: principal.person.id.clone(),
+            who: principal.asker(),
             zone: zone.clone(),
             roles: principal.roles.clone(),
         }
@@ -63,8 +63,9 @@ pub struct ProjectView {
     pub project: String,
     pub viewer: Viewer,
     datasets: BTreeMap<String, Arc<DatasetSchema>>,
-    /// Datasets that are open to the project from other zones only.
-    elsewhere: BTreeSet<String>,
+    /// Why datasets are closed that the project may use from elsewhere, at other times or by
+    /// others: its members know of them.
+    closed: BTreeMap<String, Denial>,
     pub space: Option<Arc<Space>>,
     hub_schema: Arc<HubSchema>,
 }
@@ -84,47 +85,52 @@ impl ProjectView {
                 project: project.to_owned(),
                 viewer: viewer.clone(),
                 datasets: BTreeMap::new(),
-                elsewhere: BTreeSet::new(),
+                closed: BTreeMap::new(),
                 space: None,
                 hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
         let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
         let mut datasets = BTreeMap::new();
-        let (mut habilitations, mut elsewhere) = (Vec::new(), BTreeSet::new());
-        let (decisions, _) = hub.decisions(project, &viewer.zone, now).await?;
-        for (dataset, decision) in decisions {
-            match decision {
-                Decision::Allow(habilitation) => habilitations.push(habilitation),
-                Decision::Deny(Denial::OtherZone { .. }) => {
-                    elsewhere.insert(dataset);
+        let (mut open, mut closed) = (Vec::new(), BTreeMap::new());
+        let asking = Asking {
+            who: &viewer.who,
+            project,
+            zone: &viewer.zone,
+            at: now,
+        };
+        for (dataset, access) in hub.access(asking).await?.0 {
+            open.extend(access.open().cloned());
+            let (habilitation, refused) = match access {
+                Access::Open(habilitation) => (habilitation, None),
+                Access::Listed(habilitation, denial) => (habilitation, Some(denial)),
+                Access::Closed(denial) => {
+                    if is_told(&denial) {
+                        closed.insert(dataset.name.clone(), denial);
+                    }
+                    continue;
                 }
-                Decision::Deny(_) => {}
-            }
-        }
-        let space = Space::load(hub, project, snapshot, now, &habilitations).await?;
-        for habilitation in habilitations {
-            let Some(dataset) = hub.datasets.dataset(&habilitation.dataset) else {
-                continue;
             };
             let schema = DatasetSchema {
                 dataset,
                 habilitation,
+                refused,
                 keys: Arc::clone(&keys),
                 sources: Arc::clone(&hub.datasets),
             };
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
         }
+        let space = Space::load(hub, project, snapshot, now, &open).await?;
         let scope = Scope::Project {
             project: project.to_owned(),
-            person: viewer.person.clone(),
+            who: viewer.who.clone(),
             zone: viewer.zone.clone(),
         };
         Ok(Self {
             project: project.to_owned(),
             viewer: viewer.clone(),
             datasets,
-            elsewhere,
+            closed,
             space: Some(Arc::new(space)),
             hub_schema: Arc::new(HubSchema::new(hub, scope)),
         })
@@ -151,17 +157,23 @@ impl ProjectView {
 
     /// (dataset, version) of what is open.
     pub fn versions(&self) -> Vec<(String, u32)> {
-        self.datasets
-            .values()
-            .map(|schema| (schema.dataset.name.clone(), schema.dataset.version))
+        self.habilitations()
+            .map(|(dataset, _)| (dataset.name.clone(), dataset.version))
             .collect()
     }
 
     /// The datasets that are open, with the habilitation that opens each.
     pub fn habilitations(&self) -> impl Iterator<Item = (&Arc<Dataset>, &Arc<Habilitation>)> {
-        self.datasets
-            .values()
+        let schemas = self.datasets.values();
+        schemas
+            .filter(|schema| schema.refused.is_none())
             .map(|schema| (&schema.dataset, &schema.habilitation))
+    }
+
+    /// The datasets that are listed, open or not.
+    pub fn listed(&self) -> impl Iterator<Item = (&Arc<Dataset>, &Arc<Habilitation>)> {
+        let schemas = self.datasets.values();
+        schemas.map(|schema| (&schema.dataset, &schema.habilitation))
     }
 
     /// The roles that this view of the hub rests on; none in a project.
@@ -186,21 +198,30 @@ impl ProjectView {
         Ok(table)
     }
 
-    /// Refuses a dataset that the project may use from another zone only: its members know of
-    /// it. Which tables it has is not said.
-    pub fn check_zone(&self, schema: &str) -> Result<()> {
-        if !self.elsewhere.contains(schema) {
-            return Ok(());
-        }
-        let zone = self.viewer.zone.clone();
-        let denial = Denial::OtherZone { zone };
-        Err(Error::denied(format!("dataset `{schema}`: {denial}")))
+    /// Refuses a dataset that the project has, but not here, now or for this person: its members
+    /// know of it. Which tables it has is not said.
+    pub fn check_closed(&self, schema: &str) -> Result<()> {
+        let denial = self.closed.get(schema);
+        denial.map_or(Ok(()), |denial| Err(refusal(schema, denial)))
     }
 
     /// The declared description of a dataset's table, for metadata.
     pub fn described(&self, schema: &str) -> Option<&Dataset> {
         Some(self.datasets.get(schema)?.dataset.as_ref())
     }
+}
+
+/// Whether a closed dataset is told from a missing one: where its habilitation is in force, and
+/// only the caller, the place or the moment is wrong.
+fn is_told(denial: &Denial) -> bool {
+    matches!(
+        denial,
+        Denial::OtherZone { .. } | Denial::Rule { .. } | Denial::Undecided { .. }
+    )
+}
+
+fn refusal(dataset: &str, denial: &Denial) -> Error {
+    Error::denied(format!("dataset `{dataset}`: {denial}"))
 }
 
 impl std::fmt::Debug for ProjectView {
@@ -236,6 +257,8 @@ impl CatalogProvider for ProjectView {
 struct DatasetSchema {
     dataset: Arc<Dataset>,
     habilitation: Arc<Habilitation>,
+    /// Why it is listed only.
+    refused: Option<Denial>,
     keys: Arc<LinkageKeys>,
     sources: Arc<Datasets>,
 }
@@ -258,11 +281,15 @@ impl SchemaProvider for DatasetSchema {
         &self,
         name: &str,
     ) -> std::result::Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if let Some(denial) = &self.refused {
+            let shut = || self.closed(name, Shut::Refused(refusal(&self.dataset.name, denial)));
+            return Ok(self.table_exist(name).then(|| Arc::new(shut()) as _));
+        }
         let sources = self.sources.as_ref();
         let opened = open_table(sources, &self.habilitation, name, &self.keys);
         Ok(match opened {
             Ok(table) => table.map(|table| table as Arc<dyn TableProvider>),
-            Err(error) => Some(Arc::new(self.closed(name, error))),
+            Err(error) => Some(Arc::new(self.closed(name, Shut::Broken(error)))),
         })
     }
 
@@ -281,15 +308,15 @@ impl SchemaProvider for DatasetSchema {
 impl DatasetSchema {
     /// The table with the columns that the habilitation would show, or with none where even
     /// these cannot be told.
-    fn closed(&self, name: &str, error: PolicyError) -> ClosedTable {
+    fn closed(&self, name: &str, shut: Shut) -> ClosedTable {
         let described = describe_table(self.sources.as_ref(), &self.habilitation, name);
         let schema = match described {
             // Plans must agree on a schema exactly, so that it has no metadata, as a view's.
             Ok(Some(schema)) => without_metadata(&schema),
             Ok(None) | Err(_) => Arc::new(Schema::empty()),
         };
-        tracing::debug!(%error, table = name, "a table is listed but closed");
-        ClosedTable { schema, error }
+        tracing::debug!(?shut, table = name, "a table is listed but closed");
+        ClosedTable { schema, shut }
     }
 }
 
@@ -298,7 +325,24 @@ impl DatasetSchema {
 #[derive(Debug)]
 struct ClosedTable {
     schema: SchemaRef,
-    error: PolicyError,
+    shut: Shut,
+}
+
+/// Why a table that is listed cannot be read.
+#[derive(Clone, Debug)]
+enum Shut {
+    /// Its files or its habilitation are wrong.
+    Broken(PolicyError),
+    Refused(Error),
+}
+
+impl From<Shut> for Error {
+    fn from(shut: Shut) -> Self {
+        match shut {
+            Shut::Broken(error) => error.into(),
+            Shut::Refused(error) => error,
+        }
+    }
 }
 
 /// Refuses a plan's scan of a table that is listed but cannot be read.
@@ -308,7 +352,7 @@ pub fn check_scan(scan: &TableScan) -> Result<()> {
 
 fn check_open(provider: &Arc<dyn TableProvider>) -> Result<()> {
     match (provider.as_ref() as &dyn std::any::Any).downcast_ref::<ClosedTable>() {
-        Some(table) => Err(table.error.clone().into()),
+        Some(table) => Err(table.shut.clone().into()),
         None => Ok(()),
     }
 }
@@ -330,6 +374,6 @@ impl TableProvider for ClosedTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        Err(Error::from(self.error.clone()).into())
+        Err(Error::from(self.shut.clone()).into())
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::rig::{inside, open_hub};
+use crate::rig::{asker, inside, open_hub};
 
 /// Ten notes, with metadata wherever Arrow has room for it.
 fn write_notes(folder: &Path) {
@@ -93,7 +93,7 @@ async fn query_as(
 ) -> Result<Vec<String>> {
     let now = Utc::now();
     let viewer = Viewer {
-        person: "ada".into(),
+        who: asker("ada", &["reads", "browses"]),
         zone: inside(),
         roles: roles.iter().copied().collect(),
     };

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use chrono::NaiveDate;
 use hubflight_ledger::Tariff;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{
     Cohort, Columns, Comparison, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
 use hubflight_store::{AdminRole, Store};
@@ -73,7 +73,7 @@ pub fn describe(config: &mut Config, datasets: &Path, facts: &Facts) -> Result<(
             producer: String::new(),
             version: 1,
             synthetic: true,
-            persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
+            persons_min: hubflight_rights::dataset::PERSONS_MIN_DEFAULT,
             folder: folder.to_string_lossy().into_owned(),
             format: Default::default(),
             persons: None,

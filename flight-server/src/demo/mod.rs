@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use hubflight_synth::{Facts, Request};
 
 use crate::config::Config;

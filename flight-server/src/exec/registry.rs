@@ -59,6 +59,8 @@ pub struct Held {
     pub revision: i64,
     /// When the first of its grounds ends by itself.
     pub until: Option<DateTime<Utc>>,
+    /// When it must be asked again, although nothing is known to end then.
+    pub again: Option<DateTime<Utc>>,
 }
 
 impl Entry {
@@ -84,7 +86,9 @@ impl Entry {
 
     fn is_due(&self, revision: i64, now: DateTime<Utc>) -> bool {
         let held = *self.held.lock();
-        held.is_none_or(|held| held.revision != revision) || self.is_over(now)
+        let is_stale =
+            |held: Held| held.revision != revision || held.again.is_some_and(|again| again <= now);
+        held.is_none_or(is_stale) || self.is_over(now)
     }
 }
 
@@ -203,9 +207,20 @@ mod tests {
         let due = registry.due(7, now);
         assert_eq!(due.len(), 1, "rights may have changed before it began");
         let until = Some(now + TimeDelta::seconds(5));
-        due[0].hold(Held { revision: 7, until });
+        let held = Held {
+            revision: 7,
+            until,
+            again: None,
+        };
+        due[0].hold(held);
         assert!(registry.due(7, now).is_empty());
         assert_eq!(registry.due(8, now).len(), 1);
         assert_eq!(registry.due(7, now + TimeDelta::seconds(5)).len(), 1);
+        // Asked again before, which is no end of its grounds.
+        let again = Some(now + TimeDelta::seconds(1));
+        due[0].hold(Held { again, ..held });
+        assert!(registry.due(7, now).is_empty());
+        assert_eq!(registry.due(7, now + TimeDelta::seconds(1)).len(), 1);
+        assert!(!due[0].is_over(now + TimeDelta::seconds(1)));
     }
 }

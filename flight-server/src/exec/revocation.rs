@@ -5,19 +5,24 @@
 //! soon after it began: rights may have changed between its plan and its place in the
 //! registry. What no longer holds ends with a refusal and settles what was delivered. Changes
 //! by other processes count as our own, because the revision lies in the store. So do persons
-//! who oppose: what was planned before they did ends, and may be run again at once.
+//! who oppose: what was planned before they did ends, and may be run again at once. What an
+//! operator's policies say may change at any moment with the clock alone, so that where there are
+//! any each execution is decided on again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
-use hubflight_policy::Zone;
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::Habilitation;
+use hubflight_rights::{Denial, Zone};
 use hubflight_store::AdminRole;
 use tokio::time::MissedTickBehavior;
 
 use super::registry::{Entry, Held};
+use crate::access::{Access, Asking};
 use crate::auth::standing::Standing;
 use crate::catalog::space::{Labels, Rights, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +31,8 @@ use crate::opposition;
 
 /// How often the revision of rights is read, in milliseconds.
 const RIGHTS_READ_EVERY_MS: u64 = 250;
+/// How often the operator's policies are asked again, in milliseconds.
+const RULES_ASKED_EVERY_MS: i64 = 500;
 /// Decisions that are made at once: each is a few reads of the store.
 const DECISIONS_RUNNING_MAX: usize = 8;
 /// Rights that could not be read for longer count as ended, in milliseconds.
@@ -109,14 +116,20 @@ pub async fn decide(
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
-        let (habilitations, next) = hub.habilitations_until(project, &grounds.zone, now).await?;
-        if let Some(dataset) = Rights::new(&habilitations).ended(&grounds.labels) {
-            return Err(Error::denied(format!(
-                "the right to read dataset `{dataset}` ended while the statement ran; \
-                 `hub.habilitations` lists what is open"
-            )));
+        let who = admitted.asker(hub.auth.login(&grounds.standing));
+        let asking = Asking {
+            who: &who,
+            project,
+            zone: &grounds.zone,
+            at: now,
+        };
+        let (access, next) = hub.access(asking).await?;
+        let open = access.iter().filter_map(|(_, access)| access.open());
+        let open: Vec<Arc<Habilitation>> = open.cloned().collect();
+        if let Some(dataset) = Rights::new(&open).ended(&grounds.labels) {
+            return Err(ended(&dataset, &access));
         }
-        let read = habilitations.iter().filter(|right| {
+        let read = open.iter().filter(|right| {
             let mut sources = grounds.labels.sources.iter();
             sources.any(|source| source.dataset == right.dataset)
         });
@@ -124,6 +137,23 @@ pub async fn decide(
         ends.push(next);
     }
     Ok(ends.into_iter().flatten().min())
+}
+
+/// Why an execution ends that reads a dataset: by a rule, which is told, or because a right did.
+fn ended(dataset: &str, access: &[(Arc<Dataset>, Access)]) -> Error {
+    let mut access = access.iter();
+    let access = access.find(|(of, _)| of.name == dataset);
+    let why = match access {
+        Some((_, Access::Listed(_, denial) | Access::Closed(denial)))
+            if matches!(denial, Denial::Rule { .. } | Denial::Undecided { .. }) =>
+        {
+            denial.to_string()
+        }
+        _ => "`hub.habilitations` lists what is open".to_owned(),
+    };
+    Error::denied(format!(
+        "the right to read dataset `{dataset}` ended while the statement ran; {why}"
+    ))
 }
 
 /// Whether an execution may begin that was admitted and planned, both of which may have taken
@@ -200,7 +230,13 @@ async fn settle(hub: &Hub, entries: Vec<Arc<Entry>>, revision: i64, now: DateTim
         return;
     };
     let decided = decide(hub, &first.grounds, now).await;
-    let decided = decided.map(|until| Held { revision, until });
+    let again = (!hub.rules.are_the_hubs_alone())
+        .then(|| now + TimeDelta::milliseconds(RULES_ASKED_EVERY_MS));
+    let decided = decided.map(|until| Held {
+        revision,
+        until,
+        again,
+    });
     for entry in &entries {
         apply(entry, &decided, now);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
 use chrono::{DateTime, Utc};
 use http::request::Parts;
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Extensions, Request, Response, Streaming};

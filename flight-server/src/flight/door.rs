@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;

@@ -21,7 +21,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::Stream;
-use hubflight_policy::Zone;
+use hubflight_rights::Zone;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Hub;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hubflight_policy::dataset::Dataset;
+use hubflight_rights::dataset::Dataset;
 use hubflight_udfs::WorkerStatus;
 use sha2::{Digest, Sha256};
 
@@ -258,7 +258,7 @@ mod tests {
             producer: "p".into(),
             version: 3,
             synthetic: true,
-            persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
+            persons_min: hubflight_rights::dataset::PERSONS_MIN_DEFAULT,
             tables: Vec::new(),
         };
         let account = |id: &str, projects: &[&str]| Account {

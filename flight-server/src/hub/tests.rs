@@ -2,18 +2,35 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
+use hubflight_ledger::{Filter, Page};
+use hubflight_rights::habilitation::Habilitation;
+use hubflight_rights::{Action, Asker, Decision, Denial, Zone};
 use hubflight_store::{HabilitationRow, NewHabilitation, StoreError};
 
 use super::*;
-use crate::rig::{SHOP, inside, open_hub};
+use crate::access::{Access, Asking};
+use crate::rig::{SHOP, ada, asker, inside, open_hub};
+use crate::rules;
 
 async fn opened() -> (Arc<Hub>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("folder");
     fs::create_dir(folder.path().join("data")).expect("folder");
     fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
     (open_hub(folder.path(), SHOP).await, folder)
+}
+
+/// What `who` asks for from inside.
+fn asking(who: &Asker, at: DateTime<Utc>) -> Asking<'_> {
+    static INSIDE: LazyLock<Zone> = LazyLock::new(inside);
+    Asking {
+        who,
+        project: "p",
+        zone: &INSIDE,
+        at,
+    }
 }
 
 fn state_in(folder: &Path) -> Config {
@@ -109,11 +126,9 @@ async fn a_renewal_that_begins_later_leaves_the_current_right_open() {
         .await
         .expect("confirmed");
     let versions = async |at: DateTime<Utc>| -> (Vec<u32>, Option<DateTime<Utc>>) {
-        let (rights, next) = hub
-            .habilitations_until("p", &inside(), at)
-            .await
-            .expect("read");
-        (rights.iter().map(|right| right.version).collect(), next)
+        let (access, next) = hub.access(asking(&ada(), at)).await.expect("read");
+        let rights = access.iter().filter_map(|(_, access)| access.open());
+        (rights.map(|right| right.version).collect(), next)
     };
     assert_eq!(versions(now).await, (vec![1], Some(begins)));
     assert_eq!(versions(begins).await, (vec![2], None));
@@ -150,5 +165,126 @@ async fn a_renewal_that_begins_later_leaves_the_current_right_open() {
     let earlier = now + TimeDelta::microseconds(1);
     for at in [earlier, begins] {
         assert!(versions(at).await.0.is_empty(), "{at}");
+    }
+}
+
+/// A hub whose operator forbids.
+async fn ruled(policies: &str) -> (Arc<Hub>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("folder");
+    fs::create_dir(folder.path().join("data")).expect("folder");
+    fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
+    fs::write(folder.path().join("operator.cedar"), policies).expect("written");
+    let text = format!("{SHOP}[policies]\nfiles = ['operator.cedar']\n");
+    (open_hub(folder.path(), &text).await, folder)
+}
+
+#[tokio::test]
+async fn an_operator_forbids_by_person_time_and_action() {
+    let (hub, _folder) = ruled(
+        r#"
+        @id("not-eve") forbid (principal == Person::"eve", action, resource);
+        @id("past") forbid (principal, action == Action::"read_rows", resource == Dataset::"shop")
+        when { context.now >= datetime("2100-01-01") };
+        @id("kept") forbid (principal, action == Action::"export", resource)
+        unless { context.login.second_factor };
+        "#,
+    )
+    .await;
+    let now = Utc::now();
+    let later = DateTime::parse_from_rfc3339("2100-01-01T00:00:00Z").expect("a time");
+    let later = later.to_utc();
+    let access = async |who: &Asker, at: DateTime<Utc>| {
+        let (access, _) = hub.access(asking(who, at)).await.expect("read");
+        access.into_iter().next().expect("a dataset").1
+    };
+    let by = |id: &str| Denial::Rule {
+        ids: vec![id.to_owned()],
+    };
+    let instant = TimeDelta::nanoseconds(1);
+    for at in [now, later - instant] {
+        assert!(access(&ada(), at).await.open().is_some(), "{at}");
+    }
+    // At night, so to say, she still sees which tables there are.
+    let at_night = access(&ada(), later).await;
+    assert!(
+        matches!(&at_night, Access::Listed(_, denial) if *denial == by("past")),
+        "{at_night:?}"
+    );
+    assert_eq!(
+        access(&asker("eve", &["p"]), now).await,
+        Access::Closed(by("not-eve"))
+    );
+    // Who is no member is told nothing, whatever else forbids.
+    let mut stranger = asker("eve", &["p"]);
+    stranger.projects.clear();
+    assert_eq!(
+        access(&stranger, now).await,
+        Access::Closed(Denial::NoHabilitation)
+    );
+
+    let mut who = ada();
+    let may = async |who: &Asker, dataset: &str| {
+        let may = hub.may(asking(who, now), dataset, Action::Export).await;
+        may.expect("read")
+    };
+    assert_eq!(may(&who, "shop").await, Decision::Deny(by("kept")));
+    who.login.second_factor = true;
+    assert!(matches!(may(&who, "shop").await, Decision::Allow(_)));
+    assert_eq!(
+        may(&who, "shoe").await,
+        Decision::Deny(Denial::NoHabilitation)
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_the_policies_is_in_the_audit_once() {
+    let (hub, folder) =
+        ruled(r#"@id("a") forbid (principal == Person::"eve", action, resource);"#).await;
+    let told = async |hub: &Hub| {
+        let audit = hub
+            .ledger
+            .audit(&Filter::default(), Page::FIRST)
+            .await
+            .expect("read");
+        audit
+            .iter()
+            .filter(|entry| entry.event == "policies_changed")
+            .count()
+    };
+    let secrets = hub.secrets.clone();
+    for _ in 0..2 {
+        rules::record(&hub, &secrets).await.expect("recorded");
+        assert_eq!(told(&hub).await, 1);
+    }
+    hub.ledger.close().await.expect("closes");
+    drop(hub);
+    // Without any again is a change too.
+    let hub = open_hub(folder.path(), SHOP).await;
+    for _ in 0..2 {
+        rules::record(&hub, &secrets).await.expect("recorded");
+        assert_eq!(told(&hub).await, 2);
+    }
+    let (other, _folder) = opened().await;
+    rules::record(&other, &other.secrets)
+        .await
+        .expect("nothing to say");
+    assert_eq!(told(&other).await, 0, "a hub that never had any");
+}
+
+#[tokio::test]
+async fn wrong_policies_stop_the_start_with_their_place() {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = crate::config::Policies {
+        files: vec![folder.path().join("operator.cedar")],
+    };
+    let error = rules::load(&config)
+        .expect_err("there is no file")
+        .to_string();
+    assert!(error.contains("operator.cedar"), "{error}");
+    let text = "@id(\"x\") forbid (principal, action, resource)\nwhen { context.purpose == 1 };";
+    fs::write(&config.files[0], text).expect("written");
+    let error = rules::load(&config).expect_err("no such fact").to_string();
+    for part in ["operator.cedar`, line 2, policy `x`", "purpose"] {
+        assert!(error.contains(part), "{error}");
     }
 }

@@ -142,7 +142,7 @@ impl Planning<'_> {
         if let Some(schema) = &self.options.schema {
             return schema.clone();
         }
-        let mut datasets = self.view.habilitations();
+        let mut datasets = self.view.listed();
         match (datasets.next(), datasets.next()) {
             (Some((dataset, _)), None) => dataset.name.clone(),
             _ => crate::catalog::project::SPACE_SCHEMA.to_owned(),
@@ -173,7 +173,7 @@ impl Planning<'_> {
                         .await?
                         .is_some());
             if !known {
-                self.view.check_zone(&named.schema)?;
+                self.view.check_closed(&named.schema)?;
                 return Err(Error::not_found(format!(
                     "table `{reference}` does not exist in project `{}`; `SHOW TABLES` lists \
                      what there is",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use hubflight_policy::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
+use hubflight_rights::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::SortingColumn;
@@ -153,7 +153,7 @@ pub fn describe(dir: &Path, name: &str, title: &str, tables: &[Declaration]) -> 
         producer: PRODUCER.to_owned(),
         version: crate::DATA_VERSION,
         synthetic: true,
-        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
+        persons_min: hubflight_rights::dataset::PERSONS_MIN_DEFAULT,
         tables: tables.iter().map(Declaration::table).collect(),
     };
     let path = dir.join("dataset.json");

@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 use dicom_dictionary_std::tags;
 use hubflight_compute::dicom::{Image, WindowOptions, window};
-use hubflight_policy::dataset::{Dataset, PersonPath};
+use hubflight_rights::dataset::{Dataset, PersonPath};
 use hubflight_synth::{Facts, Readmission, Request, generate_with};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 

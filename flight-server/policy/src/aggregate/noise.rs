@@ -16,8 +16,11 @@
 
 use std::sync::LazyLock;
 
+use hubflight_rights::dataset::PERSONS_MIN_LEAST;
+
 /// Largest change of a count by noise. Below every threshold, so that no cell turns negative.
 pub const NOISE_MAX: i64 = 5;
+const _: () = assert!(NOISE_MAX < PERSONS_MIN_LEAST as i64);
 /// Largest whole step of one layer, which is spread by half a step to each side.
 const LAYER_MAX: i64 = 2;
 /// Variance of the steps of one layer, in persons squared.

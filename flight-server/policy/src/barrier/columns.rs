@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::GrantedTable;
-use crate::dataset::Table;
 use crate::error::PolicyError;
-use crate::habilitation::{Columns, Mask};
 use crate::pseudonym::Cipher;
+use hubflight_rights::dataset::Table;
+use hubflight_rights::habilitation::{Columns, Mask};
 
 /// Key of a column's remarks in its field's metadata (Flight SQL).
 pub const REMARKS_KEY: &str = "ARROW:FLIGHT:SQL:REMARKS";

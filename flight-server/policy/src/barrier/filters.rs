@@ -14,8 +14,8 @@ use datafusion::prelude::lit;
 use super::columns::{How, Visible};
 use super::rows::{TABLE, scalar_of};
 use super::table::Shown;
-use crate::habilitation::Value;
 use crate::pseudonym::{Cipher, is_number};
+use hubflight_rights::habilitation::Value;
 
 /// The filter over the stored columns (`t.column`), or None when it must stay above.
 pub fn below(filter: &Expr, columns: &[Shown]) -> Option<Expr> {

@@ -55,11 +55,11 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 
-use crate::dataset::{Dataset, Table};
 use crate::error::PolicyError;
-use crate::habilitation::{Habilitation, TableGrant, Tables};
 use crate::opposition::Opposed;
 use crate::pseudonym::LinkageKeys;
+use hubflight_rights::dataset::{Dataset, Table};
+use hubflight_rights::habilitation::{Habilitation, TableGrant, Tables};
 
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;

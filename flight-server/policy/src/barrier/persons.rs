@@ -16,10 +16,10 @@ use super::rows::rows_of_persons;
 use super::table::PolicyTable;
 use super::{GrantedTable, Sources};
 use crate::aggregate::PERSON;
-use crate::dataset::{PERSON_DOMAIN, PersonPath};
 use crate::error::PolicyError;
-use crate::habilitation::Habilitation;
 use crate::pseudonym::{Cipher, LinkageKeys};
+use hubflight_rights::dataset::{PERSON_DOMAIN, PersonPath};
+use hubflight_rights::habilitation::Habilitation;
 
 /// How the rows of a table lead to their persons.
 #[derive(Debug)]

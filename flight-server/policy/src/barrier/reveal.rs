@@ -13,8 +13,8 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
-use crate::habilitation::Mask;
 use crate::pseudonym::Cipher;
+use hubflight_rights::habilitation::Mask;
 
 /// The pseudonym of an identifier, or the keyed hash of a value.
 pub fn pseudonym(column: Expr, cipher: Cipher) -> Expr {

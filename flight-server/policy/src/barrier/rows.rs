@@ -14,11 +14,11 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, not};
 use datafusion::prelude::lit;
 
 use super::{GrantedTable, Sources, grant, source_error, source_of};
-use crate::dataset::{Dataset, PERSON_DOMAIN, PersonPath, Table};
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Comparison, Habilitation, Predicate, Value};
 use crate::opposition::OPPOSED_COLUMN;
 use crate::pseudonym::is_number;
+use hubflight_rights::dataset::{Dataset, PERSON_DOMAIN, PersonPath, Table};
+use hubflight_rights::habilitation::{Cohort, Comparison, Habilitation, Predicate, Value};
 
 /// Name of the table itself in the plan; its stored columns are `t.column`.
 pub const TABLE: &str = "t";

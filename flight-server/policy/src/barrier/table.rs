@@ -24,10 +24,10 @@ use super::rows::{TABLE, visible_rows};
 use super::selected::Selected;
 use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
-use crate::dataset::Table;
 use crate::error::PolicyError;
-use crate::habilitation::{Cohort, Habilitation, Mask, Mode};
 use crate::pseudonym::{Cipher, LinkageKeys};
+use hubflight_rights::dataset::Table;
+use hubflight_rights::habilitation::{Cohort, Habilitation, Mask, Mode};
 
 /// Key domain of masked values: no dataset's identifiers have it, or a hash would join them.
 const HASH_DOMAIN: &str = "\u{1}hash";

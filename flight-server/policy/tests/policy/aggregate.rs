@@ -10,8 +10,8 @@ use arrow::util::display::array_value_to_string;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use hubflight_policy::aggregate::{self, MARGIN, noise::NOISE_MAX};
-use hubflight_policy::dataset::{Dataset, PERSONS_MIN_DEFAULT};
-use hubflight_policy::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::dataset::{Dataset, PERSONS_MIN_DEFAULT};
+use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
 
 use crate::world::{self, Stay, World, config, habilitation, keys};
 

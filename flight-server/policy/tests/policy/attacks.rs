@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::prelude::{SessionConfig, SessionContext};
-use hubflight_policy::habilitation::Tables;
 use hubflight_policy::{Sources, open_table};
+use hubflight_rights::habilitation::Tables;
 
 use crate::naive;
 use crate::world::{STAYS, World, config, researcher, rows};

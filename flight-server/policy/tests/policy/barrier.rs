@@ -6,13 +6,13 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use datafusion::prelude::SessionContext;
-use hubflight_policy::dataset::PersonPath;
-use hubflight_policy::habilitation::{
-    Columns, Comparison, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
-};
 use hubflight_policy::{
     PolicyError, PolicyScanExec, REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables,
     open_table,
+};
+use hubflight_rights::dataset::PersonPath;
+use hubflight_rights::habilitation::{
+    Columns, Comparison, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
 
 use crate::world::{

@@ -1,7 +1,7 @@
 //! A query by a restricted user gives the same rows, or the same class of error, as the same
 //! query on a physically filtered copy.
 
-use hubflight_policy::habilitation::Tables;
+use hubflight_rights::habilitation::Tables;
 
 use crate::world::{self, Outcome, World, config, filtered_copy, outcome, researcher};
 

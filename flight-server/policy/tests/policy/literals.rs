@@ -3,7 +3,7 @@
 
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
-use hubflight_policy::habilitation::{Mask, TableGrant, Tables};
+use hubflight_rights::habilitation::{Mask, TableGrant, Tables};
 
 use crate::world::{World, config, grant, habilitation, keys, researcher, rows};
 
@@ -164,7 +164,7 @@ async fn of_hashes_stay_above() {
 /// Bands, multiples and predicates between bounds, through the barrier.
 #[tokio::test(flavor = "multi_thread")]
 async fn masks_of_numbers_and_bounds() {
-    use hubflight_policy::habilitation::{Predicate, Value};
+    use hubflight_rights::habilitation::{Predicate, Value};
     let world = World::new().await;
     let masked = TableGrant {
         rows: Some(Predicate::Between {

@@ -4,7 +4,6 @@
 mod aggregate;
 mod attacks;
 mod barrier;
-mod decisions;
 mod differential;
 mod literals;
 mod naive;
@@ -13,5 +12,4 @@ mod oracle;
 mod pseudonyms;
 mod rules;
 mod selections;
-mod validation;
 mod world;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hubflight_policy::habilitation::{Habilitation, Tables};
 use hubflight_policy::{Opposed, PolicyTable, open_table};
+use hubflight_rights::habilitation::{Habilitation, Tables};
 
 use crate::world::{
     PERSONS, World, birth, cohort, config, diagnoses, first_visible_day, habilitation, keys,

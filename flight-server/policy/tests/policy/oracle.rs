@@ -1,7 +1,7 @@
 //! Errors as an oracle: in aggregate mode, a condition that fails on the rows of one person
 //! would tell by its error that there is such a person.
 
-use hubflight_policy::habilitation::Tables;
+use hubflight_rights::habilitation::Tables;
 
 use crate::aggregate::Hub;
 use crate::world::{World, config, habilitation};

@@ -7,7 +7,7 @@ use datafusion::common::stats::Precision;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use hubflight_policy::Selections;
-use hubflight_policy::habilitation::{Habilitation, TableGrant, Tables};
+use hubflight_rights::habilitation::{Habilitation, TableGrant, Tables};
 
 use crate::world::{
     STAYS, World, birth, cohort, config, date, days, diagnoses, first_visible_day, grant, keys,

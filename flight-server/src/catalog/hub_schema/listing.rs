@@ -9,12 +9,13 @@ use arrow::array::{
 use arrow::datatypes::{Field, SchemaRef};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{Habilitation, Mode};
 use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{Habilitation, Mode};
 use hubflight_udfs::WorkerStatus;
 
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
+use crate::access::Asking;
 use crate::error::Result;
 use crate::hub::Hub;
 use crate::versions::{Version, states};
@@ -26,21 +27,26 @@ pub(super) fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'sta
 
 /// What a scope may see of the datasets: through its habilitations, or all of them.
 async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<Habilitation>>)>> {
-    let Scope::Project { project, zone, .. } = scope else {
+    let Scope::Project { project, who, zone } = scope else {
         return Ok(hub
             .datasets
             .iter()
             .map(|dataset| (Arc::clone(dataset), None))
             .collect());
     };
-    let habilitations = hub.habilitations(project, zone, Utc::now()).await?;
-    Ok(habilitations
-        .into_iter()
-        .filter_map(|habilitation| {
-            let dataset = hub.datasets.dataset(&habilitation.dataset)?;
-            Some((dataset, Some(habilitation)))
-        })
-        .collect())
+    let at = Utc::now();
+    let asking = Asking {
+        who,
+        project,
+        zone,
+        at,
+    };
+    let (access, _) = hub.access(asking).await?;
+    let listed = access.into_iter().filter_map(|(dataset, access)| {
+        let habilitation = access.listed()?;
+        Some((dataset, Some(Arc::clone(habilitation))))
+    });
+    Ok(listed.collect())
 }
 
 pub fn datasets(hub: Arc<Hub>, scope: Scope) -> SystemTable {

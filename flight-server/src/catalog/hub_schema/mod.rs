@@ -19,7 +19,7 @@ use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
-use hubflight_policy::Zone;
+use hubflight_rights::{Asker, Zone};
 use hubflight_store::AdminRole;
 
 use crate::error::Result;
@@ -31,7 +31,7 @@ pub enum Scope {
     /// What one person sees in a project.
     Project {
         project: String,
-        person: String,
+        who: Asker,
         zone: Zone,
     },
     /// What an administrator of these roles sees of all projects, and of no data.
@@ -50,7 +50,7 @@ impl Scope {
     /// The person that rows of persons must be of; `None` for all.
     fn person(&self) -> Option<&str> {
         match self {
-            Self::Project { person, .. } => Some(person),
+            Self::Project { who, .. } => Some(&who.person),
             Self::Hub(_) => None,
         }
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::Habilitation;
 use hubflight_policy::{PolicyTable, table_of};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::Habilitation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -117,6 +117,8 @@ fn scope_of(habilitation: &Habilitation) -> Result<String> {
             fields.remove(field);
         }
     }
+    // The digest is stored: it may not depend on the order that some crate of a build asks for.
+    value.sort_all_objects();
     let text = serde_json::to_vec(&value).map_err(unwritable)?;
     Ok(HEXLOWER.encode(&Sha256::digest(text)))
 }
@@ -161,7 +163,7 @@ impl Rights {
 mod tests {
     use super::*;
     use chrono::{TimeZone, Utc};
-    use hubflight_policy::habilitation::{Columns, Mode, TableGrant, Tables};
+    use hubflight_rights::habilitation::{Columns, Mode, TableGrant, Tables};
 
     fn habilitation(version: u32) -> Habilitation {
         Habilitation {
@@ -218,6 +220,32 @@ mod tests {
             ..habilitation(1)
         };
         assert_eq!(ended(vec![other]), Some("snds".to_owned()));
+    }
+
+    /// Digests that stores hold: of the same JSON, by name at every depth.
+    #[test]
+    fn a_scope_has_the_same_digest_for_ever() {
+        let narrower = Habilitation {
+            tables: Tables::Only(vec![TableGrant {
+                table: "er_prs_f".into(),
+                columns: Columns::All,
+                rows: None,
+                masks: Vec::new(),
+            }]),
+            ..habilitation(2)
+        };
+        for (habilitation, digest) in [
+            (
+                habilitation(1),
+                "20ffb34a85d5f63e13d5d2aa6c59be58c75ab86ff587ccb812a5ad83df1974b4",
+            ),
+            (
+                narrower,
+                "9a33549046c19aff09b99dc660406d1496ab6f47f97361f06c98903d9866b2d1",
+            ),
+        ] {
+            assert_eq!(scope_of(&habilitation).expect("serialises"), digest);
+        }
     }
 
     #[test]

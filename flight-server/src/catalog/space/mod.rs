@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
-use hubflight_policy::habilitation::Habilitation;
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{ObjectKind, SpaceFile, SpaceObject};
 use parking_lot::Mutex;
 

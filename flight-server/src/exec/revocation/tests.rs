@@ -4,10 +4,8 @@
 use std::path::Path;
 
 use arrow_flight::FlightData;
-use chrono::TimeDelta;
 use futures::StreamExt;
 use hubflight_ledger::{Filter, Page, UsageRecord};
-use hubflight_policy::habilitation::Habilitation;
 use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
@@ -51,11 +49,24 @@ impl Bench {
         bench
     }
 
+    /// A hub whose operator forbids.
+    async fn ruled(policies: &str) -> Self {
+        let mut bench = Self::with("[policies]\nfiles = ['operator.cedar']\n", policies).await;
+        let watch = tokio::spawn(watch(Arc::clone(&bench.hub)));
+        bench._watch = Some(AbortOnDropHandle::new(watch));
+        bench
+    }
+
     /// A hub with other limits, where nobody looks for what is withdrawn.
     async fn unwatched(limits: &str) -> Self {
+        Self::with(&format!("[limits]\n{limits}"), "").await
+    }
+
+    async fn with(more: &str, policies: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         write_sales(&folder.path().join("data"));
-        let hub = open_hub(folder.path(), &format!("{SHOP}[limits]\n{limits}")).await;
+        std::fs::write(folder.path().join("operator.cedar"), policies).expect("written");
+        let hub = open_hub(folder.path(), &format!("{SHOP}{more}")).await;
         let (other, _) = open_store(&hub.config).await.expect("store");
         let token = NewToken {
             person: "ada".into(),
@@ -282,6 +293,51 @@ async fn a_version_that_begins_later_ends_what_runs_on_the_one_before() {
     let error = Error::from(ended.expect("it ends"));
     assert_eq!(error.kind, ErrorKind::PermissionDenied);
     bench.idle().await;
+}
+
+/// Nobody writes at that moment, and no habilitation ends: only the operator's policy knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_begins_to_forbid_ends_the_stream() {
+    let begins = Utc::now() + TimeDelta::milliseconds(4_000);
+    let policy = |person: &str| {
+        format!(
+            "@id(\"evening\")\nforbid (principal == Person::\"{person}\", action, resource)\n\
+             when {{ context.now >= datetime(\"{}\") }};",
+            begins.format("%Y-%m-%dT%H:%M:%S%.3fZ")
+        )
+    };
+    // Of somebody else, it leaves the stream alone.
+    let others = Bench::ruled(&policy("eve")).await;
+    let mut undisturbed = others.begin(&others.token.text).await;
+    let bench = Bench::ruled(&policy("ada")).await;
+    let mut stream = bench.begin(&bench.token.text).await;
+    let status = error_of(&mut stream).await;
+    let late = Utc::now() - begins;
+    assert!(
+        late >= TimeDelta::milliseconds(-1),
+        "it ended early: {late}"
+    );
+    assert!(late.num_milliseconds() < 1_000, "it ended late: {late}");
+    assert!(status.message().contains("rule `evening`"), "{status}");
+    assert_eq!(Error::from(status).kind, ErrorKind::PermissionDenied);
+    let record = bench.record().await;
+    assert_eq!(record.error_kind.as_deref(), Some("permission_denied"));
+    bench.idle().await;
+    // Nothing begins any more, and the refusal says why.
+    let caller = bench.caller(&bench.token.text).await;
+    let text = Text::new("SELECT item FROM shop.sales".into());
+    let refused = Opened::open(&bench.hub, &caller, text)
+        .await
+        .expect_err("forbidden");
+    assert_eq!(refused.kind, ErrorKind::PermissionDenied);
+    assert!(refused.to_string().contains("rule `evening`"), "{refused}");
+    while Utc::now() < begins + TimeDelta::milliseconds(1_500) {
+        undisturbed
+            .next()
+            .await
+            .expect("a frame")
+            .expect("delivered");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

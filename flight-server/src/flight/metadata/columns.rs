@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use hubflight_policy::dataset::Dataset;
-use hubflight_policy::habilitation::{Habilitation, Tables};
 use hubflight_policy::{Sources, describe_table};
+use hubflight_rights::dataset::Dataset;
+use hubflight_rights::habilitation::{Habilitation, Tables};
 
 use crate::catalog::project::ProjectView;
 use crate::error::Result;
@@ -29,7 +29,7 @@ pub fn of_dataset(
     place: &Place<'_>,
 ) -> Option<Result<Option<SchemaRef>>> {
     let (dataset, habilitation) = view
-        .habilitations()
+        .listed()
         .find(|(dataset, _)| dataset.name == place.schema)?;
     Some(describe(sources, dataset, habilitation, place.table))
 }
@@ -226,7 +226,7 @@ fn instant(characters: usize, unit: TimeUnit) -> Size {
 mod tests {
     use super::super::fixture::{hospital, only};
     use super::*;
-    use hubflight_policy::habilitation::Mask;
+    use hubflight_rights::habilitation::Mask;
 
     const PLACE: Place<'_> = Place {
         catalog: "p",

@@ -6,9 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema};
 use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
-use hubflight_policy::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
-use hubflight_policy::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
 use hubflight_policy::{Opposed, Sources};
+use hubflight_rights::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
+use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
 
 /// One dataset without rows.
 pub struct OneDataset(pub Arc<Dataset>);
@@ -79,7 +79,7 @@ pub fn hospital() -> OneDataset {
         producer: String::new(),
         version: 1,
         synthetic: true,
-        persons_min: hubflight_policy::dataset::PERSONS_MIN_DEFAULT,
+        persons_min: hubflight_rights::dataset::PERSONS_MIN_DEFAULT,
         tables: vec![
             table("person", &["person", "sex"], &["person"], &[]),
             table(

@@ -11,9 +11,9 @@ use arrow_flight::sql::{
     CommandGetCrossReference, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, UpdateDeleteRules,
 };
-use hubflight_policy::dataset::{Dataset, ForeignKey, Table};
-use hubflight_policy::habilitation::Habilitation;
 use hubflight_policy::{Sources, describe_table, granted_tables};
+use hubflight_rights::dataset::{Dataset, ForeignKey, Table};
+use hubflight_rights::habilitation::Habilitation;
 
 use super::super::call::Caller;
 use super::browse::views;
@@ -121,7 +121,7 @@ async fn foreign(
 async fn all_shown(hub: &Arc<Hub>, caller: &Caller, catalog: Option<&str>) -> Result<Vec<Shown>> {
     let mut all = Vec::new();
     for view in views(hub, caller, catalog).await? {
-        for (dataset, habilitation) in view.habilitations() {
+        for (dataset, habilitation) in view.listed() {
             let sources = hub.datasets.as_ref();
             all.push(Shown::new(sources, &view.project, dataset, habilitation));
         }
@@ -340,7 +340,7 @@ fn foreign_batch(mut rows: Vec<Foreign>, order: Order) -> Result<RecordBatch> {
 mod tests {
     use super::super::fixture::{OneDataset, hospital, only};
     use super::*;
-    use hubflight_policy::habilitation::{Mask, Tables};
+    use hubflight_rights::habilitation::{Mask, Tables};
 
     fn everything() -> Habilitation {
         Habilitation {

@@ -12,7 +12,7 @@ use arrow::array::{
     ListBuilder, RecordBatch, StringArray, StringBuilder,
 };
 use arrow::datatypes::{DataType, Field};
-use hubflight_policy::dataset::PersonPath;
+use hubflight_rights::dataset::PersonPath;
 
 use crate::calendar::Day;
 use crate::choice;

@@ -16,7 +16,7 @@ use arrow::array::{
     RecordBatch, StringArray,
 };
 use arrow::datatypes::DataType;
-use hubflight_policy::dataset::PersonPath;
+use hubflight_rights::dataset::PersonPath;
 
 use crate::dice::{Dice, Purpose};
 use crate::tables::{Col, Declaration, batch, by_person, describe, write_file, write_part};

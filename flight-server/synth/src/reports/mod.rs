@@ -14,7 +14,7 @@ use arrow::array::{
     StringBuilder, StructBuilder,
 };
 use arrow::datatypes::{DataType, Field, Fields};
-use hubflight_policy::dataset::PersonPath;
+use hubflight_rights::dataset::PersonPath;
 
 use crate::calendar::{Day, data_end};
 use crate::dice::{Dice, Purpose, permutation};

@@ -1,6 +1,6 @@
 //! The tables of `snds` and their columns, documented.
 
-use hubflight_policy::dataset::PersonPath;
+use hubflight_rights::dataset::PersonPath;
 
 use crate::tables::{Col, Declaration, by_person};
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use arrow::array::{BooleanArray, Date32Array, Float64Array, Int32Array, Int64Array};
 use arrow::datatypes::DataType;
 use chrono::NaiveDate;
-use hubflight_policy::dataset::PersonPath;
+use hubflight_rights::dataset::PersonPath;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Day, data_end, data_start, date, window_start};

@@ -17,7 +17,7 @@ use super::value::{Number, charset, is_text, numbers, strings};
 pub fn json(content: &[u8]) -> Result<String, DicomError> {
     let opened = Opened::new(content)?;
     let data = opened.data()?;
-    Ok(Json::Object(data_set(&data, &Charset::default())).to_string())
+    Ok(sorted(Json::Object(data_set(&data, &Charset::default()))))
 }
 
 /// The value of one element as text; several values are joined by `\`. `None` when the file
@@ -66,13 +66,12 @@ pub(crate) fn parse_tag(text: &str) -> Result<Tag, DicomError> {
 
 fn text(element: &Element<'_>, charset: &Charset) -> String {
     match &element.value {
-        Value::Items(items) => Json::Array(
+        Value::Items(items) => sorted(Json::Array(
             items
                 .iter()
                 .map(|item| Json::Object(data_set(item, charset)))
                 .collect(),
-        )
-        .to_string(),
+        )),
         Value::Fragments { fragments, .. } => format!("{} fragments", fragments.len()),
         Value::Bytes(bytes) => {
             if element.tag == tags::PIXEL_DATA {
@@ -98,6 +97,12 @@ fn text(element: &Element<'_>, charset: &Charset) -> String {
             }
         }
     }
+}
+
+/// By name at every depth, whatever other crates of a build make of the order of JSON.
+fn sorted(mut json: Json) -> String {
+    json.sort_all_objects();
+    json.to_string()
 }
 
 /// VRs that the JSON model writes as `InlineBinary`.

@@ -11,7 +11,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use crate::habilitation::Mask;
+use hubflight_rights::habilitation::Mask;
 
 /// Masks a column; as long as the input, of the same type, NULL where it is NULL.
 pub fn apply(mask: Mask, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {

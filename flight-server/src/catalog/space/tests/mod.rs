@@ -25,7 +25,7 @@ use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
 use crate::plan::Planning;
 use crate::plan::parse::parse;
-use crate::rig::{inside, open_hub};
+use crate::rig::{ada, inside, open_hub};
 
 struct Bench {
     hub: Arc<Hub>,
@@ -83,7 +83,7 @@ async fn bench() -> Bench {
 
 fn viewer() -> Viewer {
     Viewer {
-        person: "ada".into(),
+        who: ada(),
         zone: inside(),
         roles: Default::default(),
     }

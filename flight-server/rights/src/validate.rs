@@ -4,9 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::aggregate::noise::NOISE_MAX;
-use crate::dataset::{Dataset, ForeignKey, PersonPath, Table};
-use crate::error::PolicyError;
+use crate::dataset::{Dataset, ForeignKey, PERSONS_MIN_LEAST, PersonPath, Table};
+use crate::error::RightsError;
 use crate::habilitation::{
     Cohort, Columns, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
 };
@@ -20,17 +19,17 @@ pub const PREDICATE_DEPTH_MAX: usize = 64;
 
 impl Dataset {
     /// # Errors
-    /// [`PolicyError::Dataset`], naming the table, the column and the rule that is broken.
-    pub fn validate(&self) -> Result<(), PolicyError> {
+    /// [`RightsError::Dataset`], naming the table, the column and the rule that is broken.
+    pub fn validate(&self) -> Result<(), RightsError> {
         if !is_name(&self.name) {
             return Err(self.error(None, None, NAME_RULE));
         }
         if RESERVED_SCHEMAS.contains(&self.name.as_str()) {
             return Err(self.error(None, None, "is a reserved schema; choose another name"));
         }
-        let least = u32::try_from(NOISE_MAX).unwrap_or(u32::MAX) + 1;
-        if self.persons_min < least {
-            let problem = format!("has `persons_min` below {least}, the least that noise allows");
+        if self.persons_min < PERSONS_MIN_LEAST {
+            let problem =
+                format!("has `persons_min` below {PERSONS_MIN_LEAST}, the least that noise allows");
             return Err(self.error(None, None, problem));
         }
         if self.producer.is_empty() {
@@ -50,7 +49,7 @@ impl Dataset {
         Ok(())
     }
 
-    fn validate_table(&self, table: &Table) -> Result<(), PolicyError> {
+    fn validate_table(&self, table: &Table) -> Result<(), RightsError> {
         if !is_name(&table.name) {
             return Err(self.error(Some(table), None, NAME_RULE));
         }
@@ -84,7 +83,7 @@ impl Dataset {
         self.validate_person(table)
     }
 
-    fn validate_foreign_key(&self, table: &Table, key: &ForeignKey) -> Result<(), PolicyError> {
+    fn validate_foreign_key(&self, table: &Table, key: &ForeignKey) -> Result<(), RightsError> {
         let Some(parent) = self.table(&key.parent) else {
             let problem = format!(
                 "has a foreign key to `{}`, which does not exist",
@@ -115,7 +114,7 @@ impl Dataset {
         )
     }
 
-    fn validate_person(&self, table: &Table) -> Result<(), PolicyError> {
+    fn validate_person(&self, table: &Table) -> Result<(), RightsError> {
         let mut path = vec![table.name.as_str()];
         let mut table = table;
         loop {
@@ -162,7 +161,7 @@ impl Dataset {
         own: &str,
         parent: &Table,
         parents: &str,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<(), RightsError> {
         let Some(domain) = table.identifier(own) else {
             return Ok(());
         };
@@ -189,7 +188,7 @@ impl Dataset {
         holder: &Table,
         names: &[String],
         problem: &str,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<(), RightsError> {
         match names.iter().find(|name| !may_have(holder, name)) {
             Some(name) => Err(self.error(Some(table), Some(name), problem)),
             None => Ok(()),
@@ -201,8 +200,8 @@ impl Dataset {
         table: Option<&Table>,
         column: Option<&str>,
         problem: impl Into<String>,
-    ) -> PolicyError {
-        PolicyError::Dataset {
+    ) -> RightsError {
+        RightsError::Dataset {
             dataset: self.name.clone(),
             table: table.map(|table| table.name.clone()),
             column: column.map(str::to_owned),
@@ -215,11 +214,11 @@ impl Habilitation {
     /// Checks against the datasets that it names.
     ///
     /// # Errors
-    /// [`PolicyError::Habilitation`], naming the table, the column and the rule.
+    /// [`RightsError::Habilitation`], naming the table, the column and the rule.
     pub fn validate(
         &self,
         dataset: impl Fn(&str) -> Option<Arc<Dataset>>,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<(), RightsError> {
         let named = [
             (&self.id, "has no id; name it"),
             (&self.project, "has no project; name one"),
@@ -261,7 +260,7 @@ impl Habilitation {
         }
     }
 
-    fn validate_grant(&self, dataset: &Dataset, grant: &TableGrant) -> Result<(), PolicyError> {
+    fn validate_grant(&self, dataset: &Dataset, grant: &TableGrant) -> Result<(), RightsError> {
         let Some(table) = dataset.table(&grant.table) else {
             return Err(self.error(Some(&grant.table), None, "does not exist in the dataset"));
         };
@@ -304,7 +303,7 @@ impl Habilitation {
         &self,
         dataset: Option<&Dataset>,
         cohort: &Cohort,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<(), RightsError> {
         let Some(dataset) = dataset else {
             let problem = format!(
                 "takes persons from dataset `{}`, which does not exist",
@@ -331,7 +330,7 @@ impl Habilitation {
         table: &Table,
         rows: &Predicate,
         rule: &str,
-    ) -> Result<(), PolicyError> {
+    ) -> Result<(), RightsError> {
         let broken = Broken::find(table, rows, rule.to_owned(), 0);
         broken.map_or(
             Ok(()),
@@ -351,8 +350,8 @@ impl Habilitation {
         table: Option<&str>,
         column: Option<&str>,
         problem: impl Into<String>,
-    ) -> PolicyError {
-        PolicyError::Habilitation {
+    ) -> RightsError {
+        RightsError::Habilitation {
             id: self.id.clone(),
             version: self.version,
             table: table.map(str::to_owned),

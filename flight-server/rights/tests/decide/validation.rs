@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use hubflight_policy::dataset::{Dataset, ForeignKey, PersonPath};
-use hubflight_policy::habilitation::{
+use hubflight_rights::dataset::{Dataset, ForeignKey, PersonPath};
+use hubflight_rights::habilitation::{
     Columns, Comparison, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
 };
 
-use crate::world::{cohort, grant, hospital, registry, researcher};
+use crate::hospital::{cohort, grant, hospital, registry, researcher};
 
 fn lookup(name: &str) -> Option<Arc<Dataset>> {
     [hospital(), registry()]
@@ -295,7 +295,7 @@ fn habilitations() {
     check(&masks(&[("big", Mask::AgeBand(0))], Columns::All), "zero");
     let deep = (0..100).fold(is_null("note"), |inner, _| Predicate::Not(Box::new(inner)));
     check(&rows(deep), "too deep");
-    let persons = |change: &dyn Fn(&mut hubflight_policy::habilitation::Cohort)| {
+    let persons = |change: &dyn Fn(&mut hubflight_rights::habilitation::Cohort)| {
         let mut cohort = cohort();
         change(&mut cohort);
         move |h: &mut Habilitation| h.persons = Some(cohort.clone())

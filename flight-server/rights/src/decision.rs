@@ -1,5 +1,8 @@
-//! The coarse decision: may a project do something with a dataset now, and under which
+//! The coarse decision: may a person do something with a dataset in a project now, and under which
 //! habilitation. Pure, total, deny by default: no clock, no IO, no error.
+//!
+//! Which version of a habilitation governs follows from data and is found here; whether it may be
+//! used so, by whom, from where and when, the policies in force decide ([`Rules`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -7,15 +10,21 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::asker::Asker;
+use crate::dataset::Dataset;
 use crate::habilitation::{Habilitation, Mode};
+use crate::rules::Rules;
 use crate::zone::Zone;
 
-/// What somebody wants to do. Whether that person is a member of the project, and whether the
-/// project itself is active, is settled before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What somebody wants to do. Who they are, and which projects are active, is settled before.
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    pub who: &'a Asker,
     pub project: &'a str,
     pub dataset: &'a str,
+    /// The dataset as its producer describes it; what a policy asks of it denies where nobody
+    /// does.
+    pub described: Option<&'a Dataset>,
     pub action: Action,
     /// Where the caller is.
     pub zone: &'a Zone,
@@ -26,8 +35,22 @@ pub struct Request<'a> {
 pub enum Action {
     /// See which tables and columns there are.
     Browse,
-    /// See rows.
-    Read,
+    /// Query a dataset that is open in rows.
+    ReadRows,
+    /// Query a dataset that is open in protected aggregates.
+    Aggregate,
+    /// Take something made of it out of the hub.
+    Export,
+}
+
+impl Action {
+    /// What querying a dataset is under a habilitation of this mode.
+    pub fn querying(mode: Mode) -> Self {
+        match mode {
+            Mode::Row => Self::ReadRows,
+            Mode::Aggregate => Self::Aggregate,
+        }
+    }
 }
 
 /// One version of a habilitation as the store knows it.
@@ -62,6 +85,14 @@ pub enum Denial {
     /// It governs, but who confirmed it is a member of the project by now.
     Unconfirmed,
     AggregateOnly,
+    /// Policies of the operator's forbid it.
+    Rule {
+        ids: Vec<String>,
+    },
+    /// Policies could not be evaluated, so that nobody knows whether they forbid it.
+    Undecided {
+        ids: Vec<String>,
+    },
     /// It may not be used from where the caller is.
     OtherZone {
         zone: Zone,
@@ -79,7 +110,9 @@ pub enum Denial {
 /// version which grants less, has ended, was revoked or lost its confirmation never lets an
 /// earlier one come back. A version revoked before it began never counts. Periods include
 /// `valid_from` and exclude `valid_to`; a revocation counts from its own instant on.
-pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
+///
+/// The one version that governs is then held to the policies in force.
+pub fn decide(rules: &Rules, request: &Request<'_>, granted: &[Granted]) -> Decision {
     let mut begun: BTreeMap<&str, &Granted> = BTreeMap::new();
     let mut next: Option<DateTime<Utc>> = None;
     for version in granted {
@@ -113,7 +146,10 @@ pub fn decide(request: &Request<'_>, granted: &[Granted]) -> Decision {
         .partition(|version| end_of(version, request.at).is_none());
     match in_force.as_slice() {
         [] => Decision::Deny(absent(&ended, next, request.at)),
-        [only] => allow(&only.habilitation, request),
+        [only] => match rules.refusal(request, &only.habilitation) {
+            None => Decision::Allow(Arc::clone(&only.habilitation)),
+            Some(denial) => Decision::Deny(denial),
+        },
         several => Decision::Deny(Denial::Ambiguous {
             ids: several
                 .iter()
@@ -132,10 +168,10 @@ pub struct Register {
 
 impl Register {
     /// As [`decide`] with everything in the register.
-    pub fn decide(&self, request: &Request<'_>) -> Decision {
+    pub fn decide(&self, rules: &Rules, request: &Request<'_>) -> Decision {
         let datasets = self.projects.get(request.project);
         let granted = datasets.and_then(|datasets| datasets.get(request.dataset));
-        decide(request, granted.map_or(&[], Vec::as_slice))
+        decide(rules, request, granted.map_or(&[], Vec::as_slice))
     }
 
     /// When the next version of a project begins, whatever it opens: until then, what was
@@ -163,19 +199,6 @@ impl FromIterator<Granted> for Register {
                 .push(version);
         }
         register
-    }
-}
-
-fn allow(habilitation: &Arc<Habilitation>, request: &Request<'_>) -> Decision {
-    if !habilitation.is_open_in(request.zone) {
-        let zone = request.zone.clone();
-        return Decision::Deny(Denial::OtherZone { zone });
-    }
-    match (request.action, habilitation.mode) {
-        (Action::Browse, Mode::Row | Mode::Aggregate) | (Action::Read, Mode::Row) => {
-            Decision::Allow(Arc::clone(habilitation))
-        }
-        (Action::Read, Mode::Aggregate) => Decision::Deny(Denial::AggregateOnly),
     }
 }
 
@@ -242,6 +265,19 @@ impl fmt::Display for Denial {
                 f,
                 "the project may not read it in rows from zone `{zone}`; call a listener of \
                  another zone, or ask for aggregates"
+            ),
+            Self::Rule { ids } => write!(
+                f,
+                "rule `{}` of the hub's operator forbids it to you here and now; ask the hub",
+                ids.join("`, `")
+            ),
+            Self::Undecided { ids } if ids.is_empty() => {
+                write!(f, "the hub's rules cannot be decided on; tell its operator")
+            }
+            Self::Undecided { ids } => write!(
+                f,
+                "rule `{}` of the hub's operator cannot be decided on; tell the operator",
+                ids.join("`, `")
             ),
             Self::Unconfirmed => write!(
                 f,

@@ -31,6 +31,9 @@ pub struct Dataset {
 
 /// Distinct persons that a published aggregate needs where a dataset says nothing else.
 pub const PERSONS_MIN_DEFAULT: u32 = 11;
+/// The least that a dataset may ask for: above the largest noise of a published count, so that no
+/// cell turns negative.
+pub const PERSONS_MIN_LEAST: u32 = 6;
 
 fn persons_min_default() -> u32 {
     PERSONS_MIN_DEFAULT
