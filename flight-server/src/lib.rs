@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod asked;
+pub mod at_rest;
 pub mod auth;
 pub mod catalog;
 pub mod change;

@@ -11,6 +11,7 @@ mod lists;
 mod opposition;
 mod person;
 mod review;
+mod space;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -32,6 +33,7 @@ use crate::hub::open_store;
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
+pub use space::SpaceCommand;
 pub use token::TokenCommand;
 
 /// How long the token of the first administrator is valid.
@@ -90,6 +92,9 @@ pub enum HubCommand {
     /// Persons who oppose the use of their data.
     #[command(subcommand)]
     Opposition(OppositionCommand),
+    /// The keys that projects' spaces are encrypted with.
+    #[command(subcommand)]
+    Space(SpaceCommand),
     /// What is looked through every month: unusual volumes, refusals, changes of rights.
     Review {
         #[command(flatten)]
@@ -127,6 +132,7 @@ impl HubCommand {
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
             Self::Opposition(command) => command.place(),
+            Self::Space(command) => command.place(),
         }
     }
 }
@@ -201,6 +207,7 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
+        HubCommand::Space(command) => space::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,
         HubCommand::Who { column, .. } => review::who(desk, &column).await,
     }
