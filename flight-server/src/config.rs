@@ -9,6 +9,7 @@ use hubflight_protocol::{Key, user_key_file};
 use hubflight_rights::Zone;
 use hubflight_rights::dataset::{Format, PersonPath, Table};
 use hubflight_rights::habilitation::{Cohort, Mode, Tables};
+use hubflight_store::SpaceLimits;
 use serde::Deserialize;
 
 use crate::auth::AttemptLimits;
@@ -125,6 +126,10 @@ pub struct Limits {
     pub ticket_seconds_max: u64,
     /// How long a bearer token of a handshake lives.
     pub token_seconds_max: u64,
+    /// Tables and views of one project's space.
+    pub space_objects_max: usize,
+    /// Files of one project's space, those too that were replaced lately.
+    pub space_files_max: usize,
     /// Failed logins with a password after which a name is locked.
     pub login_failures_per_person_max: u32,
     /// The same for a client's address, whatever the names.
@@ -163,6 +168,8 @@ impl Default for Limits {
             statement_seconds_max: 3600,
             ticket_seconds_max: 600,
             token_seconds_max: 12 * 3600,
+            space_objects_max: 10_000,
+            space_files_max: 100_000,
             login_failures_per_person_max: 10,
             login_failures_per_peer_max: 200,
             login_lock_seconds: 900,
@@ -182,6 +189,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What the store checks of a space when a statement commits.
+    pub fn space(&self) -> SpaceLimits {
+        let count = |max: usize| i64::try_from(max).unwrap_or(i64::MAX);
+        SpaceLimits {
+            objects_max: count(self.space_objects_max),
+            files_max: count(self.space_files_max),
+        }
+    }
+
     pub fn attempts(&self) -> AttemptLimits {
         AttemptLimits {
             login_failures_per_person_max: self.login_failures_per_person_max.max(1),

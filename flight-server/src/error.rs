@@ -121,6 +121,24 @@ impl Error {
         Self::new(ErrorKind::Unimplemented, text)
     }
 
+    /// A failure while a file of the hub is written or read. A full disk is not the user's
+    /// doing, who has a quota: the statement is free.
+    pub fn of_disk(cause: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let own = cause
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>());
+        match (own, cause.kind()) {
+            (Some(own), _) => own.clone(),
+            (None, StorageFull | QuotaExceeded | FileTooLarge) => Self::new(
+                ErrorKind::Unavailable,
+                "the hub's disk is full and nothing was changed; try again later, or tell an \
+                 administrator",
+            ),
+            (None, _) => Self::internal("a file of the hub cannot be written or read", cause),
+        }
+    }
+
     /// A failure of the hub itself: the cause goes to the log, never to the client.
     pub fn internal(what: &str, cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "{what}");
@@ -203,6 +221,7 @@ fn from_datafusion(error: &DataFusionError) -> Error {
             )
         }
         DataFusionError::ObjectStore(cause) => unreadable(cause),
+        DataFusionError::IoError(cause) => Error::of_disk(cause),
         DataFusionError::ParquetError(cause) => from_parquet(cause),
         DataFusionError::ExecutionJoin(join) if join.is_cancelled() => {
             Error::new(ErrorKind::Cancelled, "the statement was cancelled")
@@ -253,6 +272,7 @@ fn from_arrow(error: &ArrowError) -> Error {
         | ArrowError::ArithmeticOverflow(text)
         | ArrowError::InvalidArgumentError(text) => Error::invalid(text.clone()),
         ArrowError::DivideByZero => Error::invalid("division by zero"),
+        ArrowError::IoError(_, cause) => Error::of_disk(cause),
         other => Error::internal("Arrow failed", other),
     }
 }
@@ -286,6 +306,11 @@ fn from_parquet(error: &ParquetError) -> Error {
 
 /// A file or bucket that cannot be read: its place is for the log only.
 fn unreadable(cause: &object_store::Error) -> Error {
+    if let object_store::Error::Generic { source, .. } = cause
+        && let Some(own) = source.downcast_ref::<Error>()
+    {
+        return own.clone();
+    }
     tracing::error!(%cause, "a dataset's files cannot be read");
     Error::new(
         ErrorKind::Unavailable,
@@ -337,6 +362,11 @@ impl From<StoreError> for Error {
             StoreError::QuotaExceeded { used, quota } => Error::exhausted(format!(
                 "the project's space would hold {used} bytes and its quota is {quota}; drop \
                  tables, or ask an administrator for a larger quota"
+            )),
+            StoreError::TooMany { what, max } => Error::exhausted(format!(
+                "the project's space would have more than {max} {what}, the most that it may; drop \
+                 some and wait until what was replaced lately is removed, or ask an administrator \
+                 for more"
             )),
             other => Error::internal("the store failed", &other),
         }

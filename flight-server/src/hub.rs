@@ -15,12 +15,14 @@ use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::at_rest::SealedStore;
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::Authenticator;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
 use crate::auth::token::Tokens;
 use crate::catalog::datasets::Datasets;
+use crate::catalog::space;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::exec::Engine;
@@ -47,6 +49,10 @@ pub struct Hub {
     pub prepared: PreparedStatements,
     /// Executions that run now.
     pub running: Registry,
+    /// The files of all spaces, which are sealed.
+    pub space_files: Arc<SealedStore>,
+    /// What statements are writing into spaces now.
+    pub space_writes: Arc<space::Writes>,
     /// Seals tickets.
     pub tickets: Sealer,
     /// Logical bytes of visible columns, by the digest of the view and the column.
@@ -175,6 +181,8 @@ impl Hub {
         let rules = rules::load(&config.policies)?;
         let engine = Engine::new(&config)?;
         let datasets = Datasets::open(&config.datasets, engine.template()).await?;
+        let state = &config.server.state;
+        let space_files = space::open_files(state, &store, &secrets, engine.template())?;
         let limits = &config.limits;
         let ledger_limits = LedgerLimits {
             checkpoint_ms: config.audit.checkpoint_seconds.saturating_mul(1_000),
@@ -208,6 +216,8 @@ impl Hub {
                 .map_err(|error| Error::internal("metrics cannot be registered", &error))?,
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
+            space_files,
+            space_writes: Arc::default(),
             tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
             visible_sizes: Mutex::default(),
             secrets,

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod admin;
 pub mod asked;
+pub mod at_rest;
 pub mod auth;
 pub mod catalog;
 pub mod change;

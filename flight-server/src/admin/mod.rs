@@ -13,6 +13,7 @@ mod opposition;
 mod person;
 mod project;
 mod review;
+mod space;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -35,6 +36,7 @@ pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
 pub use project::ProjectCommand;
+pub use space::SpaceCommand;
 pub use token::TokenCommand;
 
 /// How long the token of the first administrator is valid.
@@ -103,6 +105,9 @@ pub enum HubCommand {
     /// Persons who oppose the use of their data.
     #[command(subcommand)]
     Opposition(OppositionCommand),
+    /// The keys that projects' spaces are encrypted with.
+    #[command(subcommand)]
+    Space(SpaceCommand),
     /// What is looked through every month: unusual volumes, refusals, changes of rights.
     Review {
         #[command(flatten)]
@@ -131,6 +136,7 @@ impl HubCommand {
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
             Self::Opposition(command) => command.place(),
+            Self::Space(command) => command.place(),
         }
     }
 }
@@ -218,6 +224,7 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Project(command) => project::run(desk, command).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
+        HubCommand::Space(command) => space::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,
         HubCommand::Who { column, .. } => review::who(desk, &column).await,
     }

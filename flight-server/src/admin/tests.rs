@@ -437,3 +437,40 @@ async fn one_administrator_stays_when_two_leave_at_once() {
     let persons = bench.store.persons().await.expect("read");
     assert_eq!(persons.iter().filter(|person| person.active).count(), 1);
 }
+
+#[tokio::test]
+async fn keys_of_spaces_are_dropped_on_purpose_only_and_seen_in_the_audit() {
+    let bench = Bench::new().await;
+    for line in [
+        "space rotate-key nobody",
+        "space drop-keys nobody --confirm nobody",
+    ] {
+        let error = bench.run(line).await.expect_err("no project");
+        assert!(error.to_string().contains("`nobody`"), "{error}");
+    }
+    // Every hub has the project of its administrators.
+    let project = ADMIN_CATALOG;
+    let drop = format!("space drop-keys {project} --confirm {project}");
+    let error = bench.run(&drop).await.expect_err("nothing to drop");
+    assert!(error.to_string().contains("no key"), "{error}");
+    let first = bench.store.newest_space_key(project).await.expect("made");
+    let rotate = format!("space rotate-key {project}");
+    bench.run(&rotate).await.expect("rotated");
+    let second = bench.store.newest_space_key(project).await.expect("read");
+    assert_eq!((first.id, second.id), (1, 2));
+    let line = format!("space drop-keys {project} --confirm other");
+    let error = bench.run(&line).await.expect_err("not meant");
+    assert!(error.to_string().contains("--confirm admin"), "{error}");
+    for key in [&first, &second] {
+        let kept = bench.store.space_key(project, key.id).await;
+        assert_eq!(kept.expect("read").as_ref(), Some(key));
+    }
+    bench.run(&drop).await.expect("dropped");
+    for key in [first, second] {
+        let kept = bench.store.space_key(project, key.id).await;
+        assert_eq!(kept.expect("read").expect("its number").salt, None);
+    }
+    let events = bench.audit().await.into_iter().map(|(event, _)| event);
+    let events: Vec<String> = events.filter(|event| event.starts_with("space")).collect();
+    assert_eq!(events, ["space_key_rotated", "space_keys_dropped"]);
+}

@@ -12,6 +12,7 @@ pub mod registry;
 pub mod revocation;
 pub mod run;
 mod spill;
+mod spilled;
 mod stream;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use admission::{
 };
 use memory::QueryPool;
 use spill::SpillFolder;
+use spilled::SpillFiles;
 
 /// Where queries run, and what they may use.
 pub struct Engine {
@@ -74,12 +76,11 @@ impl Engine {
         let folder = SpillFolder::open(&spill).map_err(|error| {
             Error::invalid(format!("cannot spill to `{}`: {error}", spill.display()))
         })?;
+        let files = SpillFiles::new(folder.path().to_owned(), limits.spill_mb_max << 20);
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&memory))
             .with_disk_manager_builder(
-                DiskManagerBuilder::default()
-                    .with_mode(DiskManagerMode::Directories(vec![folder.path().to_owned()]))
-                    .with_max_temp_directory_size(limits.spill_mb_max << 20),
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(files))),
             )
             .with_metadata_cache_limit(METADATA_CACHE_BYTES_MAX)
             .build_arc()?;

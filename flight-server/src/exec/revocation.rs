@@ -196,6 +196,7 @@ async fn look(hub: &Hub, seen: &mut Option<i64>) -> Result<()> {
     // Read before the rights themselves, so that a change in between is seen next time.
     let revision = hub.store.rights_revision().await?;
     if *seen != Some(revision) {
+        hub.space_files.forget();
         opposition::apply(hub, revision).await?;
         *seen = Some(revision);
     }

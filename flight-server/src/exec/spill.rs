@@ -1,5 +1,5 @@
-//! A folder of this process's own for what queries spill: values in clear, which must not
-//! outlive it.
+//! A folder of this process's own for what queries spill: sealed with keys that end with the
+//! process, so that nobody can use what outlives it.
 
 use std::fs::{self, File};
 use std::io;

@@ -11,6 +11,7 @@ mod prepared;
 mod put;
 mod session_messages;
 mod sql_info;
+mod uploads;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::call::Caller;
 use super::get_info::{command_of, no_transaction};
-use super::{Answer, BoxStream};
+use super::{Answer, BoxStream, uploads};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::exec::run;
@@ -103,7 +103,8 @@ async fn bound_rows(
         .and_then(move |message| std::future::ready(taken.take(message)));
     let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
     let mut kept = Vec::new();
-    let (mut rows, mut values, mut bytes) = (0, 0, 0);
+    let (mut rows, mut values, mut bytes) = (0_usize, 0_usize, 0_u64);
+    let bytes_max = limits.message_bytes_max as u64;
     while let Some(batch) = tokio::time::timeout_at(deadline, batches.next())
         .await
         .map_err(|_| run::too_late())?
@@ -112,13 +113,15 @@ async fn bound_rows(
         if batch.num_rows() == 0 {
             continue;
         }
-        rows += batch.num_rows();
-        values += batch.num_rows() * batch.num_columns();
-        bytes += batch.get_array_memory_size();
-        if rows > limits.parameter_rows_max
-            || values > limits.parameter_values_max
-            || bytes > limits.message_bytes_max
-        {
+        rows = rows.saturating_add(batch.num_rows());
+        values = values.saturating_add(batch.num_rows().saturating_mul(batch.num_columns()));
+        if rows > limits.parameter_rows_max || values > limits.parameter_values_max {
+            return Err(too_many(limits));
+        }
+        uploads::check_types(&batch.schema())?;
+        let memory = batch.get_array_memory_size() as u64;
+        bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(memory));
+        if bytes > bytes_max {
             return Err(too_many(limits));
         }
         kept.push(batch);
@@ -307,5 +310,113 @@ mod tests {
         let bound = tokio::time::timeout(Duration::from_secs(5), bound).await;
         let error = bound.expect("ends").expect_err("too late");
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
+    }
+
+    /// One text that every row names is as many texts when the rows are bound.
+    #[tokio::test]
+    async fn a_text_that_every_row_names_counts_for_each() {
+        let few = bind(whole(&[coded(1 << 15, 10, 0)])).await;
+        assert_eq!(
+            parameters::decode(&few.expect("little"))
+                .expect("decodes")
+                .len(),
+            10
+        );
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(100_000)]));
+        let keys = Int32Array::from(vec![0; 100]);
+        let column = DictionaryArray::<Int32Type>::try_new(keys, text).expect("valid");
+        let field = Field::new("", column.data_type().clone(), true);
+        let schema = Arc::new(Schema::new(vec![field]));
+        let bomb = RecordBatch::try_new(schema, vec![Arc::new(column)]).expect("valid");
+        let sent = whole(&[bomb]);
+        let bytes: usize = sent.iter().map(|message| message.data_body.len()).sum();
+        assert!(bytes < limits().message_bytes_max / 4, "{bytes}");
+        let error = bind(sent).await.expect_err("ten million bytes");
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn rows_and_items_without_bytes_are_counted() {
+        use arrow::array::{FixedSizeListArray, NullArray};
+        use arrow::datatypes::DataType;
+        let batch = |column: ArrayRef| {
+            let field = Field::new("", column.data_type().clone(), true);
+            RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).expect("valid")
+        };
+        let item = Arc::new(Field::new("item", DataType::Null, true));
+        let nulls: ArrayRef = Arc::new(NullArray::new(1 << 30));
+        let list = FixedSizeListArray::try_new(item, 1 << 30, nulls, None).expect("valid");
+        for bomb in [
+            batch(Arc::new(NullArray::new(1 << 40))),
+            batch(Arc::new(list)),
+        ] {
+            let error = bind(whole(&[bomb])).await.expect_err("too many");
+            assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+        }
+    }
+
+    /// Messages that no Arrow library writes: an error or rows within the limits, never a panic.
+    #[tokio::test]
+    async fn mangled_messages_are_errors() {
+        let columns = |seed: usize| {
+            let coded = coded(4 << 10, 3, seed);
+            let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+            let lists = vec![Some(vec![Some(1), None]), None, Some(vec![])];
+            let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+            let columns = vec![
+                Arc::clone(coded.column(0)),
+                numbers,
+                Arc::new(lists) as ArrayRef,
+            ];
+            let fields = columns
+                .iter()
+                .map(|c| Field::new("", c.data_type().clone(), true));
+            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            RecordBatch::try_new(schema, columns).expect("valid")
+        };
+        let sent = whole(&[columns(1), columns(2)]);
+        // A small generator of its own, so that a failure comes again.
+        let mut state = 7_u64;
+        let mut random = move |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let mut refused = 0;
+        for _ in 0..3_000 {
+            let mut mangled = sent.clone();
+            let message = random(mangled.len());
+            let message = &mut mangled[message];
+            let in_body = !message.data_body.is_empty() && random(3) == 0;
+            let part = match in_body {
+                true => &mut message.data_body,
+                false => &mut message.data_header,
+            };
+            let mut bytes = part.to_vec();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                bytes[at] = match random(3) {
+                    0 => 0xff,
+                    1 => 0,
+                    _ => bytes[at] ^ (1 << random(8)),
+                };
+            }
+            if random(10) == 0 {
+                bytes.truncate(random(bytes.len()));
+            }
+            *part = bytes.into();
+            match bind(mangled).await {
+                Ok(bound) => {
+                    let rows = parameters::decode(&bound).expect("as it was encoded");
+                    assert!(rows.len() <= limits().parameter_rows_max);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert_ne!(error.kind, ErrorKind::Internal, "{error}");
+                }
+            }
+        }
+        assert!(refused > 300, "{refused}");
     }
 }

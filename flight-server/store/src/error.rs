@@ -59,6 +59,9 @@ pub enum StoreError {
     )]
     HeldExceeded { held: i64, max: i64 },
 
+    #[error("the space would have more than {max} {what}; drop some or ask for more")]
+    TooMany { what: &'static str, max: i64 },
+
     #[error(
         "the master secret does not belong to this store; put back the secret file that was made with it"
     )]
@@ -97,6 +100,7 @@ impl StoreError {
             StoreError::Conflict { .. }
                 | StoreError::QuotaExceeded { .. }
                 | StoreError::HeldExceeded { .. }
+                | StoreError::TooMany { .. }
                 | StoreError::Exists { .. }
                 | StoreError::NotFound { .. }
                 | StoreError::Invalid { .. }

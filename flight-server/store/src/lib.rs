@@ -23,6 +23,7 @@ mod secrets;
 mod sizes;
 mod space;
 mod space_commit;
+mod space_keys;
 mod text_keys;
 mod tokens;
 
@@ -38,6 +39,7 @@ pub use roles::AdminRole;
 pub use secrets::Secrets;
 pub use sizes::VisibleSize;
 pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceRoom, SpaceView};
-pub use space_commit::{NewObject, SpaceChange, SpaceCommit};
+pub use space_commit::{NewObject, SpaceChange, SpaceCommit, SpaceLimits};
+pub use space_keys::SpaceKey;
 pub use text_keys::TextHolder;
 pub use tokens::{IssuedToken, NewToken, Token, TokenHolder};

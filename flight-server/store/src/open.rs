@@ -247,8 +247,10 @@ impl Address {
         match self.backend {
             Backend::Sqlite => {
                 let mut setup = format!(
+                    // What is overwritten, such as the salt of a key that is dropped, leaves its page.
                     "PRAGMA busy_timeout = {wait}; PRAGMA journal_mode = WAL; \
-                     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+                     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                     PRAGMA secure_delete = FAST;"
                 );
                 if let Some(pages) = limits.sqlite_pages_max {
                     setup.push_str(&format!(" PRAGMA max_page_count = {pages};"));

@@ -55,6 +55,8 @@ pub struct SpaceRoom {
     /// stay as long as a ticket may read them.
     pub held: i64,
     pub quota: i64,
+    /// How many files those that are on disk are.
+    pub files: i64,
 }
 
 impl SpaceRoom {
@@ -240,7 +242,8 @@ pub(crate) async fn room_of(
     project: &str,
 ) -> Result<SpaceRoom, StoreError> {
     let row = sqlx::query(
-        "SELECT p.space_quota_bytes, CAST(COALESCE(SUM(f.bytes), 0) AS BIGINT) AS held, \
+        "SELECT p.space_quota_bytes, COUNT(f.file) AS files, \
+         CAST(COALESCE(SUM(f.bytes), 0) AS BIGINT) AS held, \
          CAST(COALESCE(SUM(CASE WHEN f.removed_snapshot IS NULL THEN f.bytes ELSE 0 END), 0) \
          AS BIGINT) AS used FROM projects p LEFT JOIN space_files f ON f.project = p.id \
          WHERE p.id = $1 GROUP BY p.id, p.space_quota_bytes",
@@ -253,7 +256,23 @@ pub(crate) async fn room_of(
         used: get(&row, "used")?,
         held: get(&row, "held")?,
         quota: get(&row, "space_quota_bytes")?,
+        files: get(&row, "files")?,
     })
+}
+
+/// Tables and views that a project has now.
+pub(crate) async fn objects_of(
+    connection: &mut AnyConnection,
+    project: &str,
+) -> Result<i64, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS objects FROM space_objects \
+         WHERE project = $1 AND removed_snapshot IS NULL",
+    )
+    .bind(project)
+    .fetch_one(connection)
+    .await?;
+    get(&row, "objects")
 }
 
 pub(crate) fn not_a_project(project: &str) -> StoreError {

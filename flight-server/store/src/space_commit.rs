@@ -12,7 +12,7 @@ use sqlx::AnyConnection;
 
 use crate::columns::{get, micros};
 use crate::people::found;
-use crate::space::{not_a_project, room_of};
+use crate::space::{not_a_project, objects_of, room_of};
 use crate::{ObjectKind, SpaceFile, Store, StoreError};
 
 /// What one statement does to a space.
@@ -24,6 +24,16 @@ pub struct SpaceCommit {
     pub statement_id: String,
     /// Applied in order.
     pub changes: Vec<SpaceChange>,
+    pub limits: SpaceLimits,
+}
+
+/// How many things a space may have, besides its quota of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLimits {
+    /// Tables and views.
+    pub objects_max: i64,
+    /// Files on disk, those too that were replaced lately.
+    pub files_max: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,9 +126,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another commit touched the same objects since the base,
-    /// [`StoreError::QuotaExceeded`], [`StoreError::HeldExceeded`], [`StoreError::Exists`] and
-    /// [`StoreError::NotFound`] for objects and files, [`StoreError::Invalid`]: these are
-    /// refusals, and nothing is changed. After any other error it may be.
+    /// [`StoreError::QuotaExceeded`], [`StoreError::HeldExceeded`], [`StoreError::TooMany`],
+    /// [`StoreError::Exists`] and [`StoreError::NotFound`] for objects and files,
+    /// [`StoreError::Invalid`]: these are refusals, and nothing is changed. After any other
+    /// error it may be.
     pub async fn commit_space(&self, commit: &SpaceCommit) -> Result<i64, StoreError> {
         let mut write = self.write().await?;
         let connection = write.connection();
@@ -138,14 +149,10 @@ impl Store {
             snapshot,
         };
         check_conflicts(connection, commit, snapshot - 1).await?;
-        let mut adds = false;
         for change in &commit.changes {
             apply(connection, target, change).await?;
-            adds |= change.adds_files();
         }
-        if adds {
-            room_of(connection, &commit.project).await?.check()?;
-        }
+        check_room(connection, commit).await?;
         sqlx::query(
             "INSERT INTO space_snapshots (project, snapshot, statement_id, created_at) \
              VALUES ($1, $2, $3, $4)",
@@ -159,6 +166,30 @@ impl Store {
         write.commit().await?;
         Ok(snapshot)
     }
+}
+
+/// What the changes add must fit. Commits of one project come one after another, so that two
+/// that fit alone do not overrun together.
+async fn check_room(
+    connection: &mut AnyConnection,
+    commit: &SpaceCommit,
+) -> Result<(), StoreError> {
+    let (project, limits) = (&commit.project, commit.limits);
+    let at_most = |what, now: i64, max: i64| match now > max {
+        true => Err(StoreError::TooMany { what, max }),
+        false => Ok(()),
+    };
+    let creates = |change: &SpaceChange| matches!(change, SpaceChange::Create(_));
+    if commit.changes.iter().any(creates) {
+        let objects = objects_of(connection, project).await?;
+        at_most("tables and views", objects, limits.objects_max)?;
+    }
+    if commit.changes.iter().any(SpaceChange::adds_files) {
+        let room = room_of(connection, project).await?;
+        room.check()?;
+        at_most("files", room.files, limits.files_max)?;
+    }
+    Ok(())
 }
 
 async fn check_conflicts(

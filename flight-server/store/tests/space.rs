@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use chrono::{TimeDelta, Utc};
 use common::{on_each_store, populate};
 use hubflight_store::{
-    NewObject, ObjectKind, SpaceChange, SpaceCommit, SpaceFile, SpaceView, Store, StoreError,
+    NewObject, ObjectKind, SpaceChange, SpaceCommit, SpaceFile, SpaceLimits, SpaceView, Store,
+    StoreError,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -59,13 +60,28 @@ fn drop_object(name: &str) -> SpaceChange {
     }
 }
 
+const LIMITS: SpaceLimits = SpaceLimits {
+    objects_max: 100,
+    files_max: 1_000,
+};
+
 async fn commit(store: &Store, base: i64, changes: Vec<SpaceChange>) -> Result<i64, StoreError> {
+    commit_in(store, base, changes, LIMITS).await
+}
+
+async fn commit_in(
+    store: &Store,
+    base: i64,
+    changes: Vec<SpaceChange>,
+    limits: SpaceLimits,
+) -> Result<i64, StoreError> {
     store
         .commit_space(&SpaceCommit {
             project: "p".to_owned(),
             base_snapshot: base,
             statement_id: "s".to_owned(),
             changes,
+            limits,
         })
         .await
 }
@@ -326,5 +342,115 @@ fn random_commits_equal_a_model() {
             let view = store.space_at("p", snapshot as i64).await.unwrap();
             assert_eq!(&shape(&view), model, "snapshot {snapshot}");
         }
+    });
+}
+
+#[test]
+fn tables_and_files_are_counted_when_they_are_committed() {
+    on_each_store("counts", |store| async move {
+        populate(&store).await;
+        let few = SpaceLimits {
+            objects_max: 2,
+            files_max: 3,
+        };
+        let first = vec![table("t"), add("t", "f1", 1)];
+        commit_in(&store, 0, first, few).await.unwrap();
+        // Each of the two would fit alone; what both saw is snapshot 1.
+        let two = ["u", "v"].map(|name| {
+            let store = store.clone();
+            tokio::spawn(async move { commit_in(&store, 1, vec![table(name)], few).await })
+        });
+        let mut refused = 0;
+        for task in two {
+            if let Err(error) = task.await.unwrap() {
+                let StoreError::TooMany { what, max: 2 } = error else {
+                    panic!("{error}");
+                };
+                assert_eq!(what, "tables and views");
+                assert!(StoreError::TooMany { what, max: 2 }.is_refusal());
+                refused += 1;
+            }
+        }
+        assert_eq!(refused, 1, "one fits");
+        // Replacing one is no more than there were.
+        let base = store.current_snapshot("p").await.unwrap();
+        let again = vec![drop_object("t"), table("t"), add("t", "f2", 1)];
+        commit_in(&store, base, again, few).await.unwrap();
+        // The file that it replaced is still on disk, and counts.
+        commit_in(&store, base + 1, vec![add("t", "f3", 1)], few)
+            .await
+            .unwrap();
+        let full = commit_in(&store, base + 2, vec![add("t", "f4", 1)], few).await;
+        assert!(matches!(
+            full,
+            Err(StoreError::TooMany {
+                what: "files",
+                max: 3
+            })
+        ));
+        assert_eq!(store.space_room("p").await.unwrap().files, 3);
+        // What adds nothing is never refused.
+        let none = SpaceLimits {
+            objects_max: 0,
+            files_max: 0,
+        };
+        commit_in(&store, base + 2, vec![drop_object("t")], none)
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn keys_of_spaces_are_made_once_rotated_and_dropped_for_good() {
+    on_each_store("space_keys", |store| async move {
+        populate(&store).await;
+        let race: Vec<_> = (0..8)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.newest_space_key("p").await })
+            })
+            .collect();
+        let first = store.newest_space_key("p").await.unwrap();
+        assert_eq!(first.id, 1);
+        for task in race {
+            assert_eq!(task.await.unwrap().unwrap(), first);
+        }
+        let other = store.newest_space_key("q").await.unwrap();
+        assert_ne!(other.salt, first.salt);
+        assert!(store.newest_space_key("nothing").await.is_err());
+
+        let mut write = store.write().await.unwrap();
+        write.add_space_key("p", Utc::now()).await.unwrap();
+        write.commit().await.unwrap();
+        let second = store.newest_space_key("p").await.unwrap();
+        assert_eq!(second.id, 2);
+        assert_ne!(second.salt, first.salt);
+        // Files that were written before are still read.
+        assert_eq!(store.space_key("p", 1).await.unwrap(), Some(first));
+        assert_eq!(store.space_key("p", 3).await.unwrap(), None);
+
+        let revision = store.rights_revision().await.unwrap();
+        let mut write = store.write().await.unwrap();
+        assert_eq!(write.drop_space_keys("p", Utc::now()).await.unwrap(), 2);
+        write.commit().await.unwrap();
+        assert!(
+            store.rights_revision().await.unwrap() > revision,
+            "servers see it"
+        );
+        for id in [1, 2] {
+            let dropped = store.space_key("p", id).await.unwrap().unwrap();
+            assert_eq!(dropped.salt, None);
+        }
+        assert_eq!(store.space_key("q", 1).await.unwrap(), Some(other));
+        // A new key has a new number, and nobody brings the old one back.
+        assert_eq!(store.newest_space_key("p").await.unwrap().id, 3);
+        let mut write = store.write().await.unwrap();
+        let back = sqlx::query(
+            "UPDATE space_keys SET salt = $1, dropped_at = NULL WHERE project = 'p' AND key_id = 1",
+        )
+        .bind(vec![0_u8; 32])
+        .execute(write.connection())
+        .await;
+        assert!(back.is_err());
     });
 }

@@ -38,6 +38,9 @@ use crate::plan::parse::{Kind, Parsed};
 use crate::plan::wire::plain_schema;
 use crate::plan::{Optimised, Planning};
 
+/// Columns of a table, those inside structs counted: each has buffers of its own while rows are
+/// written.
+const LEAVES_MAX: usize = 4_096;
 /// How often a statement is run again because another one changed the same object.
 const CONFLICT_RETRIES_MAX: u32 = 8;
 /// The pause before it runs again is random up to this, doubled each time, so that statements
@@ -289,13 +292,17 @@ impl Change<'_> {
 
     /// Where a table's new files go; `replaced` bytes of its old ones count as free.
     pub async fn target(&self, name: &str, schema: &SchemaRef, replaced: u64) -> Result<Target> {
-        let store = &self.planning.hub.store;
-        let room = store.space_room(&self.planning.view.project).await?;
+        let (hub, project) = (self.planning.hub, &self.planning.view.project);
+        // Taken before the room is looked at.
+        let share = Arc::new(hub.space_writes.share(project));
+        let room = hub.store.space_room(project).await?;
         Ok(Target {
             folder: self.space.folder()?,
             table: name.to_owned(),
             schema: Arc::clone(schema),
             bytes_max: room.left(replaced),
+            share,
+            key: hub.space_files.keys().newest(project).await?,
         })
     }
 
@@ -354,6 +361,7 @@ impl Change<'_> {
             base_snapshot: self.space.snapshot,
             statement_id: self.work.statement_id.clone(),
             changes,
+            limits: self.planning.hub.config.limits.space(),
         };
         let committed = tokio::spawn(async move {
             written.keep();
@@ -439,7 +447,26 @@ pub(super) fn declared_schema(schema: &Schema) -> Result<SchemaRef> {
     if fields.is_empty() {
         return Err(Error::invalid("a table or view needs a column"));
     }
+    let leaves: usize = fields.iter().map(|field| leaves(field.data_type())).sum();
+    if leaves > LEAVES_MAX {
+        return Err(Error::exhausted(format!(
+            "a table or view would have {leaves} columns, those inside structs counted, and may \
+             have {LEAVES_MAX}; leave some out, or put values of one type into a list"
+        )));
+    }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Columns that a type is stored as.
+fn leaves(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => leaves(field.data_type()),
+        _ => 1,
+    }
 }
 
 /// A table of the space that a statement changes.

@@ -60,8 +60,8 @@ impl Change<'_> {
     }
 
     async fn merge(&self, object: &Object, small: Vec<SpaceFile>) -> Result<(), Failure> {
-        let folder = self.space.folder()?;
-        let table = SpaceTable::of_files(self.planning.hub, &folder, object, &small)?;
+        let project = &self.planning.view.project;
+        let table = SpaceTable::of_files(self.planning.hub, project, object, &small)?;
         let source = provider_as_source(Arc::new(table));
         let plan = LogicalPlanBuilder::scan("small", source, None)?.build()?;
         let job = Job {
@@ -153,6 +153,7 @@ mod tests {
             used: 0,
             held,
             quota: 100,
+            files: 1,
         };
         assert!(leaves_room(room(140), 10));
         assert!(!leaves_room(room(140), 11));

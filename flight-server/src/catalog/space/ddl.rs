@@ -21,9 +21,6 @@ use crate::error::{Error, Result};
 use crate::plan::Planning;
 use crate::plan::parse::parse;
 
-/// Tables and views of one project.
-const OBJECTS_MAX: usize = 10_000;
-
 /// How a statement wants what is there already treated.
 #[derive(Clone, Copy)]
 struct Existing {
@@ -230,9 +227,12 @@ impl Change<'_> {
                 "OR REPLACE and IF NOT EXISTS contradict each other; write one of them",
             ));
         }
+        let objects_max = self.planning.hub.config.limits.space_objects_max;
         match self.space.object(name) {
-            None if self.space.objects.len() >= OBJECTS_MAX => Err(Error::exhausted(format!(
-                "the space has {OBJECTS_MAX} tables and views, the most that it may; drop some"
+            None if self.space.objects.len() >= objects_max => Err(Error::exhausted(format!(
+                "the space has {} tables and views, and may have {objects_max}; drop some, or ask \
+                 an administrator for more",
+                self.space.objects.len()
             ))),
             None => Ok(Some(None)),
             Some(_) if existing.keep => Ok(None),

@@ -1,10 +1,9 @@
-//! Writing the rows of a table to immutable Parquet files.
+//! Writing the rows of a table to immutable Parquet files, sealed with the project's key.
 //!
 //! A file has a temporary name until it is complete and on disk, and belongs to nobody until
 //! a commit names it: [`Written`] removes what was not committed, whatever happened.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +20,9 @@ use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use super::measure::ColumnBytes;
-use crate::error::{Error, ErrorKind, Result};
+use super::writes::Share;
+use crate::at_rest::{ProjectKey, SealedWriter};
+use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::plan::wire::conform;
 
@@ -37,22 +38,47 @@ const SLICE_ROWS: usize = 8192;
 const EXTENSION: &str = ".parquet";
 const TEMPORARY: &str = ".tmp";
 
+/// What the names of folders begin with that are no project's identifier as it is.
+const ENCODED: &str = "x.";
+
+/// The folder of all projects' files.
+pub fn root(state: &Path) -> Result<PathBuf> {
+    std::path::absolute(state.join("spaces"))
+        .map_err(|error| Error::internal("the folder of spaces has no path", &error))
+}
+
 /// The folder of a project's files.
 pub fn folder(hub: &Hub, project: &str) -> Result<PathBuf> {
-    let spaces = hub.config.server.state.join("spaces");
-    let spaces = std::path::absolute(&spaces)
-        .map_err(|error| Error::internal("the folder of spaces has no path", &error))?;
-    Ok(spaces.join(folder_name(project)))
+    Ok(root(&hub.config.server.state)?.join(folder_name(project)))
 }
 
 /// A project's identifier as one component of a path: as it is where that is safe.
-fn folder_name(project: &str) -> String {
-    let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    if !project.is_empty() && project.chars().all(safe) {
+pub fn folder_name(project: &str) -> String {
+    if is_safe(project) {
         project.to_owned()
     } else {
-        format!("x.{}", data_encoding::HEXLOWER.encode(project.as_bytes()))
+        format!(
+            "{ENCODED}{}",
+            data_encoding::HEXLOWER.encode(project.as_bytes())
+        )
     }
+}
+
+fn is_safe(project: &str) -> bool {
+    let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    !project.is_empty() && project.chars().all(safe)
+}
+
+/// The project whose folder has that name.
+pub fn project_of(folder: &str) -> Option<String> {
+    let project = match folder.strip_prefix(ENCODED) {
+        Some(encoded) => {
+            let bytes = data_encoding::HEXLOWER.decode(encoded.as_bytes()).ok()?;
+            String::from_utf8(bytes).ok()?
+        }
+        None => folder.to_owned(),
+    };
+    (folder_name(&project) == folder).then_some(project)
 }
 
 /// Whether a file in a project's folder has a name that this module gives.
@@ -97,6 +123,7 @@ pub struct Written {
     folder: PathBuf,
     pub files: Vec<SpaceFile>,
     kept: bool,
+    share: Option<Arc<Share>>,
 }
 
 impl Written {
@@ -114,6 +141,9 @@ impl Written {
 impl Drop for Written {
     fn drop(&mut self) {
         if self.kept {
+            if let Some(share) = &self.share {
+                share.committed();
+            }
             return;
         }
         for file in &self.files {
@@ -139,6 +169,9 @@ pub struct Target {
     pub schema: SchemaRef,
     /// What the quota leaves.
     pub bytes_max: u64,
+    /// What this statement takes of that, beside the others of its project.
+    pub share: Arc<Share>,
+    pub key: ProjectKey,
 }
 
 /// Rows of one stream.
@@ -160,7 +193,7 @@ pub struct SpaceWriter {
 
 /// A file that is being written; removed when dropped.
 struct OpenFile {
-    writer: Option<ArrowWriter<BufWriter<File>>>,
+    writer: Option<ArrowWriter<SealedWriter<File>>>,
     path: PathBuf,
     name: String,
     rows: u64,
@@ -177,11 +210,12 @@ impl Drop for OpenFile {
 
 impl SpaceWriter {
     pub fn new(target: Target, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
-        std::fs::create_dir_all(&target.folder).map_err(|error| io_error(&error))?;
+        std::fs::create_dir_all(&target.folder).map_err(|error| Error::of_disk(&error))?;
         let written = Written {
             folder: target.folder.clone(),
             files: Vec::new(),
             kept: false,
+            share: Some(Arc::clone(&target.share)),
         };
         Ok(Self {
             memory: MemoryConsumer::new("space files").register(pool),
@@ -238,15 +272,17 @@ impl SpaceWriter {
 
     /// Stops a statement that cannot be committed before it fills the disk.
     fn check_quota(&self, open: u64) -> Result<()> {
-        if self.bytes + open > self.target.bytes_max {
-            return Err(Error::exhausted(format!(
-                "`space.{}` does not fit: the project's quota leaves {} bytes; store fewer rows \
-                 or columns, drop tables, wait until files that were replaced lately are \
-                 removed, or ask an administrator for a larger quota",
-                self.target.table, self.target.bytes_max
-            )));
-        }
-        Ok(())
+        let target = &self.target;
+        let held = target.share.hold(self.bytes + open, target.bytes_max);
+        held.map_err(|left| {
+            Error::exhausted(format!(
+                "`space.{}` does not fit: the project's quota leaves {left} bytes for it, beside \
+                 what other statements write now; store fewer rows or columns, drop tables, wait \
+                 until files that were replaced lately are removed, or ask an administrator for a \
+                 larger quota",
+                target.table
+            ))
+        })
     }
 
     fn close(&mut self) -> Result<()> {
@@ -266,7 +302,7 @@ impl SpaceWriter {
         if !self.written.files.is_empty() {
             File::open(&self.target.folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(|error| io_error(&error))?;
+                .map_err(|error| Error::of_disk(&error))?;
         }
         Ok(std::mem::take(&mut self.written))
     }
@@ -276,7 +312,7 @@ impl OpenFile {
     fn create(target: &Target) -> Result<Self> {
         let name = format!("{}{EXTENSION}", Uuid::now_v7());
         let path = target.folder.join(format!("{name}{TEMPORARY}"));
-        let file = File::create_new(&path).map_err(|error| io_error(&error))?;
+        let file = File::create_new(&path).map_err(|error| Error::of_disk(&error))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
@@ -290,11 +326,14 @@ impl OpenFile {
             rows: 0,
             column_bytes: ColumnBytes::default(),
         };
-        match ArrowWriter::try_new(BufWriter::new(file), schema, Some(properties)) {
+        let writer = target.key.begin(&open.name, file).and_then(|sealed| {
+            ArrowWriter::try_new(sealed, schema, Some(properties)).map_err(unwritten)
+        });
+        match writer {
             Ok(writer) => open.writer = Some(writer),
             Err(error) => {
                 discard(&open.path);
-                return Err(unwritten(error));
+                return Err(error);
             }
         }
         Ok(open)
@@ -304,16 +343,15 @@ impl OpenFile {
         let column_bytes = self.column_bytes.text(&target.schema)?;
         let folder = &target.folder;
         let writer = self.writer.take().ok_or_else(closed)?;
-        let completed = writer
-            .into_inner()
-            .map_err(unwritten)
-            .and_then(|buffer| buffer.into_inner().map_err(|error| io_error(error.error())))
-            .and_then(|file| {
-                file.sync_all()
-                    .and_then(|()| std::fs::rename(&self.path, folder.join(&self.name)))
-                    .and_then(|()| file.metadata())
-                    .map_err(|error| io_error(&error))
-            });
+        let completed = writer.into_inner().map_err(unwritten).and_then(|sealed| {
+            let file = sealed.finish();
+            file.and_then(|file| {
+                file.sync_all()?;
+                std::fs::rename(&self.path, folder.join(&self.name))?;
+                file.metadata()
+            })
+            .map_err(|error| Error::of_disk(&error))
+        });
         match completed {
             Ok(metadata) => Ok(SpaceFile {
                 file: self.name.clone(),
@@ -335,33 +373,12 @@ fn closed() -> Error {
 }
 
 fn unwritten(error: ParquetError) -> Error {
-    match &error {
-        ParquetError::External(cause) if cause.downcast_ref().is_some_and(is_full) => disk_full(),
-        _ => Error::internal("a file of a space cannot be written", &error),
+    if let ParquetError::External(cause) = &error
+        && let Some(cause) = cause.downcast_ref()
+    {
+        return Error::of_disk(cause);
     }
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-/// The quota left room, so it is not the user who filled the disk: the statement is free.
-fn disk_full() -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        "the hub's disk is full and nothing was changed; try again later, or tell an \
-         administrator",
-    )
-}
-
-/// An error of the file system while files are made.
-fn io_error(error: &std::io::Error) -> Error {
-    if is_full(error) {
-        disk_full()
-    } else {
-        Error::internal("a file of a space cannot be completed", error)
-    }
+    Error::internal("a file of a space cannot be written", &error)
 }
 
 /// The columns but the last, and the last as flags; a NULL flag is false.
@@ -396,7 +413,9 @@ fn check_nulls(batch: &RecordBatch, target: &Target) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::writes::Writes;
     use super::*;
+    use crate::error::ErrorKind;
     use arrow::array::{ArrayRef, Int64Array, StringArray};
     use arrow::datatypes::Field;
     use datafusion::execution::memory_pool::UnboundedMemoryPool;
@@ -432,6 +451,8 @@ mod tests {
             table: "t".into(),
             schema: schema(),
             bytes_max,
+            share: Arc::new(Arc::new(Writes::default()).share("p")),
+            key: ProjectKey::of_tests(),
         };
         let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
         SpaceWriter::new(target, &pool).expect("makes the folder")
@@ -504,14 +525,10 @@ mod tests {
         assert!(is_ours(&file.file) && names(folder.path()) == [file.file.clone()]);
         let opened = File::open(folder.path().join(&file.file)).expect("opens");
         assert_eq!(opened.metadata().expect("size").len(), file.bytes as u64);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(opened).expect("is Parquet");
-        assert_eq!(reader.schema().as_ref(), schema().as_ref());
-        let total: usize = reader
-            .build()
-            .expect("reads")
-            .map(|batch| batch.expect("batch").num_rows())
-            .sum();
-        assert_eq!(total, 20_003);
+        assert!(
+            ParquetRecordBatchReaderBuilder::try_new(opened).is_err(),
+            "sealed"
+        );
         drop(written);
         assert!(names(folder.path()).is_empty());
     }
@@ -524,7 +541,7 @@ mod tests {
             .write(stream(rows(200_000)), false)
             .await
             .expect_err("too large");
-        assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted);
         drop(full);
         let mut nulls = writer(folder.path(), u64::MAX);
         let columns: Vec<ArrayRef> = vec![
@@ -556,7 +573,7 @@ mod tests {
             .write(stream(columns), false)
             .await
             .expect_err("no number");
-        assert_eq!(error.kind, crate::error::ErrorKind::InvalidArgument);
+        assert_eq!(error.kind, ErrorKind::InvalidArgument);
     }
 
     #[test]
@@ -564,7 +581,8 @@ mod tests {
         let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = unwritten(ParquetError::External(Box::new(full())));
         assert!(error.kind.is_hubs_fault(), "{error}");
-        assert_eq!(io_error(&full()).kind, ErrorKind::Unavailable);
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert_eq!(Error::of_disk(&full()).kind, ErrorKind::Unavailable);
     }
 
     #[test]
@@ -573,6 +591,21 @@ mod tests {
         for wild in ["..", ".", "", "a/b", "../x", "É", "A", "x.61"] {
             let name = folder_name(wild);
             assert!(name.starts_with("x.") && !name.contains('/'), "{name}");
+            assert_eq!(project_of(&name).as_deref(), Some(wild));
+        }
+        assert_eq!(project_of("ecg_ai").as_deref(), Some("ecg_ai"));
+        // One project has one folder.
+        for folder in [
+            "x.6563675f6169",
+            "x.zz",
+            "x.C3",
+            "x.ff",
+            "..",
+            "",
+            "A",
+            "a.b",
+        ] {
+            assert_eq!(project_of(folder), None, "{folder}");
         }
         assert!(is_ours(&format!("{}.parquet.tmp", Uuid::now_v7())));
         assert!(!is_ours("notes.parquet") && !is_ours("x.tmp"));

@@ -20,9 +20,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod view;
+mod writes;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -32,11 +33,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use hubflight_rights::habilitation::Habilitation;
-use hubflight_store::{ObjectKind, SpaceFile, SpaceObject};
+use hubflight_store::{ObjectKind, Secrets, SpaceFile, SpaceObject, Store};
+use object_store::local::LocalFileSystem;
 use parking_lot::Mutex;
 
 use super::project::ProjectView;
+use crate::at_rest::{SealedStore, SpaceKeys};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
@@ -45,6 +50,10 @@ pub use clean::clean_up;
 pub use dml::plan_calls_worker;
 pub use labels::{Labels, Rights, Source};
 pub use table::{SpaceTable, check_scan};
+pub use writes::Writes;
+
+/// Where scans find the files of spaces, plain.
+const FILES_URL: &str = "hubspace://files";
 
 /// Views that one reference may go through.
 const VIEW_DEPTH_MAX: usize = 16;
@@ -177,6 +186,32 @@ impl Space {
         }
         Ok(())
     }
+}
+
+/// Opens the folder of all spaces, whose files scans read through `state`.
+pub fn open_files(
+    folder: &Path,
+    store: &Store,
+    secrets: &Secrets,
+    state: &SessionState,
+) -> Result<Arc<SealedStore>> {
+    let root = files::root(folder)?;
+    let refused = |error: &dyn std::fmt::Display| {
+        Error::invalid(format!(
+            "cannot keep spaces in `{}`: {error}",
+            root.display()
+        ))
+    };
+    std::fs::create_dir_all(&root).map_err(|error| refused(&error))?;
+    let opened = LocalFileSystem::new_with_prefix(&root).map_err(|error| refused(&error))?;
+    let keys = SpaceKeys::new(store.clone(), secrets.clone());
+    let sealed = Arc::new(SealedStore::new(Arc::new(opened), keys, files::project_of));
+    let url = ObjectStoreUrl::parse(FILES_URL)?;
+    let registered = Arc::clone(&sealed) as Arc<dyn object_store::ObjectStore>;
+    state
+        .runtime_env()
+        .register_object_store(url.as_ref(), registered);
+    Ok(sealed)
 }
 
 impl std::fmt::Debug for Space {

@@ -139,11 +139,11 @@ impl Change<'_> {
         rewriting: &Rewriting,
         state: &SessionState,
     ) -> Result<Vec<Affected>> {
-        let folder = self.space.folder()?;
+        let project = &self.planning.view.project;
         let mut affected = Vec::new();
         for file in &object.files {
             let one = std::slice::from_ref(file);
-            let table = SpaceTable::of_files(self.planning.hub, &folder, object, one)?;
+            let table = SpaceTable::of_files(self.planning.hub, project, object, one)?;
             let provider: Arc<dyn TableProvider> = Arc::new(table);
             let rewriting = rewriting.of(&provider)?;
             let hits = match rewriting.count()? {

@@ -1,7 +1,6 @@
 //! A table of the space as a scan reads it: exactly the files of its snapshot.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -20,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use hubflight_store::{ObjectKind, SpaceFile};
 
 use super::labels::Labels;
-use super::{Object, Space, measure};
+use super::{FILES_URL, Object, Space, files::folder_name, measure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 
@@ -42,14 +41,14 @@ impl SpaceTable {
     pub(super) fn open(space: &Space, object: &Object) -> Result<Self> {
         match &object.ended {
             Some(dataset) => Ok(Self::closed(object, locked(&object.name, dataset))),
-            None => Self::of_files(&space.hub, &space.folder()?, object, &object.files),
+            None => Self::of_files(&space.hub, &space.project, object, &object.files),
         }
     }
 
     /// Some files of a table.
     pub(super) fn of_files(
         hub: &Hub,
-        folder: &Path,
+        project: &str,
         object: &Object,
         files: &[SpaceFile],
     ) -> Result<Self> {
@@ -57,7 +56,7 @@ impl SpaceTable {
         let source: Arc<dyn TableProvider> = if files.is_empty() {
             Arc::new(EmptyTable::new(Arc::clone(&schema)))
         } else {
-            Arc::new(listing(hub, folder, &schema, files)?)
+            Arc::new(listing(hub, project, &schema, files)?)
         };
         Ok(Self {
             name: object.name.clone(),
@@ -133,7 +132,7 @@ pub fn check_scan(scan: &TableScan) -> Result<()> {
 
 fn listing(
     hub: &Hub,
-    folder: &Path,
+    project: &str,
     schema: &SchemaRef,
     files: &[SpaceFile],
 ) -> Result<ListingTable> {
@@ -141,7 +140,7 @@ fn listing(
     let format = ParquetFormat::default().with_options(state.table_options().parquet.clone());
     let urls = files
         .iter()
-        .map(|file| ListingTableUrl::parse(url(&folder.join(&file.file))))
+        .map(|file| ListingTableUrl::parse(url(project, &file.file)))
         .collect::<DataFusionResult<Vec<_>>>()?;
     let config = ListingTableConfig::new_with_multi_paths(urls)
         .with_listing_options(ListingOptions::new(Arc::new(format)))
@@ -150,18 +149,9 @@ fn listing(
     Ok(ListingTable::try_new(config)?.with_cache(cache))
 }
 
-/// The URL of a file. A path would be read as a pattern where it has `*`, `?` or `[`.
-fn url(path: &Path) -> String {
-    let mut url = String::from("file://");
-    for character in path.to_string_lossy().chars() {
-        match character {
-            '%' => url.push_str("%25"),
-            '?' => url.push_str("%3F"),
-            '#' => url.push_str("%23"),
-            other => url.push(other),
-        }
-    }
-    url
+/// The URL of a file, out of names that are of the hub's making: it is never a pattern.
+fn url(project: &str, file: &str) -> String {
+    format!("{FILES_URL}/{}/{file}", folder_name(project))
 }
 
 #[async_trait]
@@ -215,15 +205,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_never_patterns() {
-        for path in [
-            "/a b/c?d/e[1]*.parquet",
-            "/100%/x#y.parquet",
-            "/é/ü.parquet",
+    fn projects_are_never_patterns_or_paths() {
+        for project in [
+            "study", "é ü", "*", "a?b", "[a]", "..", "a/b", "100%", "x#y", "",
         ] {
-            let url = ListingTableUrl::parse(url(Path::new(path))).expect(path);
-            assert!(url.get_glob().is_none(), "{path}");
-            assert_eq!(format!("/{}", url.prefix()), path);
+            let file = "0193.parquet";
+            let url = ListingTableUrl::parse(url(project, file)).expect(project);
+            assert!(url.get_glob().is_none(), "{project}");
+            let mut parts = url.prefix().parts();
+            let folder = parts.next().expect("a folder");
+            let found = super::super::files::project_of(folder.as_ref());
+            assert_eq!(found.as_deref(), Some(project));
+            assert_eq!(parts.next().expect("a file").as_ref(), file);
+            assert!(parts.next().is_none(), "{project}");
         }
     }
 }

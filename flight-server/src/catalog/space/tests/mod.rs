@@ -1,5 +1,6 @@
 //! The space through statements, on a hub with one open dataset of ten persons.
 
+mod at_rest;
 mod limits;
 mod rights;
 mod tables;

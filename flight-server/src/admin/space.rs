@@ -1,0 +1,95 @@
+//! `admin space …`: the keys that projects' spaces are encrypted with.
+
+use clap::Subcommand;
+
+use super::{Desk, Place};
+use crate::change::Act;
+use crate::error::{Error, Result};
+
+#[derive(Debug, Subcommand)]
+pub enum SpaceCommand {
+    /// Encrypts the project's new files with a new key; what is there stays readable.
+    RotateKey {
+        #[command(flatten)]
+        place: Place,
+        project: String,
+    },
+    /// Drops every key of the project, for good: nobody can read again what its space holds now,
+    /// also not from a copy of its files.
+    DropKeys {
+        #[command(flatten)]
+        place: Place,
+        project: String,
+        /// The project once more, since this cannot be undone.
+        #[arg(long, value_name = "PROJECT")]
+        confirm: String,
+    },
+}
+
+impl SpaceCommand {
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::RotateKey { place, .. } | Self::DropKeys { place, .. } => place,
+        }
+    }
+}
+
+pub(super) async fn run(desk: &Desk, command: SpaceCommand) -> Result<String> {
+    match command {
+        SpaceCommand::RotateKey { project, .. } => rotate(desk, &project).await,
+        SpaceCommand::DropKeys {
+            project, confirm, ..
+        } if project == confirm => drop_keys(desk, &project).await,
+        SpaceCommand::DropKeys { project, .. } => Err(Error::invalid(format!(
+            "nothing was dropped: this makes the space of `{project}` unreadable for good; say so \
+             with `--confirm {project}`"
+        ))),
+    }
+}
+
+async fn rotate(desk: &Desk, project: &str) -> Result<String> {
+    check(desk, project).await?;
+    let mut change = desk.change().await?;
+    change.write.add_space_key(project, desk.now).await?;
+    change.record(act("space_key_rotated", project));
+    change.commit().await?;
+    Ok(format!(
+        "new files of `{project}` are encrypted with a new key; a table takes it whole with \
+         `CREATE OR REPLACE TABLE … AS SELECT * FROM …`\n"
+    ))
+}
+
+async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
+    check(desk, project).await?;
+    let mut change = desk.change().await?;
+    let dropped = change.write.drop_space_keys(project, desk.now).await?;
+    if dropped == 0 {
+        return Err(Error::not_found(format!(
+            "the space of `{project}` has no key: nothing was ever kept in it, or its keys were \
+             dropped before"
+        )));
+    }
+    change.record(act("space_keys_dropped", project));
+    change.commit().await?;
+    Ok(format!(
+        "the keys of `{project}` are dropped; whoever has the master key and a copy of the store \
+         from before can still read copies of its files: end those too\n"
+    ))
+}
+
+async fn check(desk: &Desk, project: &str) -> Result<()> {
+    match desk.store.project(project).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::not_found(format!(
+            "project `{project}` does not exist; `admin project list` shows what there is"
+        ))),
+    }
+}
+
+fn act(event: &'static str, project: &str) -> Act {
+    Act {
+        event,
+        project: Some(project.to_owned()),
+        ..Act::default()
+    }
+}

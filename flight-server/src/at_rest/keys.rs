@@ -1,0 +1,110 @@
+//! The keys of projects' spaces.
+
+use hkdf::Hkdf;
+use hubflight_store::{Secrets, SpaceKey, Store};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::cipher::ChunkCipher;
+use super::layout::{Header, SALT_BYTES};
+use super::writer::SealedWriter;
+use crate::error::{Error, Result};
+use crate::sealed::random;
+
+/// Where the keys come from: the hub's master secret and the store.
+#[derive(Clone, Debug)]
+pub struct SpaceKeys {
+    store: Store,
+    secrets: Secrets,
+}
+
+/// A key of one project's space. Never printed.
+#[derive(Clone)]
+pub struct ProjectKey {
+    id: u32,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for ProjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ProjectKey({}, [redacted])", self.id)
+    }
+}
+
+impl SpaceKeys {
+    pub fn new(store: Store, secrets: Secrets) -> Self {
+        Self { store, secrets }
+    }
+
+    /// The key that a project's new files take.
+    pub async fn newest(&self, project: &str) -> Result<ProjectKey> {
+        let key = self.store.newest_space_key(project).await?;
+        self.derived(project, &key)
+            .ok_or_else(|| Error::internal("a new key of a space has no salt", &project))
+    }
+
+    /// A project's key of that number; `None` where it never had one.
+    ///
+    /// # Errors
+    /// `PermissionDenied` where the key was dropped.
+    pub async fn key(&self, project: &str, id: u32) -> Result<Option<ProjectKey>> {
+        let Some(key) = self.store.space_key(project, id).await? else {
+            return Ok(None);
+        };
+        let derived = self.derived(project, &key).ok_or_else(|| {
+            Error::denied(format!(
+                "the key that this table of project `{project}` was encrypted with was dropped, \
+                 so that nobody can read its rows again; drop the table"
+            ))
+        });
+        derived.map(Some)
+    }
+
+    fn derived(&self, project: &str, key: &SpaceKey) -> Option<ProjectKey> {
+        let id = key.id;
+        let master = Zeroizing::new(self.secrets.derive(&format!("space key {id} of {project}")));
+        Some(ProjectKey {
+            id,
+            key: derive(key.salt.as_ref()?, &master, "hubflight space key 1"),
+        })
+    }
+}
+
+impl ProjectKey {
+    #[cfg(test)]
+    pub fn of_tests() -> Self {
+        Self {
+            id: 1,
+            key: Zeroizing::new([7; 32]),
+        }
+    }
+
+    /// Begins a file of the space that will have that name.
+    pub fn begin<W: std::io::Write>(&self, name: &str, file: W) -> Result<SealedWriter<W>> {
+        let header = Header {
+            key_id: self.id,
+            salt: random()?,
+        };
+        let cipher = self.cipher(name, &header);
+        SealedWriter::begin(file, &header.bytes(), cipher).map_err(|error| Error::of_disk(&error))
+    }
+
+    /// What opens a file of that name and header.
+    pub(super) fn cipher(&self, name: &str, header: &Header) -> ChunkCipher {
+        let key = derive(
+            &header.salt,
+            &self.key,
+            &format!("hubflight space file 1 {name}"),
+        );
+        ChunkCipher::new(&key, &header.bytes())
+    }
+}
+
+/// HKDF-SHA256 (RFC 5869).
+fn derive(salt: &[u8; SALT_BYTES], from: &[u8; 32], info: &str) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(Some(salt), from)
+        .expand(info.as_bytes(), &mut key[..])
+        .expect("32 bytes are one of the 255 blocks that HKDF can give");
+    key
+}

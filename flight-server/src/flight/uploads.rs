@@ -1,0 +1,127 @@
+//! What the rows that a client binds are worth as values.
+//!
+//! A message of a few bytes can stand for any number of values: each row of a dictionary names the
+//! same megabyte, lists have lengths and their items no bytes. Bound rows become single values, so
+//! that they are measured as such before.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+
+use crate::error::{Error, Result};
+
+/// Refuses the types whose values cannot be measured without building them.
+pub fn check_types(schema: &Schema) -> Result<()> {
+    let types = schema.fields().iter().map(|field| field.data_type());
+    match (1..).zip(types).find(|(_, data_type)| !is_bound(data_type)) {
+        Some((number, data_type)) => Err(Error::invalid(format!(
+            "the bound parameter {number} has type {data_type}, which is not taken; send plain \
+             values"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_bound(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => !values.is_nested() && is_plain(values),
+        other => is_plain(other),
+    }
+}
+
+/// Lists and structs of plain values; nothing that has the same value in several places.
+fn is_plain(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(..)
+        | DataType::RunEndEncoded(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_)
+        | DataType::Union(..) => false,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => is_plain(field.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|field| is_plain(field.data_type())),
+        _ => true,
+    }
+}
+
+/// Bytes of the rows' values, each counted where it comes; what has none counts as one. The types
+/// must have been checked.
+pub fn value_bytes(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter().map(bytes_of);
+    columns.fold(0, u64::saturating_add)
+}
+
+fn bytes_of(array: &ArrayRef) -> u64 {
+    let rows = array.len() as u64;
+    let bytes = match array.data_type() {
+        DataType::Utf8 => between(array.as_string::<i32>().value_offsets()),
+        DataType::LargeUtf8 => between(array.as_string::<i64>().value_offsets()),
+        DataType::Binary => between(array.as_binary::<i32>().value_offsets()),
+        DataType::LargeBinary => between(array.as_binary::<i64>().value_offsets()),
+        DataType::Utf8View => sum(array.as_string_view().iter().flatten().map(str::len)),
+        DataType::BinaryView => sum(array.as_binary_view().iter().flatten().map(<[u8]>::len)),
+        DataType::Dictionary(..) => named(array),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            within(list.values(), list.value_offsets())
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            within(list.values(), list.value_offsets())
+        }
+        DataType::FixedSizeList(..) => bytes_of(array.as_fixed_size_list().values()),
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let entries = map.entries().columns().iter();
+            let entries = entries.map(|column| within(column, map.value_offsets()));
+            entries.fold(0, u64::saturating_add)
+        }
+        DataType::Struct(_) => {
+            let columns = array.as_struct().columns().iter().map(bytes_of);
+            columns.fold(0, u64::saturating_add)
+        }
+        DataType::FixedSizeBinary(width) => rows.saturating_mul(u64::try_from(*width).unwrap_or(0)),
+        other => rows.saturating_mul(other.primitive_width().unwrap_or(1) as u64),
+    };
+    bytes.max(rows)
+}
+
+/// The values that the rows of a dictionary name, each as often as it is named.
+fn named(array: &ArrayRef) -> u64 {
+    let Some(dictionary) = array.as_any_dictionary_opt() else {
+        return 0;
+    };
+    let values = dictionary.values();
+    if values.is_empty() {
+        return 0;
+    }
+    let keys = dictionary.normalized_keys().into_iter();
+    let sizes = keys.map(|key| bytes_of(&values.slice(key, 1)));
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// The items of lists, which lie one after another.
+fn within<O: TryInto<usize> + Copy>(items: &ArrayRef, offsets: &[O]) -> u64 {
+    let at = |offset: Option<&O>| -> Option<usize> { (*offset?).try_into().ok() };
+    match (at(offsets.first()), at(offsets.last())) {
+        (Some(first), Some(last)) if first <= last && last <= items.len() => {
+            bytes_of(&items.slice(first, last - first))
+        }
+        // Offsets that are none: as much as can be.
+        _ => u64::MAX,
+    }
+}
+
+fn between<O: Into<i64> + Copy>(offsets: &[O]) -> u64 {
+    let at = |offset: Option<&O>| offset.map_or(0, |offset| (*offset).into());
+    let bytes = at(offsets.last()).saturating_sub(at(offsets.first()));
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn sum(lengths: impl Iterator<Item = usize>) -> u64 {
+    lengths.fold(0, |sum, length| sum.saturating_add(length as u64))
+}
+
+#[cfg(test)]
+mod tests;

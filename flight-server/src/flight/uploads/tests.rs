@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayData, DictionaryArray, FixedSizeListArray, Int32Array, Int64Array, LargeListArray,
+    ListArray, MapBuilder, NullArray, RunArray, StringArray, StringBuilder, StringViewArray,
+    StructArray,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{Field, Int32Type, UnionFields, UnionMode};
+
+use super::*;
+
+fn check(array: impl Array + 'static, expected: u64) {
+    let array: ArrayRef = Arc::new(array);
+    assert_eq!(bytes_of(&array), expected, "{}", array.data_type());
+}
+
+fn item(data_type: DataType) -> Arc<Field> {
+    Arc::new(Field::new("item", data_type, true))
+}
+
+#[test]
+fn values_count_where_they_come() {
+    check(StringArray::from(vec![Some("ab"), None, Some("é")]), 4);
+    check(StringArray::from(vec!["", ""]), 2);
+    check(Int64Array::from(vec![Some(1), None]), 16);
+    check(StringViewArray::from(vec!["a text longer than twelve"]), 25);
+    let lists = vec![Some(vec![Some(1), Some(2)]), None, Some(vec![Some(3)])];
+    check(ListArray::from_iter_primitive::<Int32Type, _, _>(lists), 12);
+    let fields: Vec<(Arc<Field>, ArrayRef)> = vec![
+        (
+            item(DataType::Int32),
+            Arc::new(Int32Array::from(vec![1, 2])),
+        ),
+        (
+            Arc::new(Field::new("t", DataType::Utf8, true)),
+            Arc::new(StringArray::from(vec!["abc", ""])),
+        ),
+    ];
+    check(StructArray::from(fields), 11);
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    maps.keys().append_value("key");
+    maps.values().append_value("four");
+    maps.append(true).expect("appends");
+    check(maps.finish(), 7);
+}
+
+/// A thousand rows that name one text of a million bytes are a thousand million bytes.
+#[test]
+fn what_many_rows_name_counts_for_each() {
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1_000_000)]));
+    let keys = Int32Array::from(vec![0; 1_000]);
+    let coded = DictionaryArray::<Int32Type>::try_new(keys, text).expect("valid");
+    assert!(coded.get_array_memory_size() < 2_000_000);
+    check(coded, 1_000_000_000);
+    let text = "x".repeat(1_000_000);
+    let mut views = arrow::array::StringViewBuilder::new();
+    let block = views.append_block(text.into_bytes().into());
+    for _ in 0..1_000 {
+        views.try_append_view(block, 0, 1_000_000).expect("a view");
+    }
+    check(views.finish(), 1_000_000_000);
+    let none: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
+    let keys = Int32Array::from(vec![None, None]);
+    let empty = DictionaryArray::<Int32Type>::try_new(keys, none).expect("valid");
+    check(empty, 2);
+}
+
+/// Items without bytes are counted: whoever unnests them has as many rows.
+#[test]
+fn lists_of_nothing_have_their_lengths() {
+    let wide = 1 << 30;
+    let nulls: ArrayRef = Arc::new(NullArray::new(4 << 30));
+    let list = FixedSizeListArray::try_new(item(DataType::Null), wide, nulls, None);
+    check(list.expect("valid"), 4 << 30);
+    let nulls: ArrayRef = Arc::new(NullArray::new(1 << 40));
+    let offsets = OffsetBuffer::new(vec![0_i64, 1 << 40].into());
+    let list = LargeListArray::try_new(item(DataType::Null), offsets, nulls, None);
+    check(list.expect("valid"), 1 << 40);
+}
+
+#[test]
+fn types_that_repeat_values_are_refused() {
+    let run = Arc::new(Field::new("run_ends", DataType::Int32, false));
+    let key = Box::new(DataType::Int32);
+    let coded = DataType::Dictionary(key.clone(), Box::new(DataType::Utf8));
+    let union = UnionFields::try_new([0], [Field::new("a", DataType::Utf8, true)]).expect("valid");
+    let text = || item(DataType::Utf8);
+    for wild in [
+        DataType::RunEndEncoded(run, text()),
+        DataType::ListView(text()),
+        DataType::LargeListView(text()),
+        DataType::Union(union, UnionMode::Dense),
+        DataType::List(item(coded.clone())),
+        DataType::Struct(vec![Field::new("a", coded.clone(), true)].into()),
+        DataType::Dictionary(key.clone(), Box::new(coded.clone())),
+        DataType::Dictionary(key, Box::new(DataType::List(text()))),
+    ] {
+        let schema = Schema::new(vec![Field::new("", wild.clone(), true)]);
+        let error = check_types(&schema).expect_err("refused");
+        assert!(
+            error.to_string().contains("plain values"),
+            "{wild}: {error}"
+        );
+    }
+    for plain in [
+        coded,
+        DataType::List(text()),
+        DataType::Utf8View,
+        DataType::Null,
+        DataType::Decimal128(38, 2),
+    ] {
+        check_types(&Schema::new(vec![Field::new("", plain, true)])).expect("taken");
+    }
+    let runs = RunArray::<Int32Type>::try_new(
+        &Int32Array::from(vec![1_000]),
+        &StringArray::from(vec!["x"]),
+    );
+    let runs: ArrayData = runs.expect("valid").into_data();
+    assert!(!is_bound(runs.data_type()));
+}
