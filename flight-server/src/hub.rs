@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::Authenticator;
+use crate::auth::certificates::Judge;
+use crate::auth::oidc::Providers;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
 use crate::auth::token::Tokens;
@@ -193,6 +195,11 @@ impl Hub {
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),
             ),
+            providers: Providers::new(&config.oidc)?,
+            certificates: match &config.server.tls {
+                Some(files) => Judge::new(files)?,
+                None => None,
+            },
         };
         let hub = Arc::new(Self {
             auth,

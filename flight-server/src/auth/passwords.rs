@@ -59,6 +59,13 @@ pub struct Refusal {
     pub locked: Vec<Subject>,
 }
 
+/// Who logged in, and whether by more than a password.
+#[derive(Clone, Debug)]
+pub struct LoggedIn {
+    pub person: Person,
+    pub has_second_factor: bool,
+}
+
 impl Refusal {
     fn of(error: Error) -> Self {
         Self {
@@ -104,7 +111,7 @@ impl Passwords {
         user: &str,
         secret: String,
         asked: Asked,
-    ) -> Result<Person, Refusal> {
+    ) -> Result<LoggedIn, Refusal> {
         let began = tokio::time::Instant::now();
         let verified = self.verify_now(store, user, secret, asked).await;
         let Err(refusal) = verified else {
@@ -122,13 +129,18 @@ impl Passwords {
         })
     }
 
+    /// A token of a login provider was forged: gives whom that locked.
+    pub fn forged(&self, asked: Asked) -> Option<Subject> {
+        self.attempts.forged(asked.peer, asked.now)
+    }
+
     async fn verify_now(
         &self,
         store: &Store,
         user: &str,
         secret: String,
         asked: Asked,
-    ) -> Result<Person, Refusal> {
+    ) -> Result<LoggedIn, Refusal> {
         // PostgreSQL has no such texts: nobody's name, and hashed as any other's.
         let user = if user.contains('\0') { "" } else { user };
         let login = store.login(user).await?;
@@ -162,7 +174,10 @@ impl Passwords {
                     .await?)
         {
             self.attempts.succeeded(attempt);
-            return Ok(person);
+            return Ok(LoggedIn {
+                person,
+                has_second_factor: !alone,
+            });
         }
         Err(Refusal {
             error: super::refused(),

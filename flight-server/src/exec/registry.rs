@@ -84,7 +84,10 @@ impl Entry {
 
     fn is_due(&self, revision: i64, now: DateTime<Utc>) -> bool {
         let held = *self.held.lock();
-        held.is_none_or(|held| held.revision != revision) || self.is_over(now)
+        // What ends a certificate is no change of rights in the store: it is judged every time.
+        held.is_none_or(|held| held.revision != revision)
+            || self.is_over(now)
+            || self.grounds.standing.certificate.is_some()
     }
 }
 
