@@ -58,7 +58,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     let (from, to) = (day(2000)?, day(2100)?);
     config.persons.push(PersonConfig {
         id: ACCOUNT.into(),
-        name: String::new(),
+        ..PersonConfig::default()
     });
     config.projects.push(ProjectConfig {
         id: "bench".into(),

@@ -1,5 +1,7 @@
 //! One configuration, read once. Unknown keys are errors; secrets never print.
 
+pub mod identities;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use serde::Deserialize;
 
 use crate::auth::AttemptLimits;
 use crate::error::{Error, Result};
+pub use identities::Oidc;
 
 /// `hub.toml`. Every part has a default but what names the user's own data and people.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -29,6 +32,8 @@ pub struct Config {
     pub policies: Policies,
     /// Prices; without them use is recorded and costs nothing.
     pub tariff: Option<Tariff>,
+    /// Providers whose tokens let persons in.
+    pub oidc: Vec<Oidc>,
     #[serde(rename = "dataset")]
     pub datasets: Vec<DatasetConfig>,
     #[serde(rename = "person")]
@@ -75,14 +80,35 @@ impl Default for Server {
 pub struct Listener {
     pub flight: SocketAddr,
     pub zone: Zone,
+    /// In place of what `server.tls` says.
+    #[serde(default)]
+    pub client_certificates: Option<ClientCertificates>,
 }
 
-/// PEM files of the server's certificate chain and key.
-#[derive(Clone, Debug, Deserialize)]
+/// PEM files of the server's certificate chain and key, and of what judges its clients'.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Authorities whose client certificates are looked at; without, none is asked for.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// Their lists of revoked certificates, one of each authority in a chain. It is read again
+    /// when it changes; nobody is let in by a certificate once a list is past its next update.
+    #[serde(default)]
+    pub client_crl: Option<PathBuf>,
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    #[default]
+    Optional,
+    Required,
 }
 
 /// A text that is used but never printed.
@@ -317,12 +343,21 @@ impl From<PersonsDefault> for PersonPath {
     }
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonConfig {
     pub id: String,
     #[serde(default)]
     pub name: String,
+    /// The provider's name for them: the value of its `claim`.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Which `[[oidc]]` the subject is of, where there are several.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Client certificates that stand for them: `sha256:` and the fingerprint.
+    #[serde(default)]
+    pub certificates: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -386,6 +421,7 @@ impl Config {
         let first = Listener {
             flight: self.server.flight,
             zone: self.server.zone.clone().unwrap_or_default(),
+            client_certificates: None,
         };
         std::iter::once(first)
             .chain(self.listeners.iter().cloned())
@@ -419,6 +455,15 @@ impl Config {
         if let Some(tls) = &mut self.server.tls {
             tls.certificate = base.join(&tls.certificate);
             tls.key = base.join(&tls.key);
+            for file in [&mut tls.client_ca, &mut tls.client_crl]
+                .into_iter()
+                .flatten()
+            {
+                *file = base.join(&*file);
+            }
+        }
+        for provider in &mut self.oidc {
+            provider.ca = provider.ca.as_ref().map(|file| base.join(file));
         }
         if let Some(witness) = &mut self.audit.witness {
             *witness = base.join(&*witness);
@@ -482,6 +527,9 @@ impl Config {
                 self.server.http
             )));
         }
+        self.validate_client_certificates()?;
+        self.validate_providers()?;
+        self.identities()?;
         if self.limits.query_memory_mb_max > self.limits.memory_mb_max {
             return Err(Error::invalid(
                 "`limits.query_memory_mb_max` is larger than `limits.memory_mb_max`",
@@ -500,6 +548,30 @@ impl Config {
                 "worker `{address}` is not a loopback address: set `workers.key_file`, the key \
                  that signs jobs, shared with the workers"
             )));
+        }
+        Ok(())
+    }
+
+    fn validate_client_certificates(&self) -> Result<()> {
+        let required = Some(ClientCertificates::Required);
+        let tls = self.server.tls.as_ref();
+        let asks = tls.is_some_and(|tls| tls.client_ca.is_some());
+        let demands = tls.map(|tls| tls.client_certificates) == required
+            || self
+                .listeners
+                .iter()
+                .any(|other| other.client_certificates == required);
+        if demands && !asks {
+            return Err(Error::invalid(
+                "`client_certificates` is `required` without `server.tls.client_ca`: name the \
+                 PEM file of the authority that signs them",
+            ));
+        }
+        if tls.is_some_and(|tls| tls.client_crl.is_some()) && !asks {
+            return Err(Error::invalid(
+                "`server.tls.client_crl` lists revoked certificates of no `server.tls.client_ca`: \
+                 name the authority",
+            ));
         }
         Ok(())
     }

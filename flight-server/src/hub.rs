@@ -18,6 +18,8 @@ use uuid::Uuid;
 use crate::at_rest::SealedStore;
 use crate::auth::ADMIN_CATALOG;
 use crate::auth::Authenticator;
+use crate::auth::certificates::Judge;
+use crate::auth::oidc::Providers;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
 use crate::auth::token::Tokens;
@@ -204,6 +206,11 @@ impl Hub {
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),
             ),
+            providers: Providers::new(&config.oidc)?,
+            certificates: match &config.server.tls {
+                Some(files) => Judge::new(files)?,
+                None => None,
+            },
         };
         let hub = Arc::new(Self {
             auth,

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::TcpIncoming;
 
 use crate::catalog::space;
@@ -76,21 +77,16 @@ impl Server {
                 config.server.flight
             );
         }
-        for (index, Listener { flight, zone }) in config.listeners().into_iter().enumerate() {
+        for (index, listener) in config.listeners().into_iter().enumerate() {
             let key = ["server.flight", "listener.flight"][index.min(1)];
-            listeners.push((bind(flight, key).await?, zone));
+            let tls = listener_tls(&config, &listener)?;
+            listeners.push((bind(listener.flight, key).await?, listener.zone, tls));
         }
-        let Some((first, _)) = listeners.first() else {
+        let Some((first, ..)) = listeners.first() else {
             return Err(Error::invalid("there is no listener"));
         };
         let flight = address(first)?;
         let http = bind(config.server.http, "server.http").await?;
-        let tls = config
-            .server
-            .tls
-            .as_ref()
-            .map(tls::server_config)
-            .transpose()?;
         let (store, secrets) = open_store(&config).await?;
         let (workers, supervisor) = workers(&config, mode).await?;
         let hub = Hub::open(config, mode, store, secrets.clone(), workers).await?;
@@ -110,8 +106,8 @@ impl Server {
             supervisor,
             hub,
         };
-        for (listener, zone) in listeners {
-            server.serve_flight(listener, zone, tls.clone(), stopped.clone());
+        for (listener, zone, tls) in listeners {
+            server.serve_flight(listener, zone, tls, stopped.clone());
         }
         server.serve_http(http, mode, stopped);
         Ok(server)
@@ -121,7 +117,7 @@ impl Server {
         &mut self,
         listener: TcpListener,
         zone: Zone,
-        tls: Option<tonic::transport::ServerTlsConfig>,
+        tls: Option<ServerTlsConfig>,
         stopped: watch::Receiver<bool>,
     ) {
         let service = flight::service(Arc::clone(&self.hub), zone);
@@ -209,6 +205,17 @@ impl Server {
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is a stop too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// What a listener shows its clients and asks of them.
+fn listener_tls(config: &Config, listener: &Listener) -> Result<Option<ServerTlsConfig>> {
+    let Some(mut files) = config.server.tls.clone() else {
+        return Ok(None);
+    };
+    if let Some(demand) = listener.client_certificates {
+        files.client_certificates = demand;
+    }
+    tls::server_config(&files).map(Some)
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {

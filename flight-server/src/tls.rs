@@ -20,9 +20,9 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use tonic::transport::{Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use crate::config::Tls;
+use crate::config::{ClientCertificates, Tls};
 use crate::error::{Error, Result};
 
 /// Longer PEM files are not read.
@@ -51,7 +51,8 @@ pub fn install() {
     let _ = ring::default_provider().install_default();
 }
 
-/// Reads and checks the certificate chain and key that the server shows.
+/// Reads and checks the certificate chain and key that the server shows, and the authority of
+/// those that it asks clients for.
 ///
 /// # Errors
 /// `InvalidArgument` naming the file that cannot be read, holds nothing of use, or does not
@@ -61,9 +62,17 @@ pub fn server_config(files: &Tls) -> Result<ServerTlsConfig> {
     let certificate = read(&files.certificate)?;
     let key = read(&files.key)?;
     certified_key(files, &certificate, &key)?;
-    Ok(ServerTlsConfig::new()
+    let config = ServerTlsConfig::new()
         .identity(Identity::from_pem(certificate, key))
-        .timeout(Duration::from_secs(HANDSHAKE_SECONDS_MAX)))
+        .timeout(Duration::from_secs(HANDSHAKE_SECONDS_MAX));
+    let Some(authority) = &files.client_ca else {
+        return Ok(config);
+    };
+    let pem = read(authority)?;
+    certificates(authority, &pem)?;
+    Ok(config
+        .client_ca_root(Certificate::from_pem(pem))
+        .client_auth_optional(files.client_certificates == ClientCertificates::Optional))
 }
 
 /// The authority under `folder` (`ca.pem`, `server.pem`, `server.key`), made at first use and
@@ -75,6 +84,7 @@ pub fn demo_authority(folder: &Path) -> Result<DemoAuthority> {
         server: Tls {
             certificate: folder.join("server.pem"),
             key: folder.join("server.key"),
+            ..Tls::default()
         },
     };
     let horizon = SystemTime::now() + DAY * DEMO_DAYS_LEFT_MIN;
@@ -84,23 +94,27 @@ pub fn demo_authority(folder: &Path) -> Result<DemoAuthority> {
     Ok(authority)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    read_at_most(path, PEM_BYTES_MAX)
+}
+
+pub(crate) fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     let unreadable =
         |error: std::io::Error| Error::invalid(format!("TLS file `{}`: {error}", path.display()));
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(unreadable)?;
-    if bytes.len() as u64 > PEM_BYTES_MAX {
+    if bytes.len() as u64 > bytes_max {
         return Err(Error::invalid(format!(
-            "TLS file `{}` is larger than {PEM_BYTES_MAX} bytes; name a PEM file",
+            "TLS file `{}` is larger than {bytes_max} bytes; name a PEM file",
             path.display()
         )));
     }
     Ok(bytes)
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -302,8 +316,14 @@ mod tests {
         let swapped = Tls {
             certificate: authority.server.key.clone(),
             key: authority.server.certificate.clone(),
+            ..Tls::default()
         };
         assert!(refusal(&swapped).contains("server.key` holds no certificate"));
+        let clients = Tls {
+            client_ca: Some(authority.server.key.clone()),
+            ..authority.server.clone()
+        };
+        assert!(refusal(&clients).contains("server.key` holds no certificate"));
         let keyless = Tls {
             key: authority.ca.clone(),
             ..authority.server.clone()

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// A person in one login.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asker {
@@ -14,19 +16,26 @@ pub struct Asker {
     pub login: Login,
 }
 
-/// How somebody logged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How somebody showed who they are: in this call, or when its session began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Login {
     pub method: Method,
-    /// True only where a second factor is known to have been shown.
+    /// Something beside what is remembered or kept in a file: the code of an authenticator, what
+    /// the login provider says of it, or the key of a client certificate.
     pub second_factor: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Method {
+    #[default]
     Password,
-    /// A personal access token, or a session that began with one.
+    /// A personal access token of the hub.
     AccessToken,
+    /// A token of a login provider.
+    Oidc,
+    /// A client certificate and nothing else.
+    Certificate,
 }
 
 impl Method {
@@ -35,6 +44,8 @@ impl Method {
         match self {
             Self::Password => "password",
             Self::AccessToken => "access_token",
+            Self::Oidc => "oidc",
+            Self::Certificate => "certificate",
         }
     }
 }

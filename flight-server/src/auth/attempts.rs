@@ -179,6 +179,20 @@ impl Attempts {
         state.know(pair, attempt.now);
     }
 
+    /// Counts a forged token of a login provider against the address alone: it names nobody who
+    /// could be locked, and who shows a good one is let in from there as before. Gives the lock
+    /// that it made.
+    pub fn forged(&self, peer: Option<IpAddr>, now: DateTime<Utc>) -> Option<Subject> {
+        let subject = Subject::Peer(network(peer?));
+        let state = &mut *self.state.lock();
+        let most = self.most(&subject);
+        let count = self.counted(&mut state.counts, subject.clone(), now)?;
+        if count.failures >= most && count.locked.is_none() {
+            count.locked = Some(now);
+        }
+        count.tell().then_some(subject)
+    }
+
     /// Whether an address is locked, for those whom it does not know.
     pub fn is_locked(&self, peer: Option<IpAddr>, now: DateTime<Utc>) -> bool {
         let state = self.state.lock();

@@ -59,6 +59,13 @@ pub struct Refusal {
     pub locked: Vec<Subject>,
 }
 
+/// Who logged in, and whether by more than a password.
+#[derive(Clone, Debug)]
+pub struct LoggedIn {
+    pub person: Person,
+    pub second_factor: bool,
+}
+
 impl Refusal {
     fn of(error: Error) -> Self {
         Self {
@@ -96,11 +103,6 @@ impl Passwords {
         })
     }
 
-    /// True where a password is enough to log in.
-    pub fn are_enough(&self) -> bool {
-        self.allowed
-    }
-
     /// The person whose password this is, with the code of their second factor after it where
     /// they have one. What is wrong counts against the name and the peer.
     pub async fn verify(
@@ -109,7 +111,7 @@ impl Passwords {
         user: &str,
         secret: String,
         asked: Asked,
-    ) -> Result<Person, Refusal> {
+    ) -> Result<LoggedIn, Refusal> {
         let began = tokio::time::Instant::now();
         let verified = self.verify_now(store, user, secret, asked).await;
         let Err(refusal) = verified else {
@@ -127,13 +129,18 @@ impl Passwords {
         })
     }
 
+    /// A token of a login provider was forged: gives whom that locked.
+    pub fn forged(&self, asked: Asked) -> Option<Subject> {
+        self.attempts.forged(asked.peer, asked.now)
+    }
+
     async fn verify_now(
         &self,
         store: &Store,
         user: &str,
         secret: String,
         asked: Asked,
-    ) -> Result<Person, Refusal> {
+    ) -> Result<LoggedIn, Refusal> {
         // PostgreSQL has no such texts: nobody's name, and hashed as any other's.
         let user = if user.contains('\0') { "" } else { user };
         let login = store.login(user).await?;
@@ -167,7 +174,10 @@ impl Passwords {
                     .await?)
         {
             self.attempts.succeeded(attempt);
-            return Ok(person);
+            return Ok(LoggedIn {
+                person,
+                second_factor: !alone,
+            });
         }
         Err(Refusal {
             error: super::refused(),

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use hubflight_rights::{Asker, Login, Method};
-use hubflight_store::{AdminRole, Person, Project};
+use hubflight_rights::{Asker, Login};
+use hubflight_store::{AdminRole, Identity, Person, Project};
 
+use super::certificates::Shown;
 use super::{ADMIN_CATALOG, Authenticator, refused};
 use crate::error::Result;
 
@@ -16,10 +17,16 @@ pub struct Standing {
     /// The epoch of the session; none where an access token stands for itself.
     pub epoch: Option<i64>,
     pub access_token: Option<String>,
+    /// What stands for the person at a provider, or the certificate that began the session.
+    pub identity: Option<Identity>,
+    /// The certificate of the connection.
+    pub certificate: Option<Shown>,
     /// The only project that the credential is good for.
     pub bound_to: Option<String>,
     /// When the credential ends.
     pub expires: Option<DateTime<Utc>>,
+    /// How they logged in.
+    pub login: Login,
 }
 
 /// A person and the projects that are open to them at one moment.
@@ -79,24 +86,11 @@ impl Authenticator {
     /// What is open to a standing at `now`.
     ///
     /// # Errors
-    /// `Unauthenticated` where the person, the session or the token has ended.
+    /// `Unauthenticated` where the person, the session, the token or the certificate has ended.
     pub async fn admit(&self, standing: &Standing, now: DateTime<Utc>) -> Result<Admitted> {
         let person = self.identify(standing, now).await?;
         self.open_to(person, standing.bound_to.as_deref(), now)
             .await
-    }
-
-    /// How somebody logged in, as far as their standing tells. Where passwords are enough, no
-    /// second factor is known to have been shown.
-    pub fn login(&self, standing: &Standing) -> Login {
-        let by_token = standing.access_token.is_some();
-        Login {
-            method: match by_token {
-                true => Method::AccessToken,
-                false => Method::Password,
-            },
-            second_factor: !by_token && !self.passwords.are_enough(),
-        }
     }
 
     /// The person of a standing that has not ended.
@@ -122,6 +116,18 @@ impl Authenticator {
                 .await?
                 .filter(|holder| holder.person == person.id)
                 .ok_or_else(refused)?;
+        }
+        if let Some(shown) = &standing.certificate {
+            // Time and its authority end a certificate, whoever else still holds it good.
+            let judge = self.certificates.as_ref().ok_or_else(refused)?;
+            judge.judge(shown, now).map_err(|_| refused())?;
+        }
+        let shown = standing.certificate.as_ref().map(|shown| &shown.identity);
+        for identity in standing.identity.iter().chain(shown) {
+            let holder = self.person_of(identity).await?;
+            if holder.id != person.id {
+                return Err(refused());
+            }
         }
         Ok(person)
     }

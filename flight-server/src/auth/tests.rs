@@ -7,6 +7,10 @@ use hubflight_audit::Signer;
 use hubflight_ledger::AuditSettings;
 use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile};
 
+use base64::Engine;
+
+use super::passwords::Asked;
+use super::prove::BASIC;
 use super::*;
 use crate::config::Config;
 use crate::sealed::Sealer;
@@ -18,7 +22,7 @@ const LIMITS: AttemptLimits = AttemptLimits {
 };
 
 /// A hub of one person in one project; a bearer of a handshake lives for an hour.
-async fn opened(folder: &tempfile::TempDir) -> Authenticator {
+pub(super) async fn opened(folder: &tempfile::TempDir) -> Authenticator {
     opened_where(folder, true).await
 }
 
@@ -74,6 +78,8 @@ async fn opened_where(folder: &tempfile::TempDir, passwords: bool) -> Authentica
         tokens: Tokens::new(&[1; 32], 3600),
         passwords: Passwords::new(passwords, LIMITS, factors()).expect("passwords"),
         sessions: Sessions::new(10, Duration::from_secs(60)),
+        providers: Providers::default(),
+        certificates: None,
     }
 }
 
@@ -87,13 +93,13 @@ async fn issue(auth: &Authenticator, life: TimeDelta) -> IssuedToken {
     auth.store.issue_token(&new).await.expect("issues")
 }
 
-fn header(value: &str) -> MetadataMap {
+pub(super) fn header(value: &str) -> MetadataMap {
     let mut metadata = MetadataMap::new();
     metadata.insert("authorization", value.parse().expect("a header"));
     metadata
 }
 
-fn bearer(token: &str) -> MetadataMap {
+pub(super) fn bearer(token: &str) -> MetadataMap {
     header(&format!("Bearer {token}"))
 }
 
@@ -155,7 +161,7 @@ async fn a_handshake_with_a_session_does_not_prolong_it() {
     );
 }
 
-fn basic(user: &str, password: &str) -> MetadataMap {
+pub(super) fn basic(user: &str, password: &str) -> MetadataMap {
     header(&format!(
         "Basic {}",
         BASIC.encode(format!("{user}:{password}"))
@@ -163,7 +169,7 @@ fn basic(user: &str, password: &str) -> MetadataMap {
 }
 
 /// Who is locked, as the audit has it.
-async fn lock_outs(auth: &Authenticator) -> Vec<(Option<String>, String)> {
+pub(super) async fn lock_outs(auth: &Authenticator) -> Vec<(Option<String>, String)> {
     let filter = hubflight_ledger::Filter::default();
     let audit = auth
         .ledger
@@ -236,7 +242,7 @@ async fn spraying_one_password_over_names_locks_the_address() {
         let guess = basic(&format!("person{i}"), "correct horse");
         // Another port is another connection, not another client.
         let connection = format!("192.0.2.7:{}", 5000 + i);
-        let refused = auth.handshake(&guess, &connection, now).await;
+        let refused = auth.handshake(&guess, connection.as_str(), now).await;
         refused.expect_err("nobody");
     }
     let right = basic("ada", "correct horse");

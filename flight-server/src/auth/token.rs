@@ -4,10 +4,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use hubflight_store::Person;
-use serde::{Deserialize, Serialize};
+use hubflight_store::{Identity, Person};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::Login;
 use crate::error::{Error, Result};
 use crate::sealed::Sealer;
 
@@ -17,20 +18,43 @@ pub struct SessionToken {
     /// The person's epoch when the token was made: raising it ends all their tokens.
     pub epoch: i64,
     pub session: String,
+    /// With the session's own end.
+    pub origin: Origin,
+}
+
+/// What a session begins from, and what it therefore cannot outlive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
     /// The only project that the session is good for.
     pub bound_to: Option<String>,
     /// Id of the personal access token that began the session, which ends with it.
     pub access_token: Option<String>,
-    pub expires: DateTime<Utc>,
-}
-
-/// What a session begins from, and what it therefore cannot outlive.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    pub bound_to: Option<String>,
-    pub access_token: Option<String>,
+    /// The provider's name for the person, or the certificate, that began the session.
+    #[serde(with = "identity")]
+    pub identity: Option<Identity>,
     /// When what was shown at the handshake ends: a session is not prolonged by another.
     pub expires_max: Option<DateTime<Utc>>,
+    pub login: Login,
+}
+
+/// An identity in a token: the issuer and the subject.
+mod identity {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(
+        one: &Option<Identity>,
+        to: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        let pair = one.as_ref().map(|one| (&one.issuer, &one.subject));
+        pair.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> std::result::Result<Option<Identity>, D::Error> {
+        let pair: Option<(String, String)> = Option::deserialize(from)?;
+        Ok(pair.map(|(issuer, subject)| Identity { issuer, subject }))
+    }
 }
 
 #[derive(Debug)]
@@ -43,7 +67,7 @@ impl Tokens {
     pub fn new(key: &[u8; 32], seconds_max: u64) -> Self {
         let seconds = i64::try_from(seconds_max).unwrap_or(i64::MAX / 1000);
         Self {
-            sealer: Sealer::new(key, b"hubflight session token 2"),
+            sealer: Sealer::new(key, b"hubflight session token 3"),
             life: TimeDelta::seconds(seconds),
         }
     }
@@ -54,11 +78,14 @@ impl Tokens {
             person: person.id.clone(),
             epoch: person.token_epoch,
             session: Uuid::now_v7().to_string(),
-            bound_to: origin.bound_to,
-            access_token: origin.access_token,
-            expires: origin
-                .expires_max
-                .map_or(expires, |latest| latest.min(expires)),
+            origin: Origin {
+                expires_max: Some(
+                    origin
+                        .expires_max
+                        .map_or(expires, |latest| latest.min(expires)),
+                ),
+                ..origin
+            },
         };
         let plain = serde_json::to_vec(&token)
             .map_err(|error| Error::internal("a token cannot be written", &error))?;
@@ -68,7 +95,8 @@ impl Tokens {
     pub fn open(&self, text: &str, now: DateTime<Utc>) -> Option<SessionToken> {
         let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
         let token: SessionToken = serde_json::from_slice(&self.sealer.open(&sealed)?).ok()?;
-        (now < token.expires).then_some(token)
+        let expires = token.origin.expires_max?;
+        (now < expires).then_some(token)
     }
 }
 

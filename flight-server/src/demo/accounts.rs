@@ -85,6 +85,7 @@ pub fn describe(config: &mut Config, datasets: &Path, facts: &Facts) -> Result<(
         .map(|(id, name)| PersonConfig {
             id: id.into(),
             name: name.into(),
+            ..PersonConfig::default()
         })
         .into();
     let snds = read_description(&datasets.join("snds").join("dataset.json"))?;

@@ -88,7 +88,10 @@ impl Entry {
         let held = *self.held.lock();
         let is_stale =
             |held: Held| held.revision != revision || held.again.is_some_and(|again| again <= now);
-        held.is_none_or(is_stale) || self.is_over(now)
+        // What ends a certificate is no change of rights in the store: it is judged every time.
+        held.is_none_or(is_stale)
+            || self.is_over(now)
+            || self.grounds.standing.certificate.is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rights that end while a statement runs.
 //!
 //! One task reads the store's revision of rights a few times a second. Each running execution
-//! is decided on when that changed, when the first of its grounds ends by itself, and once
+//! is decided on when that changed (one over a connection with a client certificate every time), when the first of its grounds ends by itself, and once
 //! soon after it began: rights may have changed between its plan and its place in the
 //! registry. What no longer holds ends with a refusal and settles what was delivered. Changes
 //! by other processes count as our own, because the revision lies in the store. So do persons
@@ -116,7 +116,7 @@ pub async fn decide(
     }
     let mut ends = vec![grounds.standing.expires, admitted.ends(project)];
     if !grounds.labels.sources.is_empty() {
-        let who = admitted.asker(hub.auth.login(&grounds.standing));
+        let who = admitted.asker(grounds.standing.login);
         let asking = Asking {
             who: &who,
             project,

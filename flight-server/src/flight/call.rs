@@ -12,7 +12,7 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Extensions, Request, Response, Streaming};
 
 use super::{Answer, BoxStream};
-use crate::auth::Principal;
+use crate::auth::{Peer, Principal};
 use crate::catalog::project::{Look, ProjectView, Viewer};
 use crate::error::{Error, Result};
 use crate::exec::admission::CallPlace;
@@ -61,8 +61,8 @@ impl Caller {
 pub(super) async fn admit(hub: &Arc<Hub>, zone: &Zone, head: &Parts) -> Result<Caller> {
     let now = Utc::now();
     let metadata = MetadataMap::from_headers(head.headers.clone());
-    let connection = connection(&head.extensions);
-    let principal = hub.auth.authenticate(&metadata, &connection, now).await?;
+    let peer = peer(&head.extensions);
+    let principal = hub.auth.authenticate(&metadata, peer, now).await?;
     let place = hub.engine.call(&principal.person.id)?;
     Ok(Caller {
         principal,
@@ -85,10 +85,10 @@ pub async fn handshake(
     hub: &Arc<Hub>,
     request: Request<Streaming<HandshakeRequest>>,
 ) -> Answer<BoxStream<HandshakeResponse>> {
-    let connection = connection(request.extensions());
+    let peer = peer(request.extensions());
     let token = hub
         .auth
-        .handshake(request.metadata(), &connection, Utc::now())
+        .handshake(request.metadata(), peer, Utc::now())
         .await
         .inspect_err(|error| hub.metrics.refused(error.kind))?;
     let reply = HandshakeResponse {
@@ -103,16 +103,19 @@ pub async fn handshake(
     Ok(response)
 }
 
-/// Names the connection, so that `Basic` on each call still has a session.
-fn connection(extensions: &Extensions) -> String {
+/// Names the connection, so that `Basic` on each call still has a session, and takes what its
+/// client showed in the handshake of TLS.
+fn peer(extensions: &Extensions) -> Peer {
     let plain = extensions.get::<TcpConnectInfo>();
-    let tls = extensions
-        .get::<TlsConnectInfo<TcpConnectInfo>>()
-        .map(TlsConnectInfo::get_ref);
-    plain
-        .or(tls)
+    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+    let connection = plain
+        .or(tls.map(TlsConnectInfo::get_ref))
         .and_then(TcpConnectInfo::remote_addr)
-        .map_or_else(|| "local".to_owned(), |address| address.to_string())
+        .map_or_else(|| "local".to_owned(), |address| address.to_string());
+    Peer {
+        connection,
+        certificates: tls.and_then(TlsConnectInfo::peer_certs),
+    }
 }
 
 /// gRPC's `grpc-timeout`: up to eight digits and a unit.

@@ -374,3 +374,48 @@ async fn who_confirms_and_comes_back_has_confirmed_nothing() {
     assert_eq!(bench.in_force().await.len(), 1);
     assert_eq!(bench.audit().await.len(), audit.len(), "it told once more");
 }
+
+#[tokio::test]
+async fn identities_follow_the_file() {
+    const PROVIDER: &str = "\n[[oidc]]\nissuer = \"https://login.example.org\"\n\
+                            audiences = [\"hub\"]\namr = [\"otp\"]\n";
+    let bench = Bench::new().await;
+    let of = |person: &str| {
+        let named = format!("id = \"{person}\"");
+        bench.config(|text| {
+            text.replace(&named, &format!("{named}\n        subject = \"7f\"")) + PROVIDER
+        })
+    };
+    let identity = Identity {
+        issuer: "https://login.example.org".into(),
+        subject: "7f".into(),
+    };
+    let whom = async || {
+        let person = bench.store.person_of_identity(&identity).await;
+        person.expect("read").map(|person| person.id)
+    };
+    for person in ["ada", "ada", "bob"] {
+        bench.provision(&of(person)).await.expect("valid");
+        assert_eq!(whom().await.as_deref(), Some(person));
+    }
+    // A file that is wrong takes nothing away.
+    let mut wrong = of("ada");
+    wrong.oidc.clear();
+    let error = bench.provision(&wrong).await.expect_err("no provider");
+    assert!(error.to_string().contains("`[[oidc]]`"), "{error}");
+    assert_eq!(whom().await.as_deref(), Some("bob"));
+    let plain = bench.config(str::to_owned);
+    bench.provision(&plain).await.expect("valid");
+    assert_eq!(whom().await, None);
+    let audit = bench.audit().await.into_iter();
+    let told: Vec<String> = audit.filter(|act| act.starts_with("identity")).collect();
+    let at = ", subject 7f of https://login.example.org";
+    let expected = [
+        ("added", "ada"),
+        ("removed", "ada"),
+        ("added", "bob"),
+        ("removed", "bob"),
+    ];
+    let expected = expected.map(|(what, whom)| format!("identity_{what} {whom} {at}"));
+    assert_eq!(told, expected);
+}

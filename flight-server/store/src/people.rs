@@ -75,7 +75,7 @@ impl Put {
     }
 }
 
-const PERSON: &str = "SELECT id, name, CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END AS \
+pub(crate) const PERSON: &str = "SELECT id, name, CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END AS \
                       has_password, active, is_admin, token_epoch, created_at FROM persons";
 const PROJECT: &str = "SELECT p.id, p.title, p.purpose, p.organisation, p.valid_from, p.valid_to, \
                        p.space_quota_bytes, p.budget FROM projects p";

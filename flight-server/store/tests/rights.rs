@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use chrono::{TimeDelta, TimeZone, Utc};
 use common::{on_each_store, populate, project};
 use hubflight_store::{
-    AdminRole, Login, Member, NewHabilitation, NewToken, Opposition, Put, Store, StoreError,
+    AdminRole, Identity, Login, Member, NewHabilitation, NewToken, Opposition, Put, Store,
+    StoreError,
 };
 
 /// Runs a change, and tells whether the revision grew.
@@ -66,6 +67,11 @@ fn every_way_to_lose_a_right_is_counted() {
             "habilitation"
         );
         assert!(counts!(store, write => write.revoke_token(id, "ada")));
+        let identity = Identity::certificate(&[7; 32]);
+        let mut write = store.write().await.unwrap();
+        write.add_identity(&identity, "ada").await.unwrap();
+        write.commit().await.unwrap();
+        assert!(counts!(store, write => write.remove_identity(&identity)));
         assert!(counts!(store, write => write.raise_token_epoch("ada")));
         let hashed = store.hash_password("correct horse").await.unwrap();
         assert!(!format!("{hashed:?}").contains("argon2"), "it prints");
@@ -364,5 +370,42 @@ fn a_project_is_answered_so_often_a_day() {
                 .count(),
             10
         );
+    });
+}
+
+#[test]
+fn an_identity_stands_for_one_person() {
+    on_each_store("identities", |store| async move {
+        populate(&store).await;
+        let at = |issuer: &str, subject: &str| Identity {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        };
+        let (ada, other) = (at("https://a.example", "7f"), at("https://b.example", "7f"));
+        let mut write = store.change_rights().await.unwrap();
+        write.add_identity(&ada, "ada").await.unwrap();
+        write.commit().await.unwrap();
+        let whom = async |identity: &Identity| {
+            let person = store.person_of_identity(identity).await.unwrap();
+            person.map(|person| person.id)
+        };
+        assert_eq!(whom(&ada).await.as_deref(), Some("ada"));
+        for nobody in [&other, &at("https://a.example", "7F"), &at("", "7f")] {
+            assert_eq!(whom(nobody).await, None, "{nobody:?}");
+        }
+        // It is nobody else's too, and stands for nobody who does not exist.
+        for (identity, person) in [(&ada, "bob"), (&other, "eve")] {
+            let mut write = store.change_rights().await.unwrap();
+            write.add_identity(identity, person).await.unwrap_err();
+        }
+        let mut write = store.change_rights().await.unwrap();
+        assert_eq!(
+            write.identities().await.unwrap(),
+            [(ada.clone(), "ada".to_owned())]
+        );
+        write.remove_identity(&ada).await.unwrap();
+        assert!(write.remove_identity(&ada).await.is_err());
+        write.commit().await.unwrap();
+        assert_eq!(whom(&ada).await, None);
     });
 }

@@ -214,3 +214,23 @@ fn names_without_end_take_bounded_memory_and_free_nobody() {
         (1, Some(NAME_CHARS_MAX))
     );
 }
+
+#[test]
+fn forged_tokens_lock_an_address_and_no_name() {
+    let (attempts, now) = (Attempts::new(LIMITS), Utc::now());
+    let here = address("192.0.2.1");
+    attempts.succeeded(attempt("regular", here, now));
+    for _ in 0..4 {
+        assert_eq!(attempts.forged(here, now), None);
+    }
+    let told = attempts.forged(here, now);
+    assert_eq!(told, here.map(Subject::Peer));
+    assert_eq!(attempts.forged(here, now), None, "told once");
+    assert_eq!(attempts.forged(None, now), None, "nobody's address");
+    let stranger = attempt("stranger", here, now);
+    attempts.check(stranger).expect_err("guesses from there");
+    let regular = attempt("regular", here, now);
+    attempts.check(regular).expect("known there");
+    let elsewhere = attempt("stranger", address("192.0.2.2"), now);
+    attempts.check(elsewhere).expect("another address");
+}

@@ -1,0 +1,5 @@
+//! Tokens and keys of a provider, good and forged.
+
+mod attacks;
+mod keys;
+mod support;
