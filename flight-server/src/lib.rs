@@ -6,6 +6,7 @@
 //! and streams, and the ledger settles.
 
 pub mod admin;
+pub mod airlock;
 pub mod asked;
 pub mod auth;
 pub mod catalog;

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::TcpIncoming;
 
+use crate::airlock;
 use crate::catalog::space;
 use crate::config::{Config, Listener};
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +52,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Ends what runs on rights that have ended.
     rights: AbortOnDropHandle<()>,
+    exports: AbortOnDropHandle<()>,
     supervisor: Option<Supervisor>,
 }
 
@@ -106,6 +108,7 @@ impl Server {
             tasks: JoinSet::new(),
             stop,
             rights: AbortOnDropHandle::new(tokio::spawn(revocation::watch(Arc::clone(&hub)))),
+            exports: AbortOnDropHandle::new(tokio::spawn(airlock::watch(Arc::clone(&hub)))),
             supervisor,
             hub,
         };
@@ -196,6 +199,7 @@ impl Server {
             self.tasks.shutdown().await;
         }
         self.rights.abort();
+        self.exports.abort();
         self.hub.ledger.close().await?;
         if let Some(supervisor) = self.supervisor.take() {
             supervisor.stop().await;

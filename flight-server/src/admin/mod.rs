@@ -6,6 +6,7 @@
 //! right that is gone.
 
 mod audit;
+mod export;
 mod habilitation;
 mod lists;
 mod opposition;
@@ -29,6 +30,7 @@ use crate::demo;
 use crate::error::{Error, Result};
 use crate::hub::open_store;
 
+pub use export::ExportCommand;
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
@@ -87,6 +89,9 @@ pub enum HubCommand {
     /// Habilitations.
     #[command(subcommand)]
     Habilitation(HabilitationCommand),
+    /// Packages that are to leave the hub.
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Persons who oppose the use of their data.
     #[command(subcommand)]
     Opposition(OppositionCommand),
@@ -126,6 +131,7 @@ impl HubCommand {
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
+            Self::Export(command) => command.place(),
             Self::Opposition(command) => command.place(),
         }
     }
@@ -200,6 +206,7 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Person(command) => person::run(desk, command).await,
         HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
+        HubCommand::Export(command) => export::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,
         HubCommand::Who { column, .. } => review::who(desk, &column).await,

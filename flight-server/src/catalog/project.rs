@@ -21,6 +21,7 @@ use hubflight_store::AdminRole;
 use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
 use super::space::{Space, SpaceSchema};
+use crate::airlock::{EXPORTS_SCHEMA, Exports};
 use crate::auth::{ADMIN_CATALOG, Principal};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -66,6 +67,7 @@ pub struct ProjectView {
     /// Datasets that are open to the project from other zones only.
     elsewhere: BTreeSet<String>,
     pub space: Option<Arc<Space>>,
+    exports: Arc<Exports>,
     hub_schema: Arc<HubSchema>,
 }
 
@@ -86,6 +88,7 @@ impl ProjectView {
                 datasets: BTreeMap::new(),
                 elsewhere: BTreeSet::new(),
                 space: None,
+                exports: Arc::default(),
                 hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
@@ -103,6 +106,7 @@ impl ProjectView {
             }
         }
         let space = Space::load(hub, project, snapshot, now, &habilitations).await?;
+        let exports = Exports::load(hub, project, viewer, now).await?;
         for habilitation in habilitations {
             let Some(dataset) = hub.datasets.dataset(&habilitation.dataset) else {
                 continue;
@@ -126,6 +130,7 @@ impl ProjectView {
             datasets,
             elsewhere,
             space: Some(Arc::new(space)),
+            exports: Arc::new(exports),
             hub_schema: Arc::new(HubSchema::new(hub, scope)),
         })
     }
@@ -216,6 +221,7 @@ impl CatalogProvider for ProjectView {
     fn schema_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.datasets.keys().cloned().collect();
         names.extend(self.space.is_some().then(|| SPACE_SCHEMA.to_owned()));
+        names.extend((!self.exports.is_empty()).then(|| EXPORTS_SCHEMA.to_owned()));
         names.push(HUB_SCHEMA.to_owned());
         names
     }
@@ -227,6 +233,7 @@ impl CatalogProvider for ProjectView {
                 let space = Arc::clone(self.space.as_ref()?);
                 Some(Arc::new(SpaceSchema::new(space, Arc::new(self.clone()))) as _)
             }
+            EXPORTS_SCHEMA if !self.exports.is_empty() => Some(Arc::clone(&self.exports) as _),
             _ => Some(Arc::clone(self.datasets.get(name)?) as _),
         }
     }

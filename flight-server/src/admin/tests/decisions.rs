@@ -9,7 +9,7 @@ const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
 
 /// A hub with a dataset and a project that `ada` is in; tokens of `root` and `two`, who may
 /// decide, of `bill`, who may not, and of `ada`, who may decide and is a beneficiary.
-async fn deciding() -> (Bench, HashMap<&'static str, String>) {
+pub(super) async fn deciding() -> (Bench, HashMap<&'static str, String>) {
     let mut bench = Bench::new().await;
     let folder = bench.folder.path().to_owned();
     // Beside the state, which is a folder too.
