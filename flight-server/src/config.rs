@@ -177,6 +177,18 @@ pub struct Limits {
     /// Aggregates that a project is answered a day where it may see nothing else. Each tells a
     /// little of who is in it, and noise is averaged by many.
     pub aggregate_answers_per_day_max: u32,
+    /// Rows of an export.
+    pub export_rows_max: usize,
+    /// Bytes of an export in memory.
+    pub export_bytes_max: usize,
+    /// Exports of a project that wait or are released at once.
+    pub exports_open_max: u64,
+    /// Exports of a project that are released without a second person a day; more wait for one.
+    pub exports_per_day_max: u64,
+    /// How long a released export can be read.
+    pub export_seconds_max: u64,
+    /// How long an export waits for a second person.
+    pub export_wait_seconds_max: u64,
     pub interim_ms: u64,
     pub interim_bytes: u64,
 }
@@ -208,6 +220,12 @@ impl Default for Limits {
             message_bytes_max: 64 << 20,
             frame_bytes_max: 2 << 20,
             aggregate_answers_per_day_max: 2_000,
+            export_rows_max: 100_000,
+            export_bytes_max: 64 << 20,
+            exports_open_max: 50,
+            exports_per_day_max: 20,
+            export_seconds_max: 7 * 86_400,
+            export_wait_seconds_max: 30 * 86_400,
             interim_ms: 1_000,
             interim_bytes: 16 << 20,
         }

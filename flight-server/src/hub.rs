@@ -25,6 +25,7 @@ use crate::auth::session::Sessions;
 use crate::auth::token::Tokens;
 use crate::catalog::datasets::Datasets;
 use crate::catalog::space;
+use crate::change::Change;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::exec::Engine;
@@ -234,6 +235,16 @@ impl Hub {
         let revision = hub.store.rights_revision().await?;
         opposition::apply(&hub, revision).await?;
         Ok(hub)
+    }
+
+    /// Begins a change that is recorded with what is done.
+    pub async fn change(&self, client: &'static str, at: DateTime<Utc>) -> Result<Change<'_>> {
+        Change::begin(&self.store, &self.secrets, client, at).await
+    }
+
+    /// A key for one use.
+    pub fn derive(&self, label: &str) -> [u8; 32] {
+        self.secrets.derive(label)
     }
 
     /// The secret that all pseudonyms are derived from.

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod airlock;
 pub mod asked;
 pub mod at_rest;
 pub mod auth;

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::TcpIncoming;
 
+use crate::airlock;
 use crate::catalog::space;
 use crate::config::{Config, Listener};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +53,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Ends what runs on rights that have ended.
     rights: AbortOnDropHandle<()>,
+    exports: AbortOnDropHandle<()>,
     supervisor: Option<Supervisor>,
 }
 
@@ -103,6 +105,7 @@ impl Server {
             tasks: JoinSet::new(),
             stop,
             rights: AbortOnDropHandle::new(tokio::spawn(revocation::watch(Arc::clone(&hub)))),
+            exports: AbortOnDropHandle::new(tokio::spawn(airlock::watch(Arc::clone(&hub)))),
             supervisor,
             hub,
         };
@@ -193,6 +196,7 @@ impl Server {
             self.tasks.shutdown().await;
         }
         self.rights.abort();
+        self.exports.abort();
         self.hub.ledger.close().await?;
         if let Some(supervisor) = self.supervisor.take() {
             supervisor.stop().await;

@@ -1,6 +1,6 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -319,6 +319,7 @@ impl<'a> Opening<'a> {
             zone: view.viewer.zone.clone(),
             roles: view.roles(),
             labels: Labels::of_all(view)?,
+            exports: BTreeSet::new(),
             era: Some(self.hub.datasets.opposition().era),
         })
     }

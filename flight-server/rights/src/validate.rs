@@ -11,7 +11,7 @@ use crate::habilitation::{
 };
 
 /// Schemas of every catalog that no dataset may take.
-pub const RESERVED_SCHEMAS: [&str; 4] = ["hub", "information_schema", "sample", "space"];
+pub const RESERVED_SCHEMAS: [&str; 5] = ["exports", "hub", "information_schema", "sample", "space"];
 /// Characters of a dataset's or table's name.
 pub const NAME_CHARS_MAX: usize = 63;
 /// Nested predicates of one row filter.

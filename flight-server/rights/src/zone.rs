@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::habilitation::{Habilitation, Mode};
 
-/// The zone of listeners that declare none: nothing but aggregates leaves the hub by it.
+/// The zone of listeners that declare none: nothing but aggregates and released exports leaves
+/// the hub by it.
 pub const OUTSIDE: &str = "outside";
 
 const CHARACTERS_MAX: usize = 32;
@@ -19,6 +20,10 @@ pub struct Zone(String);
 impl Zone {
     pub fn name(&self) -> &str {
         &self.0
+    }
+
+    pub fn is_outside(&self) -> bool {
+        self.0 == OUTSIDE
     }
 }
 
@@ -67,7 +72,7 @@ impl Habilitation {
             Some(zones) => zones.contains(zone),
             None => true,
         };
-        is_named && (zone.name() != OUTSIDE || self.mode == Mode::Aggregate)
+        is_named && (!zone.is_outside() || self.mode == Mode::Aggregate)
     }
 }
 

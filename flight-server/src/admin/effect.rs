@@ -6,21 +6,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hubflight_ledger::AuditEvent;
-use hubflight_policy::habilitation::Mode;
-use hubflight_policy::{Action, Decision, Granted, Register, Request};
-use hubflight_store::{HabilitationRow, Member, Person, Project};
+use hubflight_policy::Sources;
+use hubflight_rights::habilitation::Mode;
+use hubflight_rights::{
+    Action, Asker, Decision, Granted, Login, Method, Register, Request, Rules, Zone,
+};
+use hubflight_store::{AdminRole, HabilitationRow, Member, Person, Project};
 
-use super::Desk;
+use super::{Desk, review};
+use crate::catalog::datasets::Datasets;
 use crate::change::Change;
 use crate::error::Result;
+use crate::rules;
 use crate::versions::Version;
 
 /// What a hub's rights are made of.
 struct Rights {
     persons: Vec<Person>,
+    roles: Vec<(String, AdminRole)>,
     projects: Vec<Project>,
     members: Vec<Member>,
     habilitations: Vec<HabilitationRow>,
+}
+
+/// What decides on them.
+struct Judge<'a> {
+    desk: &'a Desk,
+    rules: Rules,
+    /// None for a demo, whose datasets are not in its configuration.
+    datasets: Option<Datasets>,
+    zones: Vec<Zone>,
 }
 
 /// What would become of a change, which is dropped.
@@ -28,18 +43,27 @@ pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
     let store = &desk.store;
     let before = Rights {
         persons: store.persons().await?,
+        roles: store.all_admin_roles().await?,
         projects: store.projects().await?,
         members: store.members(None).await?,
         habilitations: store.habilitations().await?,
     };
     let mut after = Rights {
         persons: change.write.persons().await?,
+        roles: change.write.all_admin_roles().await?,
         projects: change.write.projects().await?,
         members: change.write.members(None).await?,
         habilitations: change.write.habilitations().await?,
     };
+    let listeners = desk.config.listeners().into_iter();
+    let judge = Judge {
+        desk,
+        rules: rules::load(&desk.config.policies)?,
+        datasets: review::datasets(desk).await?,
+        zones: listeners.map(|listener| listener.zone).collect(),
+    };
     let waits = after.assume_confirmed(&before);
-    let (was, becomes) = (before.open(desk)?, after.open(desk)?);
+    let (was, becomes) = (before.open(&judge)?, after.open(&judge)?);
     let mut text = "dry run: nothing is changed\n".to_owned();
     for act in change.acts() {
         text.push_str(&format!("would record: {}\n", told(act)));
@@ -97,74 +121,110 @@ impl Rights {
     }
 
     /// Who can open what, a line each: active persons in projects of today, with what their
-    /// habilitations show from each of the hub's zones.
-    fn open(&self, desk: &Desk) -> Result<BTreeSet<String>> {
-        let active: BTreeSet<&str> = self
-            .persons
-            .iter()
-            .filter(|person| person.active)
-            .map(|person| person.id.as_str())
-            .collect();
-        let shown = self.shown(desk)?;
+    /// habilitations show from each of the hub's zones to somebody who has shown two factors.
+    fn open(&self, judge: &Judge<'_>) -> Result<BTreeSet<String>> {
+        let registers = self.registers(judge)?;
         let mut open = BTreeSet::new();
         for member in &self.members {
-            let (person, id) = (member.person.as_str(), member.project.as_str());
-            let project = self.projects.iter().find(|project| project.id == id);
-            let in_period =
-                project.is_some_and(|it| it.valid_from <= desk.now && desk.now < it.valid_to);
-            if !active.contains(person) || !in_period {
+            let (person, id) = (&member.person, &member.project);
+            let Some(who) = self.asker(person, judge) else {
+                continue;
+            };
+            if !who.projects.contains_key(id) {
                 continue;
             }
             open.insert(format!("`{person}` works in project `{id}`"));
-            for view in shown.get(id).into_iter().flatten() {
-                open.insert(format!("`{person}` in project `{id}` {view}"));
+            let Some((register, datasets)) = registers.get(id) else {
+                continue;
+            };
+            for dataset in datasets {
+                let views = judge.views(register, &who, id, dataset);
+                open.extend(views.map(|view| format!("`{person}` in project `{id}` {view}")));
             }
         }
         Ok(open)
     }
 
-    /// What the habilitations of each project show now.
-    fn shown(&self, desk: &Desk) -> Result<BTreeMap<String, Vec<String>>> {
+    /// A person who is active, in the projects that they may enter.
+    fn asker(&self, person: &str, judge: &Judge<'_>) -> Option<Asker> {
+        let known = self.persons.iter().find(|known| known.id == person);
+        known.filter(|known| known.active)?;
+        let now = judge.desk.now;
+        let of_person = |member: &&Member| member.person == person;
+        let entered = self.members.iter().filter(of_person).filter_map(|member| {
+            let project = self.projects.iter().find(|it| it.id == member.project)?;
+            let in_period = project.valid_from <= now && now < project.valid_to;
+            in_period.then(|| (project.id.clone(), project.organisation.clone()))
+        });
+        let roles = self.roles.iter().filter(|(id, _)| id == person);
+        Some(Asker {
+            person: person.to_owned(),
+            roles: roles.map(|(_, role)| role.as_str().to_owned()).collect(),
+            projects: entered.collect(),
+            login: Login {
+                method: Method::Password,
+                second_factor: true,
+            },
+        })
+    }
+
+    /// The habilitations of each project, and the datasets that they are for.
+    fn registers(
+        &self,
+        judge: &Judge<'_>,
+    ) -> Result<BTreeMap<String, (Register, BTreeSet<String>)>> {
         let mut granted: BTreeMap<String, Vec<Granted>> = BTreeMap::new();
         for row in self.habilitations.iter().filter(|row| !row.is_pending()) {
-            let version = Version::read(row.clone())?.granted(desk.now);
-            granted
-                .entry(row.project.clone())
-                .or_default()
-                .push(version);
+            let version = Version::read(row.clone())?.granted(judge.desk.now);
+            let of_project = granted.entry(row.project.clone()).or_default();
+            of_project.push(version);
         }
-        let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (project, granted) in granted {
-            let datasets: BTreeSet<String> = granted
-                .iter()
-                .map(|version| version.habilitation.dataset.clone())
-                .collect();
-            let register: Register = granted.into_iter().collect();
-            let views = shown.entry(project.clone()).or_default();
-            for listener in desk.config.listeners() {
-                for dataset in &datasets {
-                    let request = Request {
-                        project: &project,
-                        dataset,
-                        action: Action::Browse,
-                        zone: &listener.zone,
-                        at: desk.now,
-                    };
-                    let Decision::Allow(habilitation) = register.decide(&request) else {
-                        continue;
-                    };
-                    let what = match habilitation.mode {
-                        Mode::Row => "rows",
-                        Mode::Aggregate => "aggregates",
-                    };
-                    views.push(format!(
-                        "sees {what} of dataset `{dataset}` from zone `{}` (habilitation `{}` \
-                         version {})",
-                        listener.zone, habilitation.id, habilitation.version
-                    ));
+        let registered = granted.into_iter().map(|(project, granted)| {
+            let datasets = granted.iter();
+            let datasets = datasets.map(|version| version.habilitation.dataset.clone());
+            let datasets = datasets.collect();
+            (project, (granted.into_iter().collect(), datasets))
+        });
+        Ok(registered.collect())
+    }
+}
+
+impl Judge<'_> {
+    /// What somebody sees of a dataset, from each zone.
+    fn views(
+        &self,
+        register: &Register,
+        who: &Asker,
+        project: &str,
+        dataset: &str,
+    ) -> impl Iterator<Item = String> {
+        let described = self.datasets.as_ref().and_then(|all| all.dataset(dataset));
+        self.zones.iter().filter_map(move |zone| {
+            let decide = |action| {
+                let request = Request {
+                    who,
+                    project,
+                    dataset,
+                    described: described.as_deref(),
+                    action,
+                    zone,
+                    at: self.desk.now,
+                };
+                match register.decide(&self.rules, &request) {
+                    Decision::Allow(habilitation) => Some(habilitation),
+                    Decision::Deny(_) => None,
                 }
-            }
-        }
-        Ok(shown)
+            };
+            let habilitation = decide(Action::querying(decide(Action::Browse)?.mode))?;
+            let what = match habilitation.mode {
+                Mode::Row => "rows",
+                Mode::Aggregate => "aggregates",
+            };
+            Some(format!(
+                "sees {what} of dataset `{dataset}` from zone `{zone}` (habilitation `{}` version \
+                 {})",
+                habilitation.id, habilitation.version
+            ))
+        })
     }
 }

@@ -52,7 +52,7 @@ pub enum HabilitationCommand {
     },
 }
 
-/// Who acts: an administrator with the role `policy`.
+/// Who acts: an administrator with the role that it takes.
 #[derive(Debug, Args)]
 pub struct Actor {
     /// Their access token for catalog `admin`.
@@ -75,7 +75,7 @@ pub(super) async fn run(desk: &Desk, command: HabilitationCommand) -> Result<Str
     match command {
         HabilitationCommand::List { .. } => lists::habilitations(&desk.store, desk.now).await,
         HabilitationCommand::Enter { actor, file, .. } => {
-            let person = acting(desk, &actor).await?;
+            let person = acting(desk, &actor, AdminRole::Policy).await?;
             enter(desk, &person, &file).await
         }
         HabilitationCommand::Confirm {
@@ -107,7 +107,7 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
 }
 
 /// The administrator whose token it is: who acts is shown, not claimed.
-async fn acting(desk: &Desk, actor: &Actor) -> Result<String> {
+pub(super) async fn acting(desk: &Desk, actor: &Actor, role: AdminRole) -> Result<String> {
     let holder = desk.store.verify_token(&actor.token.0, desk.now).await?;
     let holder = holder
         .filter(|holder| holder.project == ADMIN_CATALOG)
@@ -117,10 +117,11 @@ async fn acting(desk: &Desk, actor: &Actor) -> Result<String> {
             )
         })?;
     let roles = desk.store.admin_roles(&holder.person).await?;
-    if !roles.contains(&AdminRole::Policy) {
+    if !roles.contains(&role) {
         return Err(Error::denied(format!(
-            "`{}` does not have the role `policy`",
-            holder.person
+            "`{}` does not have the role `{}`",
+            holder.person,
+            role.as_str()
         )));
     }
     Ok(holder.person)
@@ -194,7 +195,7 @@ async fn check(desk: &Desk, entry: &HabilitationConfig, wanted: &Habilitation) -
 async fn confirm(desk: &Desk, actor: &Actor, id: &str, version: u32) -> Result<String> {
     // Nobody's role or membership changes between here and the end.
     let mut change = desk.change().await?;
-    let person = acting(desk, actor).await?;
+    let person = acting(desk, actor, AdminRole::Policy).await?;
     let rows = change.write.habilitations().await?.into_iter();
     let row = rows
         .filter(|row| row.is_pending() || row.confirmer_is_member)

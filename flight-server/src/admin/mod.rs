@@ -7,6 +7,7 @@
 
 mod audit;
 mod effect;
+mod export;
 mod habilitation;
 mod lists;
 mod opposition;
@@ -32,6 +33,7 @@ use crate::demo;
 use crate::error::{Error, Result};
 use crate::hub::open_store;
 
+pub use export::ExportCommand;
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
@@ -102,6 +104,9 @@ pub enum HubCommand {
     /// Habilitations.
     #[command(subcommand)]
     Habilitation(HabilitationCommand),
+    /// Packages that are to leave the hub.
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Persons who oppose the use of their data.
     #[command(subcommand)]
     Opposition(OppositionCommand),
@@ -135,6 +140,7 @@ impl HubCommand {
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
+            Self::Export(command) => command.place(),
             Self::Opposition(command) => command.place(),
             Self::Space(command) => command.place(),
         }
@@ -223,6 +229,7 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Person(command) => person::run(desk, command).await,
         HubCommand::Project(command) => project::run(desk, command).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
+        HubCommand::Export(command) => export::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
         HubCommand::Space(command) => space::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,

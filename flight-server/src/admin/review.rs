@@ -137,7 +137,7 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
 }
 
 /// Descriptions of the datasets; a demo's are not in its configuration.
-async fn datasets(desk: &Desk) -> Result<Option<Datasets>> {
+pub(super) async fn datasets(desk: &Desk) -> Result<Option<Datasets>> {
     if desk.config.datasets.is_empty() {
         return Ok(None);
     }
@@ -207,8 +207,8 @@ async fn in_force(desk: &Desk, dataset: &str, described: Option<&Dataset>) -> Re
     Ok(found)
 }
 
-/// The members of a project who may enter it, in each of the ways to log in: with a password, and
-/// with an access token, which is good for this project only and carries no role.
+/// The members of a project who may enter it, in each of the ways to log in: with two factors, of
+/// which an access token is none: it is good for this project only and carries no role.
 async fn askers(desk: &Desk, project: &str) -> Result<Vec<Asker>> {
     let mut askers = Vec::new();
     for member in desk.store.members(Some(project)).await? {
@@ -221,23 +221,27 @@ async fn askers(desk: &Desk, project: &str) -> Result<Vec<Asker>> {
         projects.retain(|project| project.valid_from <= desk.now && desk.now < project.valid_to);
         let projects = projects.into_iter();
         let projects = projects.map(|project| (project.id, project.organisation));
-        let by_password = Asker {
+        let mut by_token = Asker {
             person: member.person,
             roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
             projects: projects.collect(),
-            login: Login {
-                method: Method::Password,
-                second_factor: true,
-            },
+            login: Login::default(),
         };
-        let mut by_token = by_password.clone();
+        for method in [Method::Password, Method::Oidc, Method::Certificate] {
+            let login = Login {
+                method,
+                second_factor: true,
+            };
+            let who = by_token.clone();
+            askers.push(Asker { login, ..who });
+        }
         by_token.roles.clear();
         by_token.projects.retain(|id, _| id == project);
         by_token.login = Login {
             method: Method::AccessToken,
             second_factor: false,
         };
-        askers.extend([by_password, by_token]);
+        askers.push(by_token);
     }
     Ok(askers)
 }

@@ -52,11 +52,11 @@ async fn rotate(desk: &Desk, project: &str) -> Result<String> {
     let mut change = desk.change().await?;
     change.write.add_space_key(project, desk.now).await?;
     change.record(act("space_key_rotated", project));
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "new files of `{project}` are encrypted with a new key; a table takes it whole with \
          `CREATE OR REPLACE TABLE … AS SELECT * FROM …`\n"
-    ))
+    );
+    desk.finish(change, said).await
 }
 
 async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
@@ -70,11 +70,11 @@ async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
         )));
     }
     change.record(act("space_keys_dropped", project));
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "the keys of `{project}` are dropped; whoever has the master key and a copy of the store \
          from before can still read copies of its files: end those too\n"
-    ))
+    );
+    desk.finish(change, said).await
 }
 
 async fn check(desk: &Desk, project: &str) -> Result<()> {

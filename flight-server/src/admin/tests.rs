@@ -8,6 +8,7 @@ use super::*;
 use crate::hub::audit_signer;
 
 mod decisions;
+mod exports;
 mod projects;
 
 #[derive(Parser)]

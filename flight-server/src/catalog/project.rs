@@ -21,6 +21,7 @@ use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
 use super::space::{Space, SpaceSchema};
 use crate::access::{Access, Asking};
+use crate::airlock::{EXPORTS_SCHEMA, Exports};
 use crate::auth::{ADMIN_CATALOG, Principal};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -67,6 +68,7 @@ pub struct ProjectView {
     /// others: its members know of them.
     closed: BTreeMap<String, Denial>,
     pub space: Option<Arc<Space>>,
+    exports: Arc<Exports>,
     hub_schema: Arc<HubSchema>,
 }
 
@@ -87,6 +89,7 @@ impl ProjectView {
                 datasets: BTreeMap::new(),
                 closed: BTreeMap::new(),
                 space: None,
+                exports: Arc::default(),
                 hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
@@ -121,6 +124,7 @@ impl ProjectView {
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
         }
         let space = Space::load(hub, project, snapshot, now, &open).await?;
+        let exports = Exports::load(hub, project, viewer, now).await?;
         let scope = Scope::Project {
             project: project.to_owned(),
             who: viewer.who.clone(),
@@ -132,6 +136,7 @@ impl ProjectView {
             datasets,
             closed,
             space: Some(Arc::new(space)),
+            exports: Arc::new(exports),
             hub_schema: Arc::new(HubSchema::new(hub, scope)),
         })
     }
@@ -237,6 +242,7 @@ impl CatalogProvider for ProjectView {
     fn schema_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.datasets.keys().cloned().collect();
         names.extend(self.space.is_some().then(|| SPACE_SCHEMA.to_owned()));
+        names.extend((!self.exports.is_empty()).then(|| EXPORTS_SCHEMA.to_owned()));
         names.push(HUB_SCHEMA.to_owned());
         names
     }
@@ -248,6 +254,7 @@ impl CatalogProvider for ProjectView {
                 let space = Arc::clone(self.space.as_ref()?);
                 Some(Arc::new(SpaceSchema::new(space, Arc::new(self.clone()))) as _)
             }
+            EXPORTS_SCHEMA if !self.exports.is_empty() => Some(Arc::clone(&self.exports) as _),
             _ => Some(Arc::clone(self.datasets.get(name)?) as _),
         }
     }

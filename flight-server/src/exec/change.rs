@@ -22,6 +22,7 @@ use super::commits::Commits;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
+use crate::airlock;
 use crate::catalog::project::ProjectView;
 use crate::catalog::space;
 use crate::error::{Error, Result};
@@ -101,7 +102,7 @@ impl Change {
             meter: &meter,
             commits: &commits,
         };
-        let changes = space::change_rows(&planning, parsed, rows, run);
+        let changes = apply(&planning, parsed, rows, run);
         let changed = unless_ended(changes, &commits, &stop, deadline).await;
         let outcome = changed.as_ref().map_or_else(outcome_of, |_| Outcome::Ok);
         let failed = changed.as_ref().err();
@@ -114,6 +115,18 @@ impl Change {
         }
         drop((permit, place));
         changed
+    }
+}
+
+async fn apply(
+    planning: &Planning<'_>,
+    parsed: Parsed,
+    rows: Vec<Vec<ScalarValue>>,
+    run: space::Run<'_>,
+) -> Result<u64> {
+    match parsed.exports()? {
+        Some(asked) => airlock::request(planning, &asked, run).await,
+        None => space::change_rows(planning, parsed, rows, run).await,
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Grounds {
     pub roles: BTreeSet<AdminRole>,
     /// The datasets that it reads, also through the project's space, and under which rights.
     pub labels: Labels,
+    /// The released packages that it reads.
+    pub exports: BTreeSet<String>,
     /// Who opposed when it was planned, where it reads tables of persons.
     pub era: Option<u64>,
 }
@@ -60,6 +62,7 @@ type Asked<'a> = (
     &'a Zone,
     &'a BTreeSet<AdminRole>,
     &'a [Source],
+    &'a BTreeSet<String>,
 );
 
 impl Grounds {
@@ -76,6 +79,7 @@ impl Grounds {
             &self.zone,
             &self.roles,
             sources,
+            &self.exports,
         )
     }
 
@@ -87,6 +91,7 @@ impl Grounds {
             zone: Zone::default(),
             roles: BTreeSet::new(),
             labels: Labels::default(),
+            exports: BTreeSet::new(),
             era: None,
         }
     }
@@ -135,6 +140,19 @@ pub async fn decide(
         });
         ends.extend(read.map(|right| Some(right.valid_to)));
         ends.push(next);
+    }
+    if !grounds.exports.is_empty() {
+        let open = hub.store.open_exports(project, now).await?;
+        for id in &grounds.exports {
+            let export = open.iter().find(|export| export.package.id == *id);
+            let export = export.ok_or_else(|| {
+                Error::denied(
+                    "an export was withdrawn or its time was over while the statement ran; \
+                     `hub.exports` lists what is released",
+                )
+            })?;
+            ends.push(Some(export.package.expires_at));
+        }
     }
     Ok(ends.into_iter().flatten().min())
 }

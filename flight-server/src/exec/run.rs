@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow_flight::FlightData;
 use chrono::Utc;
+use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use futures::Stream;
 use hubflight_ledger::ExecutionStarted;
@@ -19,6 +20,7 @@ use super::meter::Meter;
 use super::registry::Stop;
 use super::revocation::{self, Grounds};
 use super::stream::{Source, Start, start};
+use crate::airlock;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
 use crate::catalog::space::Labels;
@@ -45,6 +47,8 @@ struct Planned {
     tables: BTreeSet<TableAccess>,
     /// The datasets that it reads, also through the space, and under which rights.
     labels: Labels,
+    /// The released packages that it reads.
+    exports: BTreeSet<String>,
     /// Bytes of the visible columns that it reads, for all rows of parameters.
     scanned: u64,
 }
@@ -74,6 +78,7 @@ pub async fn redeem(
         zone: caller.zone.clone(),
         roles: planned.view.roles(),
         labels: planned.labels.clone(),
+        exports: planned.exports.clone(),
     };
     let stop = Arc::new(Stop::default());
     let running = &hub.running;
@@ -172,6 +177,7 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         first: None,
         tables: BTreeSet::new(),
         labels: Labels::default(),
+        exports: BTreeSet::new(),
         scanned: 0,
     };
     // The plans of rows after the first are made again when they run: thousands at once would
@@ -187,7 +193,11 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         planned.scanned = planned.scanned.saturating_add(scanned);
         answers = answers.saturating_add(query.answers);
         planned.tables.extend(query.tables.iter().cloned());
-        let labels = Labels::of(&query.providers()?, &planned.view)?;
+        let providers = query.providers()?;
+        planned.exports.extend(airlock::read_by(&providers));
+        // A released package does not rest on the rights that it was made under.
+        let (_, others) = providers.into_iter().partition::<Vec<_>, _>(is_export);
+        let labels = Labels::of(&others, &planned.view)?;
         planned.labels.add(labels.sources);
         planned.first.get_or_insert(query);
         tokio::task::yield_now().await;
@@ -195,6 +205,10 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
     hub.take_answers(&ticket.project, answers).await?;
     planned.rows = rows;
     Ok(planned)
+}
+
+fn is_export(provider: &Arc<dyn TableProvider>) -> bool {
+    airlock::ExportTable::of(provider.as_ref()).is_some()
 }
 
 /// The shortest of the hub's limit, the session's option and the call's own timeout.
@@ -227,6 +241,10 @@ fn started(ticket: &Ticket, planned: &Planned) -> ExecutionStarted {
         let name = format!("{}.{}", table.dataset, table.table);
         let names = table.columns.iter().map(String::as_str);
         columns.entry(name).or_default().extend(names);
+    }
+    if !planned.exports.is_empty() {
+        let ids = planned.exports.iter().map(String::as_str);
+        columns.entry("exports".to_owned()).or_default().extend(ids);
     }
     let read = || {
         let habilitations = planned.view.habilitations();

@@ -31,6 +31,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
 
+use crate::airlock;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
 use crate::catalog::space;
@@ -103,6 +104,7 @@ impl Planning<'_> {
     pub fn authorise(&self, plan: LogicalPlan, state: SessionState) -> Result<Authorised> {
         shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
+        airlock::check_alone(&plan, &self.view.viewer)?;
         let asked = plan.clone();
         let plan = aggregate::protect(plan)?;
         let views = self.options.wire_views;

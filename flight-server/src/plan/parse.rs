@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use uuid::Uuid;
 
 use super::shape;
+use crate::airlock::call::{self, Asked};
 use crate::error::{Error, Result};
 
 /// Depth of nesting that the parser accepts.
@@ -55,6 +56,21 @@ impl Parsed {
         match &self.statement {
             Statement::Statement(inner) => cancelled(inner),
             _ => None,
+        }
+    }
+
+    /// True for what gives rows of tables: SELECT, WITH, VALUES.
+    pub fn is_select(&self) -> bool {
+        let is_select = matches!(&self.statement, Statement::Statement(inner)
+            if matches!(inner.as_ref(), Sql::Query(_)));
+        is_select && !self.is_explain()
+    }
+
+    /// What `CALL hub.request_export(…)` asks for.
+    pub fn exports(&self) -> Result<Option<Asked>> {
+        match &self.statement {
+            Statement::Statement(inner) => call::asked(inner),
+            _ => Ok(None),
         }
     }
 
@@ -128,6 +144,7 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
             ..
         } => Kind::Change,
         Sql::Call(_) if cancelled(inner).is_some() => Kind::Change,
+        Sql::Call(_) if call::asked(inner)?.is_some() => Kind::Change,
         Sql::Call(_) => return Err(refused("CALL")),
         other => return Err(refused(&first_words(&other.to_string()))),
     };
@@ -160,8 +177,9 @@ fn refused(verb: &str) -> Error {
     Error::invalid(format!(
         "`{verb}` is not available; there are SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW \
          COLUMNS, DESCRIBE, and in schema `space` CREATE TABLE, CREATE VIEW, INSERT, UPDATE, \
-         DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours; options \
-         are set on the session"
+         DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours, \
+         `CALL hub.request_export('SELECT …', 'name', 'purpose')` asks for an export; options are \
+         set on the session"
     ))
 }
 

@@ -11,6 +11,7 @@
 mod answers;
 mod columns;
 mod error;
+mod exports;
 mod habilitations;
 mod identities;
 mod logins;
@@ -30,6 +31,7 @@ mod tokens;
 
 pub use columns::{instant, instant_or_null, micros};
 pub use error::StoreError;
+pub use exports::{Export, ExportCounts, ExportDecision, ExportState, NewExport};
 pub use habilitations::{HabilitationRow, NewHabilitation};
 pub use identities::Identity;
 pub use logins::Login;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sqlx::AnyConnection;
+
 use crate::columns::get;
 use crate::people::found;
 use crate::{Store, StoreError, WriteTransaction};
@@ -52,16 +54,16 @@ impl Store {
 
     /// Every role that was given, by person.
     pub async fn all_admin_roles(&self) -> Result<Vec<(String, AdminRole)>, StoreError> {
-        let rows = sqlx::query("SELECT person, role FROM admin_roles ORDER BY person, role")
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter()
-            .map(|row| Ok((get(row, "person")?, role(&get::<String>(row, "role")?)?)))
-            .collect()
+        all_roles(&mut *self.pool().acquire().await?).await
     }
 }
 
 impl WriteTransaction {
+    /// As [`Store::all_admin_roles`], with what this transaction wrote.
+    pub async fn all_admin_roles(&mut self) -> Result<Vec<(String, AdminRole)>, StoreError> {
+        all_roles(self.connection()).await
+    }
+
     /// Gives a person these roles and no others; without any they are no administrator.
     ///
     /// # Errors
@@ -91,6 +93,15 @@ impl WriteTransaction {
         }
         Ok(())
     }
+}
+
+async fn all_roles(connection: &mut AnyConnection) -> Result<Vec<(String, AdminRole)>, StoreError> {
+    let rows = sqlx::query("SELECT person, role FROM admin_roles ORDER BY person, role")
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((get(row, "person")?, role(&get::<String>(row, "role")?)?)))
+        .collect()
 }
 
 fn role(text: &str) -> Result<AdminRole, StoreError> {

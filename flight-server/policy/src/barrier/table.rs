@@ -26,7 +26,7 @@ use super::selection::{Selection, Selections, View, ViewName};
 use super::{GrantedTable, Sources, reveal};
 use crate::error::PolicyError;
 use crate::pseudonym::{Cipher, LinkageKeys};
-use hubflight_rights::dataset::Table;
+use hubflight_rights::dataset::{PERSON_DOMAIN, Table};
 use hubflight_rights::habilitation::{Cohort, Habilitation, Mask, Mode};
 
 /// Key domain of masked values: no dataset's identifiers have it, or a hash would join them.
@@ -134,6 +134,15 @@ impl PolicyTable {
         let columns = self.columns.iter();
         columns
             .filter(|shown| shown.cipher.is_some())
+            .map(|shown| shown.visible.field.name().as_str())
+            .collect()
+    }
+
+    /// Those of them that tell persons apart.
+    pub fn identifiers_of_persons(&self) -> Vec<&str> {
+        let is_person = |shown: &&Shown| matches!(&shown.visible.how, How::Pseudonym(domain) if domain == PERSON_DOMAIN);
+        let columns = self.columns.iter().filter(is_person);
+        columns
             .map(|shown| shown.visible.field.name().as_str())
             .collect()
     }

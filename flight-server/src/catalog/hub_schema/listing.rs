@@ -310,7 +310,7 @@ impl Rows {
         }
     }
 
-    fn integer(&mut self, column: usize, value: Option<i64>) {
+    pub(super) fn integer(&mut self, column: usize, value: Option<i64>) {
         if let Some(Cells::Integer(cells)) = self.columns.get_mut(column) {
             cells.append_option(value);
         }

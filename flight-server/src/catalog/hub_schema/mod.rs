@@ -1,6 +1,7 @@
 //! Schema `hub`: what the caller may see of the hub itself; in catalog `admin` what the
 //! administrator's roles open, of all projects.
 
+mod exports;
 mod ledger;
 mod listing;
 mod people;
@@ -24,6 +25,8 @@ use hubflight_store::AdminRole;
 
 use crate::error::Result;
 use crate::hub::Hub;
+
+pub use exports::state as export_state;
 
 /// Whose rows are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,12 +92,13 @@ const fn administrators(roles: &'static [AdminRole]) -> To {
 }
 
 /// The tables, by name. No role reads data: none of these is a table of a dataset.
-const TABLES: [(&str, To); 12] = {
+const TABLES: [(&str, To); 13] = {
     use AdminRole::{Audit, Billing, People, Policy};
     [
         ("audit", all(&[Audit])),
         ("columns", all(&[Policy])),
         ("datasets", all(&[Policy, Billing])),
+        ("exports", all(&[Audit])),
         ("functions", all(&AdminRole::ALL)),
         ("habilitations", all(&[Policy, Audit])),
         ("members", administrators(&[People, Policy, Audit])),
@@ -138,6 +142,7 @@ impl HubSchema {
             "audit" => ledger::audit(hub, scope),
             "columns" => listing::columns(hub, scope),
             "datasets" => listing::datasets(hub, scope),
+            "exports" => exports::exports(hub, scope),
             "functions" => listing::functions(hub),
             "habilitations" => listing::habilitations(hub, scope),
             "members" => people::members(hub),

@@ -419,7 +419,7 @@ async fn write(
 }
 
 /// The columns that a table or view declares: plain types, with the nullability that was declared.
-pub(super) fn declared_schema(schema: &Schema) -> Result<SchemaRef> {
+pub fn declared_schema(schema: &Schema) -> Result<SchemaRef> {
     let plain = plain_schema(schema, false);
     let fields: Vec<Field> = plain
         .fields()

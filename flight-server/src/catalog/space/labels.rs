@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::table::SpaceTable;
+use crate::airlock::ExportTable;
 use crate::catalog::project::ProjectView;
 use crate::error::{Error, Result};
 
@@ -66,6 +67,8 @@ impl Labels {
                 labels.add([source(table, view)?]);
             } else if let Some(table) = any.downcast_ref::<SpaceTable>() {
                 labels.add(table.labels().sources.iter().cloned());
+            } else if let Some(export) = ExportTable::of(provider.as_ref()) {
+                labels.add(export.labels().sources.iter().cloned());
             }
         }
         Ok(labels)

@@ -45,9 +45,10 @@ use crate::at_rest::{SealedStore, SpaceKeys};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
-pub use change::{Run, change, change_rows};
+pub use change::{Run, change, change_rows, declared_schema};
 pub use clean::clean_up;
 pub use dml::plan_calls_worker;
+pub use files::check_storable;
 pub use labels::{Labels, Rights, Source};
 pub use table::{SpaceTable, check_scan};
 pub use writes::Writes;
@@ -164,7 +165,7 @@ impl Space {
             return Ok(Some(Arc::clone(opened)));
         }
         let opened: Arc<dyn TableProvider> = match object.kind {
-            ObjectKind::Table => Arc::new(SpaceTable::open(self, object)?),
+            ObjectKind::Table => Arc::new(SpaceTable::open(self, object, &view.viewer.zone)?),
             ObjectKind::View => view::open(self, object, view).await,
         };
         self.opened
@@ -243,12 +244,12 @@ fn rows_of(file: &SpaceFile) -> u64 {
     u64::try_from(file.rows).unwrap_or(0)
 }
 
-fn schema_to_ipc(schema: &Schema) -> Result<Vec<u8>> {
+pub fn schema_to_ipc(schema: &Schema) -> Result<Vec<u8>> {
     let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into()?;
     Ok(bytes.to_vec())
 }
 
-fn schema_from_ipc(bytes: &[u8]) -> Result<SchemaRef> {
+pub fn schema_from_ipc(bytes: &[u8]) -> Result<SchemaRef> {
     match Schema::try_from(IpcMessage(bytes.to_vec().into())) {
         Ok(schema) => Ok(Arc::new(schema)),
         Err(error) => Err(Error::internal(

@@ -2,6 +2,7 @@
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
+use crate::airlock::EXPORTS_SCHEMA;
 use crate::catalog::project::{HUB_SCHEMA, SPACE_SCHEMA};
 use crate::error::{Error, Result};
 use crate::plan::Planning;
@@ -9,7 +10,7 @@ use crate::plan::Planning;
 /// Characters of a table's or column's name.
 const NAME_CHARACTERS_MAX: usize = 128;
 /// Schemas of the hub itself and those that it keeps for later.
-const HUB_SCHEMAS: [&str; 3] = [HUB_SCHEMA, "information_schema", "sample"];
+const HUB_SCHEMAS: [&str; 4] = [EXPORTS_SCHEMA, HUB_SCHEMA, "information_schema", "sample"];
 
 const ALLOWED: &str = "tables and views can be made and changed in schema `space` only";
 

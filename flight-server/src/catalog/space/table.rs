@@ -16,6 +16,8 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use hubflight_policy::zone::OUTSIDE;
+use hubflight_rights::Zone;
 use hubflight_store::{ObjectKind, SpaceFile};
 
 use super::labels::Labels;
@@ -37,10 +39,13 @@ pub struct SpaceTable {
 }
 
 impl SpaceTable {
-    /// All files of a table; a locked one shows its columns and no row.
-    pub(super) fn open(space: &Space, object: &Object) -> Result<Self> {
+    /// All files of a table; a locked one shows its columns and no row, and so does every one
+    /// to callers who are outside: nobody has looked at what it holds, and what its labels say
+    /// of it ends where a value was written by hand.
+    pub(super) fn open(space: &Space, object: &Object, zone: &Zone) -> Result<Self> {
         match &object.ended {
             Some(dataset) => Ok(Self::closed(object, locked(&object.name, dataset))),
+            None if zone.is_outside() => Ok(Self::closed(object, inside_only(&object.name))),
             None => Self::of_files(&space.hub, &space.project, object, &object.files),
         }
     }
@@ -118,6 +123,13 @@ pub(super) fn locked(name: &str, dataset: &str) -> Error {
     Error::denied(format!(
         "`space.{name}` holds data of dataset `{dataset}`, and the right that they were read \
          under has ended or changed; make the table anew, or drop it"
+    ))
+}
+
+fn inside_only(name: &str) -> Error {
+    Error::denied(format!(
+        "`space.{name}` is not read from zone `{OUTSIDE}`; ask inside for an export of it, with \
+         `CALL hub.request_export('SELECT …', 'name', 'purpose')`"
     ))
 }
 

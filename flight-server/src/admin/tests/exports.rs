@@ -1,0 +1,144 @@
+//! Who decides on a package that waits, and what they are shown.
+
+use arrow::datatypes::{DataType, Field, Schema};
+use chrono::TimeDelta;
+use hubflight_store::{ExportState, NewExport, Opposition};
+
+use super::decisions::deciding;
+use super::*;
+use crate::catalog::space::schema_to_ipc;
+
+const FINDING: &str = r#"[{"rule":"small_cells","verdict":"asks","column":"n\u001b[2J",
+                           "text":"2 rows count fewer than 11"}]"#;
+
+impl Bench {
+    /// A package of `ada` that waits.
+    async fn waiting(&self, id: &str) {
+        let schema = Schema::new(vec![Field::new("n\u{1b}[2J", DataType::Int64, true)]);
+        let new = NewExport {
+            id: id.into(),
+            project: "study".into(),
+            name: id.into(),
+            purpose: "an article".into(),
+            statement_id: "s".into(),
+            requested_by: "ada".into(),
+            requested_at: Utc::now(),
+            rows: 2,
+            bytes: 100,
+            digest: [7; 32],
+            schema_ipc: schema_to_ipc(&schema).expect("writes"),
+            findings: FINDING.into(),
+            labels: "{}".into(),
+            state: ExportState::Waiting,
+            expires_at: Utc::now() + TimeDelta::days(1),
+        };
+        let mut write = self.store.change_rights().await.expect("begins");
+        write.put_export(&new).await.expect("entered");
+        write.commit().await.expect("committed");
+    }
+
+    async fn open(&self) -> usize {
+        let open = self.store.open_exports("study", Utc::now()).await;
+        open.expect("read").len()
+    }
+}
+
+#[tokio::test]
+async fn a_second_person_releases_an_export_and_neither_asked_nor_benefits() {
+    let (bench, tokens) = deciding().await;
+    for person in ["root", "two", "ada"] {
+        let line = format!("person roles {person} --role audit --role policy --role people");
+        bench.run(&line).await.expect("given");
+    }
+    bench.waiting("e1").await;
+    let act = async |verb: &str, id: &str, who: &str| {
+        let line = format!("export {verb} {id} --token {}", tokens[who]);
+        bench.run(&line).await
+    };
+    for (who, why) in [("ada", "member"), ("bill", "role")] {
+        let error = act("release", "e1", who).await.expect_err(who);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let error = bench
+        .run("export release e1 --token hubpat_aaaa_bbbb")
+        .await;
+    error.expect_err("nobody's token");
+    act("release", "e9", "root").await.expect_err("no such");
+    assert_eq!(bench.open().await, 0);
+    let shown = bench.run("export show e1").await.expect("shown");
+    for part in [
+        "an article",
+        "Int64",
+        "small_cells asks",
+        "2 rows count fewer",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert!(
+        !shown.contains('\u{1b}'),
+        "what a user wrote moves no cursor"
+    );
+    act("release", "e1", "root").await.expect("released");
+    assert_eq!(bench.open().await, 1);
+    act("release", "e1", "two").await.expect_err("decided on");
+    act("refuse", "e1", "two").await.expect_err("decided on");
+    act("withdraw", "e1", "bill")
+        .await
+        .expect_err("another role");
+    act("withdraw", "e1", "two").await.expect("withdrawn");
+    act("withdraw", "e1", "two").await.expect_err("over");
+    assert_eq!(bench.open().await, 0);
+
+    bench.waiting("e2").await;
+    act("refuse", "e2", "two").await.expect("refused");
+    act("release", "e2", "root")
+        .await
+        .expect_err("refused before");
+    assert_eq!(bench.open().await, 0);
+    let listed = bench.run("export list").await.expect("listed");
+    assert!(
+        listed.contains("withdrawn") && listed.contains("refused"),
+        "{listed}"
+    );
+    let audit = bench.audit().await;
+    let told: Vec<String> = audit
+        .into_iter()
+        .filter(|(event, _)| event.starts_with("export_"))
+        .map(|(event, client)| format!("{event}{}", client.replace(CLIENT, "")))
+        .collect();
+    let expected = [
+        "export_released, export e1",
+        "export_withdrawn, export e1",
+        "export_refused, export e2",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_was_made_before_somebody_opposed_is_not_released() {
+    let (bench, tokens) = deciding().await;
+    let given = bench
+        .run("person roles root --role audit --role policy")
+        .await;
+    given.expect("given");
+    bench.waiting("e1").await;
+    let mut write = bench.store.change_rights().await.expect("begins");
+    let entry = Opposition::new("person", "7").expect("an entry");
+    write.put_opposition(&entry).await.expect("entered");
+    write.commit().await.expect("committed");
+    let release = async |id: &str| {
+        let line = format!("export release {id} --days 3 --token {}", tokens["root"]);
+        bench.run(&line).await
+    };
+    let error = release("e1").await.expect_err("opposed");
+    assert!(error.to_string().contains("opposed"), "{error}");
+    bench.waiting("e2").await;
+    release("e2").await.expect("made after");
+    let open = bench
+        .store
+        .open_exports("study", Utc::now())
+        .await
+        .expect("read");
+    let ends = open[0].package.expires_at - Utc::now();
+    assert!(ends > TimeDelta::days(2) && ends <= TimeDelta::days(3));
+}

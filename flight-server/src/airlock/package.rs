@@ -1,0 +1,198 @@
+//! A package at rest: Parquet, sealed under a key of its own, in a file apart from the project's
+//! space.
+//!
+//! The key is derived from the hub's secret and the package's identifier, so that one package
+//! cannot be put in another's place, and nobody reads it who has the files alone. The store knows
+//! the digest of what was sealed.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use hubflight_store::NewExport;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::hub::Hub;
+use crate::sealed::Sealer;
+
+const PURPOSE: &[u8] = b"hubflight airlock 1";
+const FILE: &str = "package";
+/// A file that no package of the store owns may be one that is written just now.
+const UNKNOWN_SECONDS_MAX: u64 = 3600;
+
+/// The folder of all packages.
+pub fn folder(state: &Path) -> PathBuf {
+    state.join("airlock")
+}
+
+/// The folder of one. Identifiers are UUIDs of ours, never a name that somebody chose.
+fn folder_of(hub: &Hub, id: Uuid) -> PathBuf {
+    folder(&hub.config.server.state).join(id.to_string())
+}
+
+fn sealer(hub: &Hub, id: Uuid) -> Sealer {
+    Sealer::new(&hub.derive(&format!("airlock {id}")), PURPOSE)
+}
+
+/// The rows as Parquet; their types are storable.
+pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let unwritten = |error: ParquetError| Error::internal("a package cannot be written", &error);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(schema), Some(properties))
+        .map_err(unwritten)?;
+    for batch in batches {
+        writer.write(batch).map_err(unwritten)?;
+    }
+    writer.close().map_err(unwritten)?;
+    Ok(bytes)
+}
+
+pub fn digest(package: &[u8]) -> [u8; 32] {
+    Sha256::digest(package).into()
+}
+
+/// A package on disk that no row of the store owns yet: removed when dropped, unless kept.
+#[derive(Debug)]
+pub struct Placed {
+    folder: PathBuf,
+    kept: bool,
+}
+
+impl Placed {
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if !self.kept {
+            remove(&self.folder);
+        }
+    }
+}
+
+/// Seals a package into its file; it is on disk when this returns.
+///
+/// # Errors
+/// `Unavailable` where it cannot be written.
+pub fn place(hub: &Hub, id: Uuid, package: &[u8]) -> Result<Placed> {
+    let sealed = sealer(hub, id).seal(package)?;
+    let placed = Placed {
+        folder: folder_of(hub, id),
+        kept: false,
+    };
+    write(&placed.folder, &sealed).map_err(|error| {
+        tracing::error!(%error, "a package cannot be written");
+        Error::new(
+            ErrorKind::Unavailable,
+            "the package cannot be kept at present, which is not charged; try again later, or \
+             tell an administrator",
+        )
+    })?;
+    Ok(placed)
+}
+
+fn write(folder: &Path, sealed: &[u8]) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(folder.join(FILE))?;
+    file.write_all(sealed)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    match folder.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The rows of a package, if they are what was sealed for it.
+///
+/// # Errors
+/// `Unavailable` where the file is gone, or another.
+pub fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
+    let damaged = |why: &str| {
+        tracing::error!(export = %export.id, why, "a package is not what was sealed");
+        Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the package of `exports.{}` is damaged and is not handed out; ask for it again, \
+                 and tell an administrator",
+                export.name
+            ),
+        )
+    };
+    let id = Uuid::parse_str(&export.id).map_err(|_| damaged("its identifier is none"))?;
+    let sealed = std::fs::read(folder_of(hub, id).join(FILE))
+        .map_err(|error| damaged(&error.to_string()))?;
+    let package = sealer(hub, id).open(&sealed);
+    let package = package.ok_or_else(|| damaged("it does not open"))?;
+    if !bool::from(digest(&package)[..].ct_eq(&export.digest[..])) {
+        return Err(damaged("its digest is another"));
+    }
+    let unreadable = |error: &dyn std::fmt::Display| damaged(&error.to_string());
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(package))
+        .and_then(|builder| builder.build())
+        .map_err(|error| unreadable(&error))?;
+    reader
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(&error))
+}
+
+/// Removes the files of packages that are over, and those that no package owns. `is_kept` tells of
+/// an identifier whether its package waits or is released; nothing where there is none.
+pub fn sweep(state: &Path, is_kept: &dyn Fn(&str) -> Option<bool>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder(state)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_over = match is_kept(&name) {
+            Some(is_kept) => !is_kept,
+            None => Uuid::parse_str(&name).is_ok() && is_old(&entry.metadata()?.modified()?),
+        };
+        if is_over {
+            remove(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn is_old(modified: &SystemTime) -> bool {
+    let age = SystemTime::now().duration_since(*modified);
+    age.is_ok_and(|age| age > Duration::from_secs(UNKNOWN_SECONDS_MAX))
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %folder.display(), "a package stays until it is swept");
+    }
+}
