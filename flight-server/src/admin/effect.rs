@@ -14,6 +14,7 @@ use hubflight_rights::{
 use hubflight_store::{AdminRole, HabilitationRow, Member, Person, Project};
 
 use super::{Desk, review};
+use crate::auth::ADMIN_CATALOG;
 use crate::catalog::datasets::Datasets;
 use crate::change::Change;
 use crate::error::Result;
@@ -130,7 +131,7 @@ impl Rights {
             let Some(who) = self.asker(person, judge) else {
                 continue;
             };
-            if !who.projects.contains_key(id) {
+            if id == ADMIN_CATALOG || !who.projects.contains_key(id) {
                 continue;
             }
             open.insert(format!("`{person}` works in project `{id}`"));
