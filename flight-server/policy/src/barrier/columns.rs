@@ -127,7 +127,7 @@ fn show(granted: &GrantedTable, field: &Field, index: usize) -> Result<Visible, 
             )
         }
         (Some(mask), None) => {
-            if !mask.accepts(field.data_type()) {
+            if !accepts(mask, field.data_type()) {
                 return Err(granted.error(
                     Some(name),
                     format!(
@@ -178,28 +178,21 @@ pub fn described_schema(table: &Table, columns: &[Visible]) -> SchemaRef {
     ))
 }
 
-impl Mask {
-    /// Whether values of this type can be masked so.
-    pub fn accepts(self, data_type: &DataType) -> bool {
-        match self {
-            Self::Null => true,
-            Self::Department | Self::Prefix(_) => matches!(
-                data_type,
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-            ),
-            Self::Year => matches!(data_type, DataType::Date32 | DataType::Date64),
-            Self::AgeBand(_) => data_type.is_integer(),
-            Self::Round(_) => match data_type {
-                DataType::Decimal128(_, scale) => *scale >= 0,
-                other => other.is_integer(),
-            },
-            Self::HashPerProject => {
-                data_type.is_integer()
-                    || matches!(
-                        data_type,
-                        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-                    )
-            }
-        }
+/// Whether values of this type can be masked so.
+fn accepts(mask: Mask, data_type: &DataType) -> bool {
+    let is_text = matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    );
+    match mask {
+        Mask::Null => true,
+        Mask::Department | Mask::Prefix(_) => is_text,
+        Mask::Year => matches!(data_type, DataType::Date32 | DataType::Date64),
+        Mask::AgeBand(_) => data_type.is_integer(),
+        Mask::Round(_) => match data_type {
+            DataType::Decimal128(_, scale) => *scale >= 0,
+            other => other.is_integer(),
+        },
+        Mask::HashPerProject => data_type.is_integer() || is_text,
     }
 }

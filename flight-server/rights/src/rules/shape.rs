@@ -4,7 +4,7 @@
 /// Operators of one policy, after each other or within each other.
 const OPERATORS_MAX: usize = 200;
 /// Open brackets of one policy.
-const BRACKETS_MAX: usize = 50;
+const BRACKETS_MAX: usize = 16;
 
 /// Where in a text a policy is too deep, in bytes, and why; None where none is.
 pub(super) fn too_deep(text: &str) -> Option<(usize, String)> {
@@ -48,7 +48,7 @@ pub(super) fn too_deep(text: &str) -> Option<(usize, String)> {
 struct Seen {
     operators: usize,
     brackets: usize,
-    /// The letters of the word so far.
+    /// The byte before was of a word.
     is_word: bool,
 }
 

@@ -292,18 +292,23 @@ fn the_register_decides_as_everything_does() {
 }
 
 /// With policies of an operator too. An unoptimised build interprets policies some twenty times
-/// slower.
+/// slower, on machines that do more at once.
 #[test]
 fn a_decision_takes_less_than_fifty_microseconds() {
-    let micros_max = if cfg!(debug_assertions) { 1_000 } else { 50 };
+    let micros_max = if cfg!(debug_assertions) { 5_000 } else { 50 };
     let rules = Rules::load(&[RulesFile {
         name: "operator.cedar",
         text: OPERATORS,
     }])
     .unwrap();
-    let register: Register = ten_thousand().into_iter().collect();
-    let who = asker("eve", &["p0", "p5", "p7", "p9"]);
-    for (project, dataset) in [("p0", "d0"), ("p0", "d1"), ("p5", "d7"), ("nobody", "d0")] {
+    let mut granted = ten_thousand();
+    let mut only = version("only", 1, 0, 100, None);
+    Arc::make_mut(&mut only.habilitation).project = "solo".to_owned();
+    granted.push(only);
+    let register: Register = granted.into_iter().collect();
+    let who = asker("eve", &["p0", "p5", "solo"]);
+    // Policies are asked where one habilitation governs, which is the case of `solo`.
+    for (project, dataset) in [("solo", "d"), ("p0", "d0"), ("p0", "d1"), ("nobody", "d0")] {
         let request = Request {
             who: &who,
             project,

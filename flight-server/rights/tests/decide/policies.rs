@@ -327,13 +327,13 @@ fn what_is_wrong_in_a_file_is_said_with_its_place() {
     for (condition, says) in [
         ("context.purpose == \"x\"", "purpose"),
         ("principal.email == \"x\"", "email"),
-        ("resource in Project::\"p\" && resource.rows > 3", "rows"),
+        ("resource.rows > 3", "rows"),
         ("context.habilitation.zones.contains(\"x\")", "optional"),
         ("context.now == 3", "type"),
         ("context.now > datetime(\"yesterday\")", "datetime"),
         ("principal == User::\"eve\"", "User"),
         ("principal is Group", "Group"),
-        ("context.zone.startsWith(\"x\")", "startsWith"),
+        ("context.zone.isIpv4()", "ipaddr"),
         ("action == Action::\"write\"", "write"),
     ] {
         let text =
@@ -394,7 +394,7 @@ fn deep_texts_are_survived() {
             assert!(error.contains("deep.cedar"), "{error}");
         }
     }
-    for depth in 1..60 {
+    for depth in [1, 8, 15, 16, 17, 45, 66, 67, 100, 199, 200] {
         for condition in texts(depth) {
             // Some are no policies, or of other types: that is said, or they are decided on.
             let _ = load(&condition);
