@@ -159,7 +159,8 @@ async fn files_come_back_whole_and_in_ranges() {
         assert_eq!(head.size, size as u64, "the plain size");
         assert_eq!(bench.read(&file).await.expect("reads"), plain);
         let mut random = generator(size as u64);
-        let mut ranges = vec![0..size as u64];
+        let whole = 0..size as u64;
+        let mut ranges = vec![whole];
         for _ in 0..if size == 0 { 0 } else { 60 } {
             let start = random(size);
             ranges.push(start as u64..(start + 1 + random(size - start)) as u64);
