@@ -47,7 +47,7 @@ def made(hub, account: str, project: str, sql: str) -> Path:
 
 
 def test_nothing_of_a_table_is_on_the_disk_in_clear(kept):
-    run(kept, "researcher", f"CREATE TABLE space.canary AS SELECT ben_idt, '{CANARY}' AS note FROM snds.t_mco_b LIMIT 50")
+    run(kept, "researcher", f"CREATE TABLE space.canary AS SELECT ben_idt, '{CANARY}' AS note FROM snds.er_prs_f LIMIT 50")
     run(kept, "researcher", f"INSERT INTO space.canary VALUES ('x', '{CANARY}')")
     with kept.connect("researcher") as connection, connection.cursor() as cursor:
         cursor.executemany("INSERT INTO space.canary VALUES (?, ?)", [("y", CANARY), ("z", CANARY + "!")])

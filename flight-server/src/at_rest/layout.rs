@@ -63,9 +63,10 @@ impl Layout {
         let last = body.checked_sub(chunks.checked_sub(1)? * SEALED_CHUNK_BYTES as u64)?;
         let is_whole = last > TAG_BYTES as u64 || (last == TAG_BYTES as u64 && chunks == 1);
         let is_countable = u32::try_from(chunks).is_ok();
+        let plain_bytes = body.checked_sub(tags)?;
         (is_whole && is_countable).then_some(Self {
             sealed_bytes,
-            plain_bytes: body - tags,
+            plain_bytes,
             chunks,
         })
     }

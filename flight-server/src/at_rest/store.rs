@@ -121,8 +121,10 @@ impl SealedStore {
             return Err(unread(Unread::Plain));
         }
         let layout = Layout::of(sealed_bytes);
-        let mut ranges = vec![0..HEADER_BYTES as u64];
-        ranges.extend(layout.map(|layout| layout.last().1));
+        let last = layout.map(|layout| layout.last().1);
+        let ranges: Vec<_> = std::iter::once(0..HEADER_BYTES as u64)
+            .chain(last)
+            .collect();
         let read = self.inner.get_ranges(location, &ranges).await;
         let mut read = found(location, read)?.into_iter();
         let header = read.next().and_then(|bytes| Header::parse(&bytes));

@@ -1,5 +1,6 @@
 //! DoPut: updates, and the parameters of prepared statements.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::ipc::root_as_message;
@@ -7,7 +8,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status, Streaming};
@@ -90,7 +91,23 @@ async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Vec<u8>> 
 }
 
 /// The rows of parameters that a client sends in time, bounded in number; none is no error.
+///
+/// Arrow's decoder asserts some of what a message says of itself: who sends one that is not so has
+/// an error.
 async fn bound_rows(
+    limits: &Limits,
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    let taken = AssertUnwindSafe(take_rows(limits, messages, deadline));
+    taken.catch_unwind().await.unwrap_or_else(|_| {
+        Err(Error::invalid(
+            "the bound parameters cannot be read: a message is not what its header says",
+        ))
+    })
+}
+
+async fn take_rows(
     limits: &Limits,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,

@@ -140,14 +140,15 @@ async fn queries_spill_sealed_files_and_answer_the_same() {
     let folder = tempfile::tempdir().expect("folder");
     let files = SpillFiles::new(folder.path().to_owned(), 1 << 30);
     let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(12 << 20)))
+        .with_memory_pool(Arc::new(FairSpillPool::new(16 << 20)))
         .with_disk_manager_builder(
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(files))),
         )
         .build_arc()
         .expect("environment");
     let config = SessionConfig::new()
-        .with_target_partitions(2)
+        .with_target_partitions(1)
+        .with_batch_size(1_024)
         .with_sort_spill_reservation_bytes(1 << 20);
     let context = SessionContext::new_with_config_rt(config, environment);
     let sql = format!(
