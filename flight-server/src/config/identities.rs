@@ -162,10 +162,8 @@ impl Oidc {
     /// What its tokens must be.
     pub fn rules(&self) -> Result<Rules> {
         let algorithm = |name: &String| {
-            let accepted = ALGORITHMS.into_iter();
-            let found = accepted
-                .into_iter()
-                .find(|known| format!("{known:?}") == *name);
+            let mut accepted = ALGORITHMS.into_iter();
+            let found = accepted.find(|known| format!("{known:?}") == *name);
             found.ok_or_else(|| {
                 self.wrong(&format!(
                     "algorithm `{name}` is not accepted; there are {}",
@@ -420,7 +418,7 @@ mod tests {
     fn a_certificate_is_written_as_openssl_shows_it() {
         let tls = "[server.tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'ca'\n";
         let plain = "ab".repeat(32);
-        let openssl = vec!["AB"; 32].join(":");
+        let openssl = ["AB"; 32].join(":");
         let person =
             |text: &str| format!("[[person]]\nid = 'ada'\ncertificates = ['sha256:{text}']");
         for text in [&plain, &openssl] {
