@@ -2,6 +2,7 @@ use super::*;
 use datafusion::prelude::SessionContext;
 use hubflight_ledger::{AuditSettings, Filter, Ledger, Page};
 use hubflight_policy::habilitation::Tables;
+use hubflight_store::Identity;
 
 use crate::hub::audit_signer;
 
