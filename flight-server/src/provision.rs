@@ -7,14 +7,16 @@
 //! does not hold. Everything is checked before anything is written, and all that is written is one
 //! transaction with its entries in the audit.
 
+mod identities;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use hubflight_policy::{LinkageKeys, Sources};
 use hubflight_rights::habilitation::{Habilitation, Mode};
 use hubflight_store::{
-    HabilitationRow, Identity, Member, NewHabilitation, Organisation, PersonProfile, Project, Put,
-    Secrets, Store,
+    HabilitationRow, Member, NewHabilitation, Organisation, PersonProfile, Project, Put, Secrets,
+    Store,
 };
 
 use crate::auth::ADMIN_CATALOG;
@@ -51,11 +53,11 @@ pub async fn provision(
     let stored = change.write.habilitations().await?;
     end_habilitations(&mut change, &stored, &wanted).await?;
     end_memberships(&mut change, config).await?;
-    end_identities(&mut change, &identities).await?;
+    identities::end(&mut change, &identities).await?;
     for person in &config.persons {
         put_person(&mut change, person).await?;
     }
-    begin_identities(&mut change, identities).await?;
+    identities::begin(&mut change, identities).await?;
     for project in &config.projects {
         put_project(&mut change, project).await?;
     }
@@ -402,54 +404,6 @@ pub(crate) async fn remove_member(
         ..Act::default()
     });
     Ok(())
-}
-
-/// Ends identities that stand for nobody in the file, or for somebody else.
-async fn end_identities(
-    change: &mut Change<'_>,
-    wanted: &BTreeMap<Identity, String>,
-) -> Result<()> {
-    for (identity, person) in change.write.identities().await? {
-        if wanted.get(&identity) == Some(&person) {
-            continue;
-        }
-        change.write.remove_identity(&identity).await?;
-        tracing::info!(%person, issuer = %identity.issuer, "identity ended");
-        change.record(Act {
-            event: "identity_removed",
-            person: Some(person),
-            detail: told(&identity),
-            ..Act::default()
-        });
-    }
-    Ok(())
-}
-
-async fn begin_identities(
-    change: &mut Change<'_>,
-    wanted: BTreeMap<Identity, String>,
-) -> Result<()> {
-    let stored: BTreeMap<_, _> = change.write.identities().await?.into_iter().collect();
-    for (identity, person) in wanted {
-        if stored.contains_key(&identity) {
-            continue;
-        }
-        change.write.add_identity(&identity, &person).await?;
-        change.record(Act {
-            event: "identity_added",
-            detail: told(&identity),
-            person: Some(person),
-            ..Act::default()
-        });
-    }
-    Ok(())
-}
-
-fn told(identity: &Identity) -> String {
-    match identity.issuer.as_str() {
-        Identity::CERTIFICATE => format!("certificate sha256:{}", identity.subject),
-        issuer => format!("subject {} of {issuer}", identity.subject),
-    }
 }
 
 /// Who was disabled by an administrator stays so.

@@ -4,7 +4,7 @@
 //! told by its fingerprint alone: nothing that an authority writes into a certificate names
 //! anybody here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -86,9 +86,9 @@ impl Judge {
         let roots = Arc::new(roots);
         let crl = files.client_crl.clone();
         // A list that is written meanwhile is read once more.
-        let stamp = crl.as_ref().and_then(stamp);
+        let stamp = crl.as_deref().and_then(stamp);
         let current = Current {
-            verifier: verifier(&roots, crl.as_ref())?,
+            verifier: verifier(&roots, crl.as_deref())?,
             looked: Instant::now(),
             stamp,
         };
@@ -119,9 +119,9 @@ impl Judge {
         let mut current = self.current.lock();
         if self.crl.is_some() && current.looked.elapsed() >= CRL_LOOK_EVERY {
             current.looked = Instant::now();
-            let stamp = self.crl.as_ref().and_then(stamp);
+            let stamp = self.crl.as_deref().and_then(stamp);
             if stamp != current.stamp {
-                match verifier(&self.roots, self.crl.as_ref()) {
+                match verifier(&self.roots, self.crl.as_deref()) {
                     Ok(verifier) => current.verifier = verifier,
                     Err(error) => tracing::warn!(%error, "the last lists count"),
                 }
@@ -132,15 +132,12 @@ impl Judge {
     }
 }
 
-fn stamp(path: &PathBuf) -> Option<Stamp> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let file = std::fs::metadata(path).ok()?;
     Some((file.modified().ok()?, file.len()))
 }
 
-fn verifier(
-    roots: &Arc<RootCertStore>,
-    crl: Option<&PathBuf>,
-) -> Result<Arc<dyn ClientCertVerifier>> {
+fn verifier(roots: &Arc<RootCertStore>, crl: Option<&Path>) -> Result<Arc<dyn ClientCertVerifier>> {
     let provider = Arc::new(ring::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
     let mut about = "TLS file of `client_ca`".to_owned();

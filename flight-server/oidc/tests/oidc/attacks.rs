@@ -631,3 +631,31 @@ fn texts_that_are_no_tokens_are_refused_early() {
         );
     }
 }
+
+#[test]
+fn no_altered_token_is_accepted() {
+    let signer = Signer::new();
+    let (rules, keys) = (rules(), signer.keys());
+    let good = signer.token(|_, _| ());
+    judge(&good, &rules, &keys).expect("as it was issued");
+    for at in 0..good.len() {
+        let (head, tail) = good.split_at(at);
+        let rest = tail.get(1..).unwrap_or_default();
+        let other = if tail.starts_with('A') { 'B' } else { 'A' };
+        let bit = tail
+            .as_bytes()
+            .first()
+            .map_or('x', |byte| char::from(byte ^ 1));
+        for altered in [
+            format!("{head}{rest}"),
+            format!("{head}{other}{rest}"),
+            format!("{head}{bit}{rest}"),
+            format!("{head}{other}{tail}"),
+            format!("{head}é{rest}"),
+            head.to_owned(),
+            tail.get(1..).unwrap_or_default().to_owned(),
+        ] {
+            assert!(judge(&altered, &rules, &keys).is_err(), "{altered}");
+        }
+    }
+}
