@@ -187,8 +187,8 @@ async fn decide(desk: &Desk, actor: &Actor, id: &str, decision: ExportDecision) 
         project: Some(export.package.project),
         detail: format!("export {id}"),
     });
-    change.commit().await?;
-    Ok(format!("export `{}` is {done}\n", export.package.name))
+    let said = format!("export `{}` is {done}\n", export.package.name);
+    desk.finish(change, said).await
 }
 
 /// What was packed before somebody opposed holds their rows.
@@ -224,6 +224,6 @@ async fn withdraw(desk: &Desk, actor: &Actor, id: &str) -> Result<String> {
         project: Some(export.package.project),
         detail: format!("export {id}"),
     });
-    change.commit().await?;
-    Ok(format!("export `{}` is withdrawn\n", export.package.name))
+    let said = format!("export `{}` is withdrawn\n", export.package.name);
+    desk.finish(change, said).await
 }

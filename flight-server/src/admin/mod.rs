@@ -6,11 +6,13 @@
 //! right that is gone.
 
 mod audit;
+mod effect;
 mod export;
 mod habilitation;
 mod lists;
 mod opposition;
 mod person;
+mod project;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use export::ExportCommand;
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
+pub use project::ProjectCommand;
 pub use token::TokenCommand;
 
 /// How long the token of the first administrator is valid.
@@ -43,10 +46,20 @@ const ADMIN_ROLE: &str = "administrator";
 /// What the audit calls these commands.
 const CLIENT: &str = "flight-server admin";
 
+/// Which hub is meant, and whether in earnest.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    #[command(flatten)]
+    which: Which,
+    /// Shows what would change for whom, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Which hub is meant.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Place {
+pub struct Which {
     /// Configuration of the hub.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -112,22 +125,13 @@ pub enum HubCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ProjectCommand {
-    /// Lists projects and their members.
-    List {
-        #[command(flatten)]
-        place: Place,
-    },
-}
-
 impl HubCommand {
     fn place(&self) -> &Place {
         match self {
-            Self::Init { place, .. }
-            | Self::Project(ProjectCommand::List { place })
-            | Self::Review { place, .. }
-            | Self::Who { place, .. } => place,
+            Self::Init { place, .. } | Self::Review { place, .. } | Self::Who { place, .. } => {
+                place
+            }
+            Self::Project(command) => command.place(),
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
@@ -143,12 +147,24 @@ struct Desk {
     store: Store,
     secrets: Secrets,
     now: DateTime<Utc>,
+    /// Changes are shown and not made.
+    dry_run: bool,
 }
 
 impl Desk {
     /// Begins a change that is recorded with what is done.
     async fn change(&self) -> Result<Change<'_>> {
         Change::begin(&self.store, &self.secrets, CLIENT, self.now).await
+    }
+
+    /// Makes a change durable and says `said`; in a dry run drops it and says what it would
+    /// have done.
+    async fn finish(&self, change: Change<'_>, said: String) -> Result<String> {
+        if self.dry_run {
+            return effect::of(self, change).await;
+        }
+        change.commit().await?;
+        Ok(said)
     }
 }
 
@@ -158,7 +174,8 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Hub(command) => command,
         AdminCommand::Audit(command) => return audit::run(command).await,
     };
-    let config = command.place().config()?;
+    let Place { which, dry_run } = command.place();
+    let (config, dry_run) = (which.config()?, *dry_run);
     let (store, secrets) = open_store(&config).await?;
     let now = Utc::now();
     let desk = Desk {
@@ -166,6 +183,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         store,
         secrets,
         now,
+        dry_run,
     };
     let text = execute(&desk, command).await?;
     desk.store.close().await;
@@ -173,7 +191,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Place {
+impl Which {
     fn config(&self) -> Result<Config> {
         match (&self.config, &self.dir) {
             (Some(file), _) => Config::read(file),
@@ -199,12 +217,11 @@ fn demo_config(folder: &Path) -> Result<Config> {
 }
 
 async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
-    let store = &desk.store;
     match command {
         HubCommand::Init { id, name, .. } => init(desk, &id, &name).await,
         HubCommand::Token(command) => token::run(desk, command).await,
         HubCommand::Person(command) => person::run(desk, command).await,
-        HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
+        HubCommand::Project(command) => project::run(desk, command).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
         HubCommand::Export(command) => export::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
@@ -232,9 +249,9 @@ async fn init(desk: &Desk, id: &str, name: &str) -> Result<String> {
         days: FIRST_TOKEN_DAYS,
     };
     let issued = token::issue(&mut change, &wanted, desk.now).await?;
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "`{id}` is the administrator of this hub.\n{}",
         token::shown_once(&issued, &wanted)
-    ))
+    );
+    desk.finish(change, said).await
 }

@@ -9,6 +9,7 @@ use crate::hub::audit_signer;
 
 mod decisions;
 mod exports;
+mod projects;
 
 #[derive(Parser)]
 struct Line {
@@ -48,6 +49,7 @@ impl Bench {
             store: self.store.clone(),
             secrets: self.secrets.clone(),
             now: Utc::now(),
+            dry_run: command.place().dry_run,
         };
         execute(&desk, command).await
     }
