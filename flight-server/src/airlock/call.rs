@@ -1,4 +1,5 @@
-//! `CALL hub.request_export('SELECT …', 'name', 'purpose')`, from its text to its parts.
+//! `CALL hub.request_export('SELECT …', 'name', 'purpose')` and `CALL
+//! hub.withdraw_export('name')`, from their texts to their parts.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Statement as Sql, Value,
@@ -8,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// What is called, as it must be written.
 const REQUEST: &str = "hub.request_export";
+const WITHDRAW: &str = "hub.withdraw_export";
 /// Characters of an export's name.
 const NAME_CHARS_MAX: usize = 63;
 /// Characters of a purpose.
@@ -23,19 +25,32 @@ pub struct Asked {
     pub purpose: String,
 }
 
-/// What a call of `hub.request_export` asks for; `None` for any other statement.
+/// A call of the airlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Request(Asked),
+    /// Takes an export back, by its name.
+    Withdraw(String),
+}
+
+/// What a statement calls of the airlock; `None` for any other.
 ///
 /// # Errors
-/// `InvalidArgument` where it has other arguments than three texts, or the name is none.
-pub fn asked(statement: &Sql) -> Result<Option<Asked>> {
+/// `InvalidArgument` where it has other arguments than texts, or the name is none.
+pub fn called(statement: &Sql) -> Result<Option<Call>> {
     let Sql::Call(call) = statement else {
         return Ok(None);
     };
     // A quoted name prints its quotes.
-    if call.name.to_string().to_lowercase() != REQUEST {
-        return Ok(None);
+    match call.name.to_string().to_lowercase().as_str() {
+        REQUEST => requested(call).map(Some),
+        WITHDRAW => withdrawn(call).map(Some),
+        _ => Ok(None),
     }
-    let (Some([sql, name, purpose]), true) = (texts(call), is_plain(call)) else {
+}
+
+fn requested(call: &Function) -> Result<Call> {
+    let Some([sql, name, purpose]) = texts(call) else {
         return Err(Error::invalid(format!(
             "write `CALL {REQUEST}('SELECT …', 'name', 'purpose')`: three texts in quotes, with \
              each quote inside the query doubled"
@@ -43,19 +58,30 @@ pub fn asked(statement: &Sql) -> Result<Option<Asked>> {
     };
     check_name(name)?;
     check_purpose(purpose)?;
-    Ok(Some(Asked {
+    Ok(Call::Request(Asked {
         sql: sql.to_owned(),
         name: name.to_owned(),
         purpose: purpose.to_owned(),
     }))
 }
 
-fn texts(call: &Function) -> Option<[&str; 3]> {
+fn withdrawn(call: &Function) -> Result<Call> {
+    let Some([name]) = texts(call) else {
+        return Err(Error::invalid(format!(
+            "write `CALL {WITHDRAW}('name')`: the name of an export, in quotes"
+        )));
+    };
+    check_name(name)?;
+    Ok(Call::Withdraw(name.to_owned()))
+}
+
+/// The arguments, where they are so many texts and nothing else.
+fn texts<const N: usize>(call: &Function) -> Option<[&str; N]> {
     let FunctionArguments::List(list) = &call.args else {
         return None;
     };
     let texts = list.args.iter().map(text).collect::<Option<Vec<_>>>()?;
-    texts.try_into().ok()
+    is_plain(call).then_some(texts)?.try_into().ok()
 }
 
 fn text(argument: &FunctionArg) -> Option<&str> {
@@ -114,8 +140,8 @@ mod tests {
     use super::*;
     use crate::plan::parse::parse;
 
-    fn call(sql: &str) -> Result<Option<Asked>> {
-        parse(sql, 10_000)?.exports()
+    fn call(sql: &str) -> Result<Option<Call>> {
+        parse(sql, 10_000)?.airlock()
     }
 
     #[test]
@@ -126,7 +152,9 @@ mod tests {
             name: "cells_1".into(),
             purpose: "an article".into(),
         };
-        assert_eq!(asked.expect("parses"), Some(expected));
+        assert_eq!(asked.expect("parses"), Some(Call::Request(expected)));
+        let withdrawn = call("call HUB.Withdraw_Export ( 'cells_1' )").expect("parses");
+        assert_eq!(withdrawn, Some(Call::Withdraw("cells_1".into())));
         assert_eq!(call("SELECT 1").expect("another"), None);
         for wrong in [
             "CALL hub.request_export()",
@@ -146,6 +174,10 @@ mod tests {
             "CALL \"hub\".request_export('SELECT 1', 'a', 'p')",
             "CALL hub.hub.request_export('SELECT 1', 'a', 'p')",
             "CALL hub.request_exports('SELECT 1', 'a', 'p')",
+            "CALL hub.withdraw_export()",
+            "CALL hub.withdraw_export('a', 'b')",
+            "CALL hub.withdraw_export('../a')",
+            "CALL hub.withdraw_export(?)",
             "EXPLAIN CALL hub.request_export('SELECT 1', 'a', 'p')",
         ] {
             assert!(call(wrong).is_err(), "{wrong}");

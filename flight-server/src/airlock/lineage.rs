@@ -68,6 +68,7 @@ pub enum Doubt {
     Nested,
     Joined,
     Combined,
+    Written,
     Unknown,
 }
 
@@ -89,11 +90,15 @@ impl Doubt {
             Self::Subquery => "a subquery stands in an expression; join it, or leave it out",
             Self::Nested => "aggregates are computed of other aggregates; aggregate once",
             Self::Joined => {
-                "tables of persons are not joined on an identifier; write `JOIN … ON` with one"
+                "tables of persons are not joined on the person's identifier, so that a row may \
+                 hold what is another's; write `JOIN … ON` with it"
             }
             Self::Combined => {
-                "counted rows are joined, united, windowed or computed with; ask for them as they \
-                 are counted"
+                "counted rows are joined, united or computed with, or rows look at others through \
+                 a window; ask for them as they are counted"
+            }
+            Self::Written => {
+                "values are written in the query itself, where anything can be; leave them out"
             }
             Self::Unknown => "a part of the query is not one that the rules know",
         }
@@ -176,6 +181,13 @@ impl Study {
         }
     }
 
+    /// True where which rows there are, or their order, tells of a value of a cell.
+    fn measures(&self, expr: &Expr, schema: &DFSchema) -> bool {
+        let mut columns = expr.column_refs().into_iter();
+        self.grain == Grain::Cells
+            && columns.any(|column| self.column(column, schema) == Origin::Measure)
+    }
+
     fn column(&self, column: &Column, schema: &DFSchema) -> Origin {
         let index = schema.maybe_index_of_column(column);
         let origin = index.and_then(|index| self.columns.get(index));
@@ -200,6 +212,11 @@ fn renamed(expr: &Expr) -> Option<&Column> {
         Expr::Cast(cast) => renamed(&cast.expr),
         _ => None,
     }
+}
+
+/// An expression that depends on no row.
+fn is_literal(expr: &Expr) -> bool {
+    expr.column_refs().is_empty() && !has_subquery(expr)
 }
 
 fn has_subquery(expr: &Expr) -> bool {
@@ -253,11 +270,23 @@ impl Walk<'_> {
                         let origin = input.origin(expr, projection.input.schema());
                         origin == Origin::Measure && renamed(expr).is_none()
                     });
+                let is_written = projection.expr.iter().any(is_literal);
                 let study = Study { columns, ..input };
-                Ok(study.doubt(Doubt::Combined, is_combined))
+                Ok(study
+                    .doubt(Doubt::Combined, is_combined)
+                    .doubt(Doubt::Written, is_written))
             }
-            LogicalPlan::Filter(filter) => self.visit(&filter.input),
-            LogicalPlan::Sort(sort) => self.visit(&sort.input),
+            LogicalPlan::Filter(filter) => {
+                let input = self.visit(&filter.input)?;
+                let is_chosen = input.measures(&filter.predicate, filter.input.schema());
+                Ok(input.doubt(Doubt::Measures, is_chosen))
+            }
+            LogicalPlan::Sort(sort) => {
+                let input = self.visit(&sort.input)?;
+                let mut keys = sort.expr.iter().map(|key| &key.expr);
+                let is_ordered = keys.any(|key| input.measures(key, sort.input.schema()));
+                Ok(input.doubt(Doubt::Measures, is_ordered))
+            }
             LogicalPlan::Limit(limit) => self.visit(&limit.input),
             LogicalPlan::SubqueryAlias(alias) => self.visit(&alias.input),
             LogicalPlan::Subquery(subquery) => self.visit(&subquery.subquery),
@@ -269,7 +298,8 @@ impl Walk<'_> {
                 let mut study = self.visit(&window.input)?;
                 let added = study.origins(&window.window_expr, window.input.schema());
                 study.columns.extend(added);
-                let is_combined = study.grain == Grain::Cells;
+                // Over rows, it puts what is one person's beside another.
+                let is_combined = study.grain != Grain::Public;
                 Ok(study.doubt(Doubt::Combined, is_combined))
             }
             LogicalPlan::Union(union) => {
@@ -279,7 +309,8 @@ impl Walk<'_> {
             }
             LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
                 let columns = plan.schema().fields().len();
-                Ok(Study::new(Grain::Public, vec![Origin::Plain; columns]))
+                let study = Study::new(Grain::Public, vec![Origin::Plain; columns]);
+                Ok(study.doubt(Doubt::Written, true))
             }
             other => self.unknown(other),
         }
@@ -425,12 +456,13 @@ fn counted(input: &Study, expr: &Expr, schema: &DFSchema) -> Origin {
     }
 }
 
-/// True where rows that are joined lead to the same person, stay or recording.
+/// True where rows that are joined lead to the same person. Another identifier is not enough: a
+/// hospital has many.
 fn is_within(join: &Join, left: &Study, right: &Study) -> bool {
     let identifies = |one: &Expr, other: &Expr| {
         let of = |expr: &Expr, study: &Study, schema: &DFSchema| {
             let column = renamed(expr);
-            column.is_some_and(|column| study.column(column, schema).is_identifier())
+            column.is_some_and(|column| study.column(column, schema) == Origin::Person)
         };
         of(one, left, join.left.schema()) && of(other, right, join.right.schema())
     };

@@ -41,7 +41,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::PERSONS_MIN_DEFAULT;
-use hubflight_store::{ExportState, NewExport, StoreError};
+use hubflight_store::{Export, ExportState, NewExport, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
@@ -57,7 +57,7 @@ use crate::plan::parse::parse;
 use crate::plan::wire::conform;
 use crate::plan::{Optimised, Planning};
 use call::Asked;
-use lineage::Study;
+use lineage::{Doubt, Study};
 use rules::{Content, judge, verdict};
 
 pub use rules::{Finding, Verdict};
@@ -67,6 +67,8 @@ pub use table::{ExportTable, Exports, check_alone, read_by};
 pub const EXPORTS_SCHEMA: &str = "exports";
 /// What the audit calls what the hub does itself.
 const CLIENT: &str = "flight-server";
+/// A longer query is seen by a person: what is written in it may be what is to leave.
+const SQL_BYTES_UNSEEN_MAX: usize = 4096;
 /// How often packages are looked at whose time may be over.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -92,7 +94,10 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     let authorised = planning.query(parsed).await?;
     let describes_persons =
         |dataset: &str, table: &str| hub.datasets.describes_persons(dataset, table);
-    let study = Study::of(authorised.asked(), &describes_persons)?;
+    let mut study = Study::of(authorised.asked(), &describes_persons)?;
+    if asked.sql.len() > SQL_BYTES_UNSEEN_MAX {
+        study.doubts.insert(Doubt::Written);
+    }
     let schema = declared_schema(&authorised.schema)?;
     check_storable(&schema)?;
     let query = authorised.optimise()?;
@@ -127,6 +132,40 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     let _sent = run.commits.send()?;
     let entered = tokio::spawn(entry.enter()).await;
     entered.map_err(|lost| Error::internal("an export was lost", &lost))?
+}
+
+/// Takes back an export of the project that waits or is released. Any member may: nothing leaves
+/// by it.
+///
+/// # Errors
+/// `NotFound` where no such export is under way.
+pub async fn withdraw(planning: &Planning<'_>, name: &str, run: Run<'_>) -> Result<u64> {
+    let (hub, view) = (planning.hub, planning.view);
+    let now = Utc::now();
+    let mut change = hub.change(CLIENT, now).await?;
+    let exports = hub.store.exports(Some(&view.project)).await?;
+    let is_meant = |export: &Export| {
+        export.package.name == name
+            && matches!(
+                export.state(now),
+                ExportState::Waiting | ExportState::Released
+            )
+    };
+    let export = exports.into_iter().find(is_meant).ok_or_else(|| {
+        Error::not_found(format!(
+            "no export `{name}` waits or is released; `hub.exports` lists which do"
+        ))
+    })?;
+    let _sent = run.commits.send()?;
+    change.write.withdraw_export(&export.package.id).await?;
+    change.record(Act {
+        event: "export_withdrawn",
+        person: Some(view.viewer.person.clone()),
+        project: Some(view.project.clone()),
+        detail: format!("export {}", export.package.id),
+    });
+    change.commit().await?;
+    Ok(1)
 }
 
 fn check_place(view: &ProjectView) -> Result<()> {
@@ -397,7 +436,7 @@ pub async fn watch(hub: Arc<Hub>) {
 /// One round of [`watch`].
 pub async fn sweep(hub: &Arc<Hub>, now: DateTime<Utc>) -> Result<()> {
     let exports = hub.store.exports(None).await?;
-    let is_due = |export: &hubflight_store::Export| {
+    let is_due = |export: &Export| {
         let state = export.package.state;
         let is_under_way = matches!(state, ExportState::Waiting | ExportState::Released);
         is_under_way && export.state(now) == ExportState::Expired

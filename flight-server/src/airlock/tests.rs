@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
 use hubflight_rights::Zone;
-use hubflight_store::{Export, ExportDecision, Opposition};
+use hubflight_store::{ExportDecision, Opposition};
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
 
@@ -38,6 +38,8 @@ producer = 'x'
 name = 'stays'
 location = 'stays.csv'
 person = { column = 'person' }
+columns = [{ name = 'person' }, { name = 'ward' }, { name = 'age' }, { name = 'rare' },
+           { name = 'note' }, { name = 'site', identifier = 'site' }]
 [[dataset.table]]
 name = 'wards'
 location = 'wards.csv'
@@ -80,13 +82,14 @@ impl Bench {
         let folder = tempfile::tempdir().expect("folder");
         let data = folder.path().join("data");
         std::fs::create_dir_all(&data).expect("folder");
-        let mut rows = String::from("person,ward,age,rare,note\n");
+        let mut rows = String::from("person,ward,age,rare,note,site\n");
         for i in 0..300 {
             let (person, ward) = (i / 3, ["north", "south"][i % 2]);
             let rare = if person < 6 { "x" } else { "y" };
             rows.push_str(&format!(
-                "{person},{ward},{},{rare},vu par le Dr Jean DUPONT\n",
-                20 + person % 60
+                "{person},{ward},{},{rare},vu par le Dr Jean DUPONT,{}\n",
+                20 + person % 60,
+                i % 5
             ));
         }
         std::fs::write(data.join("stays.csv"), rows).expect("written");
@@ -468,7 +471,33 @@ async fn a_plan_is_released_alone_only_where_it_counts_persons_who_are_alike() {
           GROUP BY ROLLUP (ward, rare)",
             Waiting,
         ),
-        ("SELECT 1.23456789 AS x", Waiting),
+        (
+            "SELECT ward, count(DISTINCT person) AS n FROM clinic.stays GROUP BY ward \
+             HAVING max(age) > 30",
+            Waiting,
+        ),
+        (
+            "SELECT ward, count(DISTINCT person) AS n FROM clinic.stays GROUP BY ward \
+             ORDER BY max(age)",
+            Waiting,
+        ),
+        // What is another's beside a person: through a window, or a hospital that both were in.
+        (
+            "SELECT x, count(DISTINCT person) AS n FROM (SELECT person, first_value(age) \
+             OVER (ORDER BY rare, age) AS x FROM clinic.stays) t GROUP BY x",
+            Waiting,
+        ),
+        (
+            "SELECT b.rare, count(DISTINCT a.person) AS n FROM clinic.stays a \
+             JOIN clinic.stays b ON a.site = b.site GROUP BY b.rare",
+            Waiting,
+        ),
+        // What was seen inside, and written again.
+        ("VALUES ('x', 42)", Waiting),
+        (
+            "SELECT ward, count(DISTINCT person) AS n, 42 AS x FROM clinic.stays GROUP BY ward",
+            Waiting,
+        ),
         ("SELECT 'joindre au 06 12 34 56 78' AS x", Refused),
     ];
     for (index, (sql, expected)) in shut.into_iter().enumerate() {
@@ -759,6 +788,30 @@ async fn a_package_that_is_not_what_was_sealed_is_not_handed_out() {
 fn inside_schema() -> SchemaRef {
     use arrow::datatypes::{DataType, Field, Schema};
     Arc::new(Schema::new(vec![Field::new("ward", DataType::Utf8, true)]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_take_back_what_they_asked_for() {
+    let bench = Bench::new().await;
+    let (ada, bob) = (bench.ada().await, bench.caller("bob", inside()).await);
+    bench.request(&ada, "cells", CELLS).await.expect("released");
+    let withdraw = "CALL hub.withdraw_export('cells')";
+    let error = bench.run(&bob, withdraw).await.expect_err("another's");
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(
+        bench
+            .run(&ada, "SELECT * FROM exports.cells")
+            .await
+            .expect("there"),
+        2
+    );
+    let outside = bench.outside().await;
+    assert_eq!(bench.run(&outside, withdraw).await.expect("withdrawn"), 1);
+    bench.is_missing(&ada, "cells").await;
+    let error = bench.run(&ada, withdraw).await.expect_err("over");
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    let told = bench.audit("export_withdrawn").await;
+    assert!(told.len() == 1 && told[0].person.as_deref() == Some("ada"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use super::commits::Commits;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
-use crate::airlock;
+use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
 use crate::catalog::space;
 use crate::error::{Error, Result};
@@ -124,8 +124,9 @@ async fn apply(
     rows: Vec<Vec<ScalarValue>>,
     run: space::Run<'_>,
 ) -> Result<u64> {
-    match parsed.exports()? {
-        Some(asked) => airlock::request(planning, &asked, run).await,
+    match parsed.airlock()? {
+        Some(Call::Request(asked)) => airlock::request(planning, &asked, run).await,
+        Some(Call::Withdraw(name)) => airlock::withdraw(planning, &name, run).await,
         None => space::change_rows(planning, parsed, rows, run).await,
     }
 }

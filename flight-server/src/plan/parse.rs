@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use uuid::Uuid;
 
 use super::shape;
-use crate::airlock::call::{self, Asked};
+use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
 
 /// Depth of nesting that the parser accepts.
@@ -66,10 +66,10 @@ impl Parsed {
         is_select && !self.is_explain()
     }
 
-    /// What `CALL hub.request_export(…)` asks for.
-    pub fn exports(&self) -> Result<Option<Asked>> {
+    /// What it calls of the airlock.
+    pub fn airlock(&self) -> Result<Option<Call>> {
         match &self.statement {
-            Statement::Statement(inner) => call::asked(inner),
+            Statement::Statement(inner) => call::called(inner),
             _ => Ok(None),
         }
     }
@@ -144,7 +144,7 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
             ..
         } => Kind::Change,
         Sql::Call(_) if cancelled(inner).is_some() => Kind::Change,
-        Sql::Call(_) if call::asked(inner)?.is_some() => Kind::Change,
+        Sql::Call(_) if call::called(inner)?.is_some() => Kind::Change,
         Sql::Call(_) => return Err(refused("CALL")),
         other => return Err(refused(&first_words(&other.to_string()))),
     };
@@ -178,8 +178,8 @@ fn refused(verb: &str) -> Error {
         "`{verb}` is not available; there are SELECT, WITH, VALUES, EXPLAIN, SHOW TABLES, SHOW \
          COLUMNS, DESCRIBE, and in schema `space` CREATE TABLE, CREATE VIEW, INSERT, UPDATE, \
          DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours, \
-         `CALL hub.request_export('SELECT …', 'name', 'purpose')` asks for an export; options are \
-         set on the session"
+         `CALL hub.request_export('SELECT …', 'name', 'purpose')` asks for an export and `CALL \
+         hub.withdraw_export('name')` takes it back; options are set on the session"
     ))
 }
 

@@ -1,12 +1,8 @@
 use super::*;
 use datafusion::prelude::SessionContext;
 use hubflight_ledger::{AuditSettings, Filter, Ledger, Page};
-<<<<<<< HEAD
 use hubflight_rights::habilitation::Tables;
-=======
-use hubflight_policy::habilitation::Tables;
 use hubflight_store::Identity;
->>>>>>> s5-b
 
 use crate::hub::audit_signer;
 

@@ -78,6 +78,14 @@ async fn a_second_person_releases_an_export_and_neither_asked_nor_benefits() {
         !shown.contains('\u{1b}'),
         "what a user wrote moves no cursor"
     );
+    let dry = bench
+        .run(&format!(
+            "export release e1 --dry-run --token {}",
+            tokens["root"]
+        ))
+        .await;
+    dry.expect("told");
+    assert_eq!(bench.open().await, 0, "only told");
     act("release", "e1", "root").await.expect("released");
     assert_eq!(bench.open().await, 1);
     act("release", "e1", "two").await.expect_err("decided on");

@@ -23,6 +23,8 @@ CREATE TABLE exports (
 -- A name means one package at a time.
 CREATE UNIQUE INDEX exports_name ON exports (project, name) WHERE state IN ('waiting', 'released');
 CREATE INDEX exports_project ON exports (project, requested_at);
+-- Each view of a project looks for these.
+CREATE INDEX exports_released ON exports (project) WHERE state = 'released';
 
 CREATE TRIGGER exports_immutable BEFORE UPDATE OF id, project, name, purpose, statement_id,
   requested_by, requested_at, row_count, byte_count, digest, schema_ipc, findings, labels ON exports
