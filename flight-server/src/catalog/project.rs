@@ -11,7 +11,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use hubflight_policy::{LinkageKeys, PolicyError, Sources, describe_table, open_table};
+use hubflight_policy::{LinkageKeys, PolicyError, describe_table, open_table};
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_rights::{Asker, Denial, Zone};
