@@ -523,30 +523,6 @@ impl Config {
         Ok(())
     }
 
-    fn validate_client_certificates(&self) -> Result<()> {
-        let required = Some(ClientCertificates::Required);
-        let tls = self.server.tls.as_ref();
-        let asks = tls.is_some_and(|tls| tls.client_ca.is_some());
-        let demands = tls.map(|tls| tls.client_certificates) == required
-            || self
-                .listeners
-                .iter()
-                .any(|other| other.client_certificates == required);
-        if demands && !asks {
-            return Err(Error::invalid(
-                "`client_certificates` is `required` without `server.tls.client_ca`: name the \
-                 PEM file of the authority that signs them",
-            ));
-        }
-        if tls.is_some_and(|tls| tls.client_crl.is_some()) && !asks {
-            return Err(Error::invalid(
-                "`server.tls.client_crl` lists revoked certificates of no `server.tls.client_ca`: \
-                 name the authority",
-            ));
-        }
-        Ok(())
-    }
-
     /// The key shared with the workers of `addresses`.
     pub fn worker_key(&self) -> Result<Key> {
         let folder = |name| std::env::var_os(name).map(PathBuf::from);

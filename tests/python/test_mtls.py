@@ -1,6 +1,7 @@
 """Sign in with a client certificate: whose it is, and what ends it."""
 
 import re
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -40,7 +41,11 @@ certificate = "server.pem"
 key = "server.key"
 client_ca = "authority.pem"
 client_crl = "revoked.pem"
-client_certificates = "{demand}"
+
+[[listener]]
+flight = "127.0.0.1:{strict}"
+zone = "inside"
+client_certificates = "required"
 
 [workers]
 listen = "127.0.0.1:0"
@@ -132,10 +137,16 @@ class Authority:
         return revoked.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class Setting:
     """A hub, its authority, and who has which certificate."""
 
-    def __init__(self, folder, demand="optional"):
+    def __init__(self, folder):
         self.folder, self.authority = folder, Authority("clients")
         servers = Authority("servers")
         self.servers = servers.pem
@@ -158,7 +169,7 @@ class Setting:
         (folder / "server.key").write_bytes(server.key)
         (folder / "authority.pem").write_bytes(self.authority.pem)
         self.revoke(self.wrong["revoked"])
-        self.demand, self.hub = demand, None
+        self.hub, self.strict = None, free_port()
         self.serve(self.alice, self.second)
 
     def serve(self, *of_alice):
@@ -167,20 +178,20 @@ class Setting:
         listed = [*of_alice, *self.wrong.values()]
         config = self.folder / "hub.toml"
         config.write_text(CONFIG.format(
-            demand=self.demand, bob=self.bob.fingerprint,
+            strict=self.strict, bob=self.bob.fingerprint,
             alice=", ".join(f'"{certificate.fingerprint}"' for certificate in listed)))
         self.hub = start(["serve", "--config", str(config)], self.folder, self.folder / "serve.log")
 
     def revoke(self, *certificates):
         (self.folder / "revoked.pem").write_bytes(self.authority.revoke(*certificates))
 
-    def connect(self, certificate=None, **options):
+    def connect(self, certificate=None, address=None, **options):
         """An ADBC connection, with a certificate if there is one."""
         options[DatabaseOptions.TLS_ROOT_CERTS.value] = self.servers.decode()
         if certificate is not None:
             options[DatabaseOptions.MTLS_CERT_CHAIN.value] = certificate.pem.decode()
             options[DatabaseOptions.MTLS_PRIVATE_KEY.value] = certificate.key.decode()
-        return flightsql.connect(f"grpc+tls://{self.hub.flight}", db_kwargs=options, autocommit=True)
+        return flightsql.connect(f"grpc+tls://{address or self.hub.flight}", db_kwargs=options, autocommit=True)
 
     def ask(self, certificate=None, sql=COUNT, **options):
         with self.connect(certificate, **options) as connection, connection.cursor() as cursor:
@@ -364,13 +375,12 @@ def test_a_certificate_that_is_no_longer_listed_is_nobodys(tmp_path):
         setting.hub.stop()
 
 
-def test_where_certificates_are_required_nobody_comes_without(tmp_path):
-    setting = Setting(tmp_path, demand="required")
-    try:
-        setting.ask(setting.alice)
-        token = setting.token("alice")
-        setting.ask(setting.alice, username="alice", password=token)
-        # The handshake of TLS ends it: nothing of the call is looked at.
-        assert setting.refusal(username="alice", password=token) == "Unavailable"
-    finally:
-        setting.hub.stop()
+def test_where_certificates_are_required_nobody_comes_without(setting):
+    strict = {"address": f"127.0.0.1:{setting.strict}"}
+    token = {"username": "bob", "password": setting.token("bob")}
+    for beside in ({}, token):
+        assert setting.ask(setting.bob, **strict, **beside)["n"].to_pylist() == [ROWS]
+    # The handshake of TLS ends it: nothing of the call is looked at.
+    assert setting.refusal(**strict, **token) == "Unavailable"
+    assert setting.refusal(setting.wrong["expired"], **strict, **token) == "Unavailable"
+    setting.ask(**token)

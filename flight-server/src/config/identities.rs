@@ -10,7 +10,7 @@ use hubflight_oidc::{ALGORITHMS, KeyLimits, Rules};
 use hubflight_store::Identity;
 use serde::Deserialize;
 
-use super::{Config, PersonConfig};
+use super::{ClientCertificates, Config, PersonConfig};
 use crate::error::{Error, Result};
 
 /// A clock that is further off is wrong.
@@ -227,6 +227,30 @@ impl Config {
             if before.any(|other| other.issuer == provider.issuer) {
                 return Err(provider.wrong("it is listed twice; keep one"));
             }
+        }
+        Ok(())
+    }
+
+    pub(super) fn validate_client_certificates(&self) -> Result<()> {
+        let required = Some(ClientCertificates::Required);
+        let tls = self.server.tls.as_ref();
+        let asks = tls.is_some_and(|tls| tls.client_ca.is_some());
+        let demands = tls.map(|tls| tls.client_certificates) == required
+            || self
+                .listeners
+                .iter()
+                .any(|other| other.client_certificates == required);
+        if demands && !asks {
+            return Err(Error::invalid(
+                "`client_certificates` is `required` without `server.tls.client_ca`: name the \
+                 PEM file of the authority that signs them",
+            ));
+        }
+        if tls.is_some_and(|tls| tls.client_crl.is_some()) && !asks {
+            return Err(Error::invalid(
+                "`server.tls.client_crl` lists revoked certificates of no `server.tls.client_ca`: \
+                 name the authority",
+            ));
         }
         Ok(())
     }
