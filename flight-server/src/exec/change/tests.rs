@@ -46,6 +46,9 @@ impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let hub = open_hub(folder.path(), FILE).await;
+        // The space has its key, so that a change writes to the store when it commits only.
+        let key = hub.space_files.keys().newest("p").await;
+        key.expect("made");
         let bench = Self {
             hub,
             _folder: folder,
