@@ -120,7 +120,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     let entry = Entry {
         hub: Arc::clone(hub),
         asked: asked.clone(),
-        person: view.viewer.person.clone(),
+        person: view.viewer.who.person.clone(),
         project: view.project.clone(),
         statement_id: run.work.statement_id.clone(),
         labels: labels.text()?,
@@ -160,7 +160,7 @@ pub async fn withdraw(planning: &Planning<'_>, name: &str, run: Run<'_>) -> Resu
     change.write.withdraw_export(&export.package.id).await?;
     change.record(Act {
         event: "export_withdrawn",
-        person: Some(view.viewer.person.clone()),
+        person: Some(view.viewer.who.person.clone()),
         project: Some(view.project.clone()),
         detail: format!("export {}", export.package.id),
     });

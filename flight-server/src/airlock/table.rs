@@ -128,7 +128,7 @@ impl ExportTable {
                 Ok(_) => "ok",
                 Err(error) => error.kind.label(),
             },
-            person: Some(self.viewer.person.clone()),
+            person: Some(self.viewer.who.person.clone()),
             project: Some(self.package.project.clone()),
             client: format!(
                 "flight-server, export {} from zone {}",

@@ -27,7 +27,6 @@ use hubflight_rights::Asker;
 pub use hubflight_rights::{Login, Method};
 use hubflight_store::{AdminRole, Person, Project, Store};
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};

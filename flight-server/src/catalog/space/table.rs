@@ -16,8 +16,8 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableScan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use hubflight_policy::zone::OUTSIDE;
 use hubflight_rights::Zone;
+use hubflight_rights::zone::OUTSIDE;
 use hubflight_store::{ObjectKind, SpaceFile};
 
 use super::labels::Labels;
