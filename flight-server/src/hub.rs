@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::Sources;
