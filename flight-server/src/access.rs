@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hubflight_policy::Sources;
-use hubflight_policy::Sources;
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_rights::{Action, Asker, Decision, Denial, Register, Request, Zone};
