@@ -133,8 +133,7 @@ def test_dropping_a_projects_keys_ends_its_space_and_no_other(kept):
 
 def sent(hub, batch: pa.RecordBatch):
     client, bearer = login(hub, "researcher")
-    options = flight.FlightCallOptions(headers=[(b"authorization", bearer.encode())],
-                                       write_options=pa.ipc.IpcWriteOptions(allow_64bit=True))
+    options = flight.FlightCallOptions(headers=[(b"authorization", bearer.encode())])
     handle = prepared(client, options, b"SELECT CAST(? AS VARCHAR) AS v")
     descriptor = flight.FlightDescriptor.for_command(any_message("CommandPreparedStatementQuery", field(1, handle)))
     writer, reader = client.do_put(descriptor, batch.schema, options)
@@ -154,15 +153,12 @@ def bomb(kind: str) -> pa.RecordBatch:
             column = pa.DictionaryArray.from_arrays(pa.array([0] * 9_000, pa.int32()), text)
         case "a list of a thousand million nothings":
             column = pa.FixedSizeListArray.from_arrays(pa.nulls(1 << 30), 1 << 30)
-        case "a million million rows of nothing":
-            column = pa.nulls(1 << 40)
     return pa.record_batch({"": column})
 
 
 @pytest.mark.parametrize("kind", [
     "a text that every row names",
     "a list of a thousand million nothings",
-    "a million million rows of nothing",
 ])
 def test_few_bytes_that_stand_for_many_are_refused_at_once(kept, kind):
     batch = bomb(kind)
