@@ -24,7 +24,7 @@ struct Bench {
     folder: TempDir,
     store: Store,
     secrets: Secrets,
-    sealed: SealedStore,
+    sealed: Arc<SealedStore>,
 }
 
 fn project_of(folder: &str) -> Option<String> {
@@ -60,7 +60,7 @@ impl Bench {
         let inner = LocalFileSystem::new_with_prefix(spaces).expect("opens");
         let keys = SpaceKeys::new(store.clone(), secrets.clone());
         Self {
-            sealed: SealedStore::new(Arc::new(inner), keys, project_of),
+            sealed: Arc::new(SealedStore::new(Arc::new(inner), keys, project_of)),
             folder,
             store,
             secrets,
@@ -398,7 +398,7 @@ fn a_writer_that_failed_writes_nothing_more() {
     }
 }
 
-/// Nanoseconds a byte: `cargo test --release -p flight-server --lib at_rest -- --ignored --nocapture`.
+/// Nanoseconds a byte: `cargo test --release -p flight-server --lib speed_of -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn speed_of_reading() {
@@ -421,8 +421,10 @@ async fn speed_of_reading() {
     );
     for piece in [1 << 16, 1 << 20, 8 << 20] {
         let mut took = Vec::new();
-        let stores: [(&dyn ObjectStore, &str); 2] =
-            [(inner.as_ref(), "p/plain"), (&bench.sealed, "p/sealed")];
+        let stores: [(&dyn ObjectStore, &str); 2] = [
+            (inner.as_ref(), "p/plain"),
+            (bench.sealed.as_ref(), "p/sealed"),
+        ];
         for (store, file) in stores {
             let mut best = f64::MAX;
             for _ in 0..3 {
@@ -440,5 +442,70 @@ async fn speed_of_reading() {
             "read {piece} at once: plain {:.3}, sealed {:.3} ns/byte",
             took[0], took[1]
         );
+    }
+}
+
+/// The same Parquet file as scans read it, plain and sealed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn speed_of_scans() {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::execution::object_store::ObjectStoreUrl;
+    use datafusion::prelude::{ParquetReadOptions, SessionContext};
+    const ROWS: i64 = 4_000_000;
+    let bench = Bench::new().await;
+    let mut random = generator(1);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("a", DataType::Int64, false),
+        Field::new("b", DataType::Utf8, false),
+    ]));
+    let writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None);
+    let mut writer = writer.expect("begins");
+    for start in (0..ROWS).step_by(100_000) {
+        let numbers = (start..start + 100_000).map(|n| n * 7_919 % ROWS);
+        let texts =
+            (0..100_000).map(|_| format!("{:016x}{:016x}", random(1 << 30), random(1 << 30)));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_iter_values(numbers)),
+            Arc::new(StringArray::from_iter_values(texts)),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("valid");
+        writer.write(&batch).expect("writes");
+    }
+    let parquet = writer.into_inner().expect("closes");
+    std::fs::write(bench.path("p/plain.parquet"), &parquet).expect("writes");
+    bench.write("p/sealed.parquet", &parquet).await;
+    let context = SessionContext::new();
+    let url = ObjectStoreUrl::parse("hubspace://files").expect("a URL");
+    let sealed = Arc::clone(&bench.sealed) as Arc<dyn ObjectStore>;
+    context.register_object_store(url.as_ref(), sealed);
+    let plain = bench.path("p/plain.parquet").display().to_string();
+    let tables = [
+        ("plain", plain.as_str()),
+        ("sealed", "hubspace://files/p/sealed.parquet"),
+    ];
+    for (name, path) in tables {
+        let options = ParquetReadOptions::default();
+        context
+            .register_parquet(name, path, options)
+            .await
+            .expect("registers");
+    }
+    for query in ["sum(a)", "max(b)", "sum(a), max(b)"] {
+        let mut took = [f64::MAX; 2];
+        for _ in 0..5 {
+            for (took, (name, _)) in took.iter_mut().zip(tables) {
+                let begun = std::time::Instant::now();
+                let sql = format!("SELECT {query} FROM {name} WHERE a >= 0");
+                let frame = context.sql(&sql).await.expect("plans");
+                assert_eq!(frame.collect().await.expect("runs").len(), 1);
+                let each = begun.elapsed().as_nanos() as f64 / parquet.len() as f64;
+                *took = took.min(each);
+            }
+        }
+        let [plain, sealed] = took;
+        let megabytes = parquet.len() >> 20;
+        println!("{query} of {megabytes} MB: plain {plain:.3}, sealed {sealed:.3} ns/byte");
     }
 }
