@@ -50,7 +50,7 @@ fn naive(days: i64, granted: &[Granted]) -> Option<(String, u32)> {
 
 /// What an operator adds in the test below: `eve` reads nothing on even days, and nobody exports
 /// without a second factor.
-pub const OPERATORS: &str = r#"
+const OPERATORS: &str = r#"
 @id("eve")
 forbid (principal == Person::"eve", action in [Action::"read_rows", Action::"aggregate"], resource)
 when { [
