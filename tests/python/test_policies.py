@@ -190,7 +190,7 @@ def test_a_policy_of_the_clock_ends_what_runs(tmp_path):
 
 
 @pytest.mark.parametrize("text, says", [
-    ("forbid (principal, action, resource)\n", "line 2"),
+    ("forbid (principal, action, resource)\n", "line 1"),
     ("\n\nforbid (principal, action, resource);\n", "line 3"),
     ('@id("p")\nforbid (principal, action, resource)\nwhen { context.purpose == "x" };\n',
      "line 3, policy `p`"),
