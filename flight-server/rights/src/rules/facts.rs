@@ -15,8 +15,8 @@ use crate::habilitation::{Habilitation, Mode};
 
 /// The last instant that Cedar can write, in seconds: the end of the year 9999.
 const SECONDS_MAX: i64 = 253_402_300_799;
-/// Instants of periods that are kept as expressions.
-const PERIODS_MAX: usize = 10_000;
+/// Instants that are kept as expressions.
+const INSTANTS_MAX: usize = 1_000;
 
 /// What is made once for all requests: the types of entities, and instants.
 pub(super) struct Names {
@@ -24,9 +24,10 @@ pub(super) struct Names {
     project: EntityTypeName,
     dataset: EntityTypeName,
     action: EntityTypeName,
-    /// The begins and ends of periods, which recur: an instant is the dearest part of a request,
-    /// because Cedar parses the name of its type each time.
-    periods: Mutex<HashMap<DateTime<Utc>, RestrictedExpression>>,
+    /// Instants that were asked about: those of periods recur, and a call decides on everything as
+    /// of one. They are the dearest part of a request, because Cedar parses the name of their type
+    /// each time.
+    instants: Mutex<HashMap<DateTime<Utc>, RestrictedExpression>>,
 }
 
 pub(super) struct Facts {
@@ -47,7 +48,7 @@ impl Names {
             project: name("Project")?,
             dataset: name("Dataset")?,
             action: name("Action")?,
-            periods: Mutex::default(),
+            instants: Mutex::default(),
         })
     }
 
@@ -133,7 +134,7 @@ impl Names {
             ),
             ("habilitation".to_owned(), self.habilitation(habilitation)?),
             ("zone".to_owned(), text(request.zone.name())),
-            ("now".to_owned(), instant(request.at)),
+            ("now".to_owned(), self.instant(request.at)),
             ("login".to_owned(), RestrictedExpression::new_record(login)?),
         ])
     }
@@ -162,9 +163,9 @@ impl Names {
             ),
             (
                 "valid_from".to_owned(),
-                self.period(habilitation.valid_from),
+                self.instant(habilitation.valid_from),
             ),
-            ("valid_to".to_owned(), self.period(end)),
+            ("valid_to".to_owned(), self.instant(end)),
         ];
         if let Some(zones) = &habilitation.zones {
             let names = zones.iter().map(crate::zone::Zone::name);
@@ -173,13 +174,12 @@ impl Names {
         Ok(RestrictedExpression::new_record(fields)?)
     }
 
-    /// An instant that will be asked about again.
-    fn period(&self, at: DateTime<Utc>) -> RestrictedExpression {
-        let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
-        if periods.len() >= PERIODS_MAX {
-            periods.clear();
+    fn instant(&self, at: DateTime<Utc>) -> RestrictedExpression {
+        let mut instants = self.instants.lock().unwrap_or_else(PoisonError::into_inner);
+        if instants.len() >= INSTANTS_MAX {
+            instants.clear();
         }
-        periods.entry(at).or_insert_with(|| instant(at)).clone()
+        instants.entry(at).or_insert_with(|| instant(at)).clone()
     }
 }
 
