@@ -1,6 +1,7 @@
 //! A request in Cedar's terms: the entities of this request only, and its context.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request as Asked,
@@ -14,13 +15,19 @@ use crate::habilitation::{Habilitation, Mode};
 
 /// The last instant that Cedar can write, in seconds: the end of the year 9999.
 const SECONDS_MAX: i64 = 253_402_300_799;
+/// Instants that are kept as expressions.
+const INSTANTS_MAX: usize = 1_000;
 
-/// The types of entities, read once.
+/// What is made once for all requests: the types of entities, and instants.
 pub(super) struct Names {
     person: EntityTypeName,
     project: EntityTypeName,
     dataset: EntityTypeName,
     action: EntityTypeName,
+    /// Instants that were asked about: those of periods recur, and a call decides on everything as
+    /// of one. They are the dearest part of a request, because Cedar parses the name of their type
+    /// each time.
+    instants: Mutex<HashMap<DateTime<Utc>, RestrictedExpression>>,
 }
 
 pub(super) struct Facts {
@@ -41,6 +48,7 @@ impl Names {
             project: name("Project")?,
             dataset: name("Dataset")?,
             action: name("Action")?,
+            instants: Mutex::default(),
         })
     }
 
@@ -124,44 +132,55 @@ impl Names {
                 "project".to_owned(),
                 RestrictedExpression::new_entity_uid(project),
             ),
-            ("habilitation".to_owned(), record(habilitation)?),
+            ("habilitation".to_owned(), self.habilitation(habilitation)?),
             ("zone".to_owned(), text(request.zone.name())),
-            ("now".to_owned(), instant(request.at)),
+            ("now".to_owned(), self.instant(request.at)),
             ("login".to_owned(), RestrictedExpression::new_record(login)?),
         ])
     }
-}
 
-fn record(habilitation: &Habilitation) -> Result<RestrictedExpression, Failure> {
-    let mode = match habilitation.mode {
-        Mode::Row => "row",
-        Mode::Aggregate => "aggregate",
-    };
-    // Up to the next millisecond, so that the last instant of a period is in it.
-    let end = habilitation
-        .valid_to
-        .checked_add_signed(TimeDelta::nanoseconds(999_999));
-    let end = end.unwrap_or(habilitation.valid_to);
-    let mut fields = vec![
-        ("id".to_owned(), text(&habilitation.id)),
-        (
-            "version".to_owned(),
-            RestrictedExpression::new_long(i64::from(habilitation.version)),
-        ),
-        ("mode".to_owned(), text(mode)),
-        ("decision".to_owned(), text(&habilitation.decision)),
-        (
-            "linkage_group".to_owned(),
-            text(&habilitation.linkage_group),
-        ),
-        ("valid_from".to_owned(), instant(habilitation.valid_from)),
-        ("valid_to".to_owned(), instant(end)),
-    ];
-    if let Some(zones) = &habilitation.zones {
-        let names = zones.iter().map(crate::zone::Zone::name);
-        fields.push(("zones".to_owned(), set(names)));
+    fn habilitation(&self, habilitation: &Habilitation) -> Result<RestrictedExpression, Failure> {
+        let mode = match habilitation.mode {
+            Mode::Row => "row",
+            Mode::Aggregate => "aggregate",
+        };
+        // Up to the next millisecond, so that the last instant of a period is in it.
+        let end = habilitation
+            .valid_to
+            .checked_add_signed(TimeDelta::nanoseconds(999_999));
+        let end = end.unwrap_or(habilitation.valid_to);
+        let mut fields = vec![
+            ("id".to_owned(), text(&habilitation.id)),
+            (
+                "version".to_owned(),
+                RestrictedExpression::new_long(i64::from(habilitation.version)),
+            ),
+            ("mode".to_owned(), text(mode)),
+            ("decision".to_owned(), text(&habilitation.decision)),
+            (
+                "linkage_group".to_owned(),
+                text(&habilitation.linkage_group),
+            ),
+            (
+                "valid_from".to_owned(),
+                self.instant(habilitation.valid_from),
+            ),
+            ("valid_to".to_owned(), self.instant(end)),
+        ];
+        if let Some(zones) = &habilitation.zones {
+            let names = zones.iter().map(crate::zone::Zone::name);
+            fields.push(("zones".to_owned(), set(names)));
+        }
+        Ok(RestrictedExpression::new_record(fields)?)
     }
-    Ok(RestrictedExpression::new_record(fields)?)
+
+    fn instant(&self, at: DateTime<Utc>) -> RestrictedExpression {
+        let mut instants = self.instants.lock().unwrap_or_else(PoisonError::into_inner);
+        if instants.len() >= INSTANTS_MAX {
+            instants.clear();
+        }
+        instants.entry(at).or_insert_with(|| instant(at)).clone()
+    }
 }
 
 impl Action {
