@@ -32,6 +32,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     if state.exists() {
         std::fs::remove_dir_all(state)?;
     }
+    same_secret(state)?;
     let mut config = Config::default();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     config.server.flight = any;
@@ -84,6 +85,18 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     let server = Server::start(config, Mode { passwords: true }).await?;
     server.hub.store.set_password(ACCOUNT, PASSWORD).await?;
     Ok(server)
+}
+
+/// The same secret for every case, so that their pseudonyms can be compared.
+fn same_secret(state: &Path) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true).mode(0o700).create(state)?;
+    let mut file = std::fs::OpenOptions::new();
+    file.write(true).create_new(true).mode(0o600);
+    let mut file = file.open(state.join("master.key"))?;
+    Ok(file.write_all("5".repeat(64).as_bytes())?)
 }
 
 pub async fn login(server: &Server) -> Result<Client> {

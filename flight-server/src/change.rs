@@ -63,6 +63,11 @@ impl<'a> Change<'a> {
         });
     }
 
+    /// What has been recorded so far.
+    pub fn acts(&self) -> &[AuditEvent] {
+        &self.acts
+    }
+
     /// Makes the change durable with its entries. They are written last, because whoever else
     /// appends to the log waits for them.
     pub async fn commit(mut self) -> Result<()> {

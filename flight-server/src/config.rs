@@ -327,11 +327,11 @@ pub struct ProjectConfig {
     pub space_quota_mb: u64,
 }
 
-fn own_organisation() -> String {
+pub(crate) fn own_organisation() -> String {
     "default".into()
 }
 
-fn default_quota_mb() -> u64 {
+pub(crate) fn default_quota_mb() -> u64 {
     10 * 1024
 }
 

@@ -101,38 +101,47 @@ async fn known_persons(store: &Store, config: &Config) -> Result<BTreeSet<String
 fn check_projects(config: &Config, persons: &BTreeSet<String>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for project in &config.projects {
-        let wrong = |problem: String| {
-            Err(Error::invalid(format!(
-                "project `{}`: {problem}",
-                project.id
-            )))
-        };
-        if !is_catalog_name(&project.id) {
-            return wrong(format!(
-                "its name becomes a SQL catalog; write lowercase letters, digits and `_`, a \
-                 letter first, at most {ID_CHARS_MAX}, and not `{ADMIN_CATALOG}`"
-            ));
-        }
+        check_project(project, persons)?;
         if !seen.insert(&project.id) {
-            return wrong("it is listed twice; keep one".into());
+            return Err(Error::invalid(format!(
+                "project `{}`: it is listed twice; keep one",
+                project.id
+            )));
         }
-        if project.organisation.is_empty() {
-            return wrong("its `organisation`, which pays, has no name".into());
-        }
-        if project.valid_to < project.valid_from {
-            return wrong("it ends before it begins; set `valid_to` later".into());
-        }
-        if let Some(unknown) = project
-            .members
-            .iter()
-            .find(|member| !persons.contains(*member))
-        {
-            return wrong(format!(
-                "its member `{unknown}` is no person of the hub; add a `[[person]]`"
-            ));
-        }
-        quota_bytes(project)?;
     }
+    Ok(())
+}
+
+/// A project by itself, of persons who are known.
+pub(crate) fn check_project(project: &ProjectConfig, persons: &BTreeSet<String>) -> Result<()> {
+    let wrong = |problem: String| {
+        Err(Error::invalid(format!(
+            "project `{}`: {problem}",
+            project.id
+        )))
+    };
+    if !is_catalog_name(&project.id) {
+        return wrong(format!(
+            "its name becomes a SQL catalog; write lowercase letters, digits and `_`, a \
+                 letter first, at most {ID_CHARS_MAX}, and not `{ADMIN_CATALOG}`"
+        ));
+    }
+    if project.organisation.is_empty() {
+        return wrong("its `organisation`, which pays, has no name".into());
+    }
+    if project.valid_to < project.valid_from {
+        return wrong("it ends before it begins; set `valid_to` later".into());
+    }
+    if let Some(unknown) = project
+        .members
+        .iter()
+        .find(|member| !persons.contains(*member))
+    {
+        return wrong(format!(
+            "its member `{unknown}` is no person of the hub; add a `[[person]]`"
+        ));
+    }
+    quota_bytes(project)?;
     Ok(())
 }
 
@@ -164,7 +173,7 @@ fn begin_of(day: NaiveDate) -> DateTime<Utc> {
 }
 
 /// The instant after a day, which is the last that a period includes.
-fn end_of(day: NaiveDate) -> DateTime<Utc> {
+pub(crate) fn end_of(day: NaiveDate) -> DateTime<Utc> {
     begin_of(day.checked_add_days(Days::new(1)).unwrap_or(day))
 }
 
@@ -332,7 +341,7 @@ async fn begin_habilitations(
 
 /// Tells, at each start, which rights are shut because who confirmed them has become a member.
 /// A version that cannot be read is an error where somebody uses it.
-async fn tell_unconfirmed(change: &mut Change<'_>, now: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn tell_unconfirmed(change: &mut Change<'_>, now: DateTime<Utc>) -> Result<()> {
     let rows = change.write.habilitations().await?.into_iter();
     let versions: Vec<Version> = rows.filter_map(|row| Version::read(row).ok()).collect();
     let states = states(&versions, now);
@@ -357,27 +366,38 @@ async fn tell_unconfirmed(change: &mut Change<'_>, now: DateTime<Utc>) -> Result
     Ok(())
 }
 
-/// Ends memberships that the file does not list. The administrators' catalog is not the file's.
+/// Ends memberships that the file does not list. The administrators' catalog is not the file's,
+/// nor are projects that a command made.
 async fn end_memberships(change: &mut Change<'_>, config: &Config) -> Result<()> {
+    let mut others = change.write.projects_by_command().await?;
+    others.retain(|id| !config.projects.iter().any(|listed| listed.id == *id));
+    others.push(ADMIN_CATALOG.to_owned());
     for member in change.write.members(None).await? {
         let listed = config.projects.iter().any(|project| {
             project.id == member.project && project.members.contains(&member.person)
         });
-        if listed || member.project == ADMIN_CATALOG {
+        if listed || others.contains(&member.project) {
             continue;
         }
-        let Member {
-            project, person, ..
-        } = member;
-        change.write.remove_member(&project, &person).await?;
-        tracing::info!(%project, %person, "membership ended");
-        change.record(Act {
-            event: "member_removed",
-            person: Some(person),
-            project: Some(project),
-            ..Act::default()
-        });
+        remove_member(change, &member.project, &member.person).await?;
     }
+    Ok(())
+}
+
+/// Ends a membership.
+pub(crate) async fn remove_member(
+    change: &mut Change<'_>,
+    project: &str,
+    person: &str,
+) -> Result<()> {
+    change.write.remove_member(project, person).await?;
+    tracing::info!(%project, %person, "membership ended");
+    change.record(Act {
+        event: "member_removed",
+        person: Some(person.to_owned()),
+        project: Some(project.to_owned()),
+        ..Act::default()
+    });
     Ok(())
 }
 
@@ -406,6 +426,16 @@ async fn put_person(change: &mut Change<'_>, listed: &PersonConfig) -> Result<()
 }
 
 async fn put_project(change: &mut Change<'_>, listed: &ProjectConfig) -> Result<()> {
+    put_stored(change, listed).await?;
+    change.write.set_by_command(&listed.id, false).await?;
+    for person in &listed.members {
+        add_member(change, &listed.id, person).await?;
+    }
+    Ok(())
+}
+
+/// The project as it is listed, without its members; with an entry where that changes it.
+pub(crate) async fn put_stored(change: &mut Change<'_>, listed: &ProjectConfig) -> Result<()> {
     let organisation = Organisation {
         id: listed.organisation.clone(),
         name: listed.organisation.clone(),
@@ -434,26 +464,32 @@ async fn put_project(change: &mut Change<'_>, listed: &ProjectConfig) -> Result<
             ..Act::default()
         });
     }
-    let members = change.write.members(Some(&listed.id)).await?;
-    for person in &listed.members {
-        if members.iter().any(|member| member.person == *person) {
-            continue;
-        }
-        let member = Member {
-            project: listed.id.clone(),
-            person: person.clone(),
-            role: ROLE.into(),
-        };
-        if change.write.put_member(&member).await? == Put::Created {
-            change.record(Act {
-                event: "member_added",
-                person: Some(member.person),
-                project: Some(member.project),
-                ..Act::default()
-            });
-        }
-    }
     Ok(())
+}
+
+/// Makes a person a member, unless they are one.
+pub(crate) async fn add_member(
+    change: &mut Change<'_>,
+    project: &str,
+    person: &str,
+) -> Result<Put> {
+    let members = change.write.members(Some(project)).await?;
+    if members.iter().any(|member| member.person == person) {
+        return Ok(Put::Updated);
+    }
+    let member = Member {
+        project: project.to_owned(),
+        person: person.to_owned(),
+        role: ROLE.into(),
+    };
+    let put = change.write.put_member(&member).await?;
+    change.record(Act {
+        event: "member_added",
+        person: Some(member.person),
+        project: Some(member.project),
+        ..Act::default()
+    });
+    Ok(put)
 }
 
 #[cfg(test)]

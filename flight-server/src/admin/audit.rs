@@ -20,7 +20,7 @@ use hubflight_store::{Secrets, Store, TextHolder};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Place;
+use super::Which;
 use crate::asked;
 use crate::config::Config;
 use crate::hub::{audit_signer, open_store};
@@ -73,7 +73,7 @@ pub enum AuditCommand {
     /// Prints the public key that verifies the log.
     Key {
         #[command(flatten)]
-        place: Place,
+        place: Which,
     },
     /// Keys that the texts of statements are sealed to.
     #[command(subcommand)]
@@ -81,7 +81,7 @@ pub enum AuditCommand {
     /// Erases persons, clients and texts of entries before a month; the log stays verifiable.
     Purge {
         #[command(flatten)]
-        place: Place,
+        place: Which,
         /// The first month that is kept, at least 12 months ago.
         #[arg(long, value_name = "YYYY-MM", value_parser = month)]
         before: DateTime<Utc>,
@@ -93,7 +93,7 @@ pub enum KeysCommand {
     /// Makes a key pair, keeps its public key, and shows its private key once.
     Create {
         #[command(flatten)]
-        place: Place,
+        place: Which,
         #[command(flatten)]
         holder: Holder,
     },

@@ -102,8 +102,8 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
         detail: format!("habilitation {id}"),
         ..Act::default()
     });
-    change.commit().await?;
-    Ok(format!("habilitation `{id}` is revoked\n"))
+    let said = format!("habilitation `{id}` is revoked\n");
+    desk.finish(change, said).await
 }
 
 /// The administrator whose token it is: who acts is shown, not claimed.
@@ -157,11 +157,11 @@ async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
         project: Some(new.project.clone()),
         detail: format!("habilitation {id} version {version}"),
     });
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "habilitation `{id}` version {version} waits for a second person: `admin habilitation \
          confirm {id} --version {version}`\n"
-    ))
+    );
+    desk.finish(change, said).await
 }
 
 /// What the configuration decides is not decided here, and what does not fit the files is not
@@ -222,8 +222,6 @@ async fn confirm(desk: &Desk, actor: &Actor, id: &str, version: u32) -> Result<S
         project: Some(row.project),
         detail: format!("habilitation {id} version {version}"),
     });
-    change.commit().await?;
-    Ok(format!(
-        "habilitation `{id}` version {version} is confirmed\n"
-    ))
+    let said = format!("habilitation `{id}` version {version} is confirmed\n");
+    desk.finish(change, said).await
 }

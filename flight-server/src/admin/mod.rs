@@ -6,10 +6,13 @@
 //! right that is gone.
 
 mod audit;
+mod effect;
 mod habilitation;
 mod lists;
+mod logins;
 mod opposition;
 mod person;
+mod project;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use crate::hub::open_store;
 pub use habilitation::HabilitationCommand;
 pub use opposition::OppositionCommand;
 pub use person::PersonCommand;
+pub use project::ProjectCommand;
 pub use token::TokenCommand;
 
 /// How long the token of the first administrator is valid.
@@ -41,10 +45,20 @@ const ADMIN_ROLE: &str = "administrator";
 /// What the audit calls these commands.
 const CLIENT: &str = "flight-server admin";
 
+/// Which hub is meant, and whether in earnest.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    #[command(flatten)]
+    which: Which,
+    /// Shows what would change for whom, and changes nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Which hub is meant.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Place {
+pub struct Which {
     /// Configuration of the hub.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -107,22 +121,13 @@ pub enum HubCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum ProjectCommand {
-    /// Lists projects and their members.
-    List {
-        #[command(flatten)]
-        place: Place,
-    },
-}
-
 impl HubCommand {
     fn place(&self) -> &Place {
         match self {
-            Self::Init { place, .. }
-            | Self::Project(ProjectCommand::List { place })
-            | Self::Review { place, .. }
-            | Self::Who { place, .. } => place,
+            Self::Init { place, .. } | Self::Review { place, .. } | Self::Who { place, .. } => {
+                place
+            }
+            Self::Project(command) => command.place(),
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
             Self::Habilitation(command) => command.place(),
@@ -137,12 +142,24 @@ struct Desk {
     store: Store,
     secrets: Secrets,
     now: DateTime<Utc>,
+    /// Changes are shown and not made.
+    dry_run: bool,
 }
 
 impl Desk {
     /// Begins a change that is recorded with what is done.
     async fn change(&self) -> Result<Change<'_>> {
         Change::begin(&self.store, &self.secrets, CLIENT, self.now).await
+    }
+
+    /// Makes a change durable and says `said`; in a dry run drops it and says what it would
+    /// have done.
+    async fn finish(&self, change: Change<'_>, said: String) -> Result<String> {
+        if self.dry_run {
+            return effect::of(self, change).await;
+        }
+        change.commit().await?;
+        Ok(said)
     }
 }
 
@@ -152,7 +169,8 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Hub(command) => command,
         AdminCommand::Audit(command) => return audit::run(command).await,
     };
-    let config = command.place().config()?;
+    let Place { which, dry_run } = command.place();
+    let (config, dry_run) = (which.config()?, *dry_run);
     let (store, secrets) = open_store(&config).await?;
     let now = Utc::now();
     let desk = Desk {
@@ -160,6 +178,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         store,
         secrets,
         now,
+        dry_run,
     };
     let text = execute(&desk, command).await?;
     desk.store.close().await;
@@ -167,7 +186,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Place {
+impl Which {
     fn config(&self) -> Result<Config> {
         match (&self.config, &self.dir) {
             (Some(file), _) => Config::read(file),
@@ -193,12 +212,11 @@ fn demo_config(folder: &Path) -> Result<Config> {
 }
 
 async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
-    let store = &desk.store;
     match command {
         HubCommand::Init { id, name, .. } => init(desk, &id, &name).await,
         HubCommand::Token(command) => token::run(desk, command).await,
         HubCommand::Person(command) => person::run(desk, command).await,
-        HubCommand::Project(ProjectCommand::List { .. }) => lists::projects(store).await,
+        HubCommand::Project(command) => project::run(desk, command).await,
         HubCommand::Habilitation(command) => habilitation::run(desk, command).await,
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,
@@ -225,9 +243,9 @@ async fn init(desk: &Desk, id: &str, name: &str) -> Result<String> {
         days: FIRST_TOKEN_DAYS,
     };
     let issued = token::issue(&mut change, &wanted, desk.now).await?;
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "`{id}` is the administrator of this hub.\n{}",
         token::shown_once(&issued, &wanted)
-    ))
+    );
+    desk.finish(change, said).await
 }

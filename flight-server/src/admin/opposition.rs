@@ -77,10 +77,8 @@ async fn add(desk: &Desk, entry: &Opposition) -> Result<String> {
         detail: format!("opposition {name}"),
         ..Act::default()
     });
-    change.commit().await?;
-    Ok(format!(
-        "the person is excluded; the audit has it as opposition `{name}`\n"
-    ))
+    let said = format!("the person is excluded; the audit has it as opposition `{name}`\n");
+    desk.finish(change, said).await
 }
 
 async fn remove(desk: &Desk, entry: &Opposition) -> Result<String> {
@@ -96,6 +94,6 @@ async fn remove(desk: &Desk, entry: &Opposition) -> Result<String> {
         detail: format!("opposition {name}"),
         ..Act::default()
     });
-    change.commit().await?;
-    Ok(format!("opposition `{name}` has ended\n"))
+    let said = format!("opposition `{name}` has ended\n");
+    desk.finish(change, said).await
 }

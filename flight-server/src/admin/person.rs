@@ -152,8 +152,8 @@ async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) -> Result<Str
     } else {
         make_admin(&mut change, id, roles).await?;
     }
-    change.commit().await?;
-    Ok(format!("roles of `{id}`: {}\n", names(roles)))
+    let said = format!("roles of `{id}`: {}\n", names(roles));
+    desk.finish(change, said).await
 }
 
 /// A hub keeps an administrator. It is asked in the change itself, so that two who leave at
@@ -228,16 +228,16 @@ pub(super) async fn run(desk: &Desk, command: PersonCommand) -> Result<String> {
             let mut change = desk.change().await?;
             change.write.unlock(&id, desk.now).await?;
             change.record(act("login_unlocked", &id));
-            change.commit().await?;
-            Ok(format!("person `{id}` is unlocked\n"))
+            let said = format!("person `{id}` is unlocked\n");
+            desk.finish(change, said).await
         }
         PersonCommand::Enable { id, .. } => {
             existing(store, &id).await?;
             let mut change = desk.change().await?;
             change.write.set_active(&id, true).await?;
             change.record(act("person_enabled", &id));
-            change.commit().await?;
-            Ok(format!("person `{id}` is enabled\n"))
+            let said = format!("person `{id}` is enabled\n");
+            desk.finish(change, said).await
         }
     }
 }
@@ -252,8 +252,8 @@ async fn add(desk: &Desk, id: &str, name: &str, roles: &BTreeSet<AdminRole>) -> 
     if !roles.is_empty() {
         make_admin(&mut change, id, roles).await?;
     }
-    change.commit().await?;
-    Ok(format!("person `{id}` is added\n"))
+    let said = format!("person `{id}` is added\n");
+    desk.finish(change, said).await
 }
 
 async fn disable(desk: &Desk, id: &str) -> Result<String> {
@@ -263,8 +263,8 @@ async fn disable(desk: &Desk, id: &str) -> Result<String> {
     change.write.set_active(id, false).await?;
     change.write.raise_token_epoch(id).await?;
     change.record(act("person_disabled", id));
-    change.commit().await?;
-    Ok(format!("person `{id}` is disabled\n"))
+    let said = format!("person `{id}` is disabled\n");
+    desk.finish(change, said).await
 }
 
 /// Random bytes of a password: 128 bits, which nobody guesses.
@@ -278,11 +278,11 @@ async fn new_password(desk: &Desk, id: &str) -> Result<String> {
     let mut change = desk.change().await?;
     change.write.set_password(id, &hashed).await?;
     change.record(act("password_set", id));
-    change.commit().await?;
-    Ok(format!(
+    let said = format!(
         "The password of `{id}`. It is shown only now.\n{}\n",
         password.as_str()
-    ))
+    );
+    desk.finish(change, said).await
 }
 
 async fn second_factor(desk: &Desk, id: &str, remove: bool) -> Result<String> {
@@ -304,6 +304,5 @@ async fn second_factor(desk: &Desk, id: &str, remove: bool) -> Result<String> {
     let sealed = (!remove).then_some(sealed.as_slice());
     change.write.set_totp(id, sealed).await?;
     change.record(act(event, id));
-    change.commit().await?;
-    Ok(said)
+    desk.finish(change, said).await
 }

@@ -9,10 +9,11 @@ use hubflight_ledger::review;
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
-use hubflight_rights::{Action, Asker, Decision, Granted, Login, Method, Register, Request, Zone};
+use hubflight_rights::{Action, Asker, Decision, Granted, Register, Request, Zone};
 
 use super::Desk;
 use super::lists::{Table, day};
+use super::logins::askers;
 use crate::catalog::datasets::Datasets;
 use crate::config::Listener;
 use crate::error::{Error, Result};
@@ -168,7 +169,7 @@ async fn in_force(desk: &Desk, dataset: &str, described: Option<&Dataset>) -> Re
     let mut found = Vec::new();
     for (project, granted) in granted {
         let register: Register = granted.into_iter().collect();
-        let askers = askers(desk, &project).await?;
+        let askers = members(desk, &project).await?;
         for Listener { zone, .. } in desk.config.listeners() {
             let opened = |who: &Asker| {
                 let decide = |action| {
@@ -207,39 +208,20 @@ async fn in_force(desk: &Desk, dataset: &str, described: Option<&Dataset>) -> Re
     Ok(found)
 }
 
-/// The members of a project who may enter it, in each of the ways to log in: with a password, and
-/// with an access token, which is good for this project only and carries no role.
-async fn askers(desk: &Desk, project: &str) -> Result<Vec<Asker>> {
-    let mut askers = Vec::new();
+/// The members of a project who may enter it, in each of the ways to log in.
+async fn members(desk: &Desk, project: &str) -> Result<Vec<Asker>> {
+    let mut found = Vec::new();
     for member in desk.store.members(Some(project)).await? {
         let person = desk.store.person(&member.person).await?;
         if !person.is_some_and(|person| person.active) {
             continue;
         }
         let roles = desk.store.admin_roles(&member.person).await?;
-        let mut projects = desk.store.projects_of(&member.person).await?;
-        projects.retain(|project| project.valid_from <= desk.now && desk.now < project.valid_to);
-        let projects = projects.into_iter();
-        let projects = projects.map(|project| (project.id, project.organisation));
-        let by_password = Asker {
-            person: member.person,
-            roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
-            projects: projects.collect(),
-            login: Login {
-                method: Method::Password,
-                second_factor: true,
-            },
-        };
-        let mut by_token = by_password.clone();
-        by_token.roles.clear();
-        by_token.projects.retain(|id, _| id == project);
-        by_token.login = Login {
-            method: Method::AccessToken,
-            second_factor: false,
-        };
-        askers.extend([by_password, by_token]);
+        let projects = desk.store.projects_of(&member.person).await?;
+        let projects = projects.iter();
+        found.extend(askers(&member.person, &roles, projects, project, desk.now));
     }
-    Ok(askers)
+    Ok(found)
 }
 
 /// How a habilitation shows a column, and which rows; None where it does not.

@@ -8,6 +8,7 @@ use super::*;
 use crate::hub::audit_signer;
 
 mod decisions;
+mod projects;
 
 #[derive(Parser)]
 struct Line {
@@ -47,6 +48,7 @@ impl Bench {
             store: self.store.clone(),
             secrets: self.secrets.clone(),
             now: Utc::now(),
+            dry_run: command.place().dry_run,
         };
         execute(&desk, command).await
     }

@@ -123,8 +123,7 @@ async fn create(desk: &Desk, wanted: &Wanted<'_>) -> Result<String> {
         )));
     }
     let issued = issue(&mut change, wanted, desk.now).await?;
-    change.commit().await?;
-    Ok(shown_once(&issued, wanted))
+    desk.finish(change, shown_once(&issued, wanted)).await
 }
 
 /// Makes the token, and records by whose name and for what: whoever makes a token for somebody
@@ -176,8 +175,8 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
         detail: format!("token {id} for catalog {}", token.project),
         ..Act::default()
     });
-    change.commit().await?;
-    Ok(format!("token `{id}` of `{}` is revoked\n", token.person))
+    let said = format!("token `{id}` of `{}` is revoked\n", token.person);
+    desk.finish(change, said).await
 }
 
 pub(super) fn shown_once(issued: &IssuedToken, wanted: &Wanted<'_>) -> String {

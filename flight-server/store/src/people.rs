@@ -275,6 +275,42 @@ impl WriteTransaction {
         rows.iter().map(person_of).collect()
     }
 
+    /// As [`Store::persons`], with what this transaction wrote.
+    pub async fn persons(&mut self) -> Result<Vec<Person>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{PERSON} ORDER BY id"));
+        let rows = sqlx::query(sql).fetch_all(self.connection()).await?;
+        rows.iter().map(person_of).collect()
+    }
+
+    /// As [`Store::projects`], with what this transaction wrote.
+    pub async fn projects(&mut self) -> Result<Vec<Project>, StoreError> {
+        let sql = sqlx::AssertSqlSafe(format!("{PROJECT} ORDER BY p.id"));
+        let rows = sqlx::query(sql).fetch_all(self.connection()).await?;
+        rows.iter().map(project_of).collect()
+    }
+
+    /// The projects that a command made, not the configuration.
+    pub async fn projects_by_command(&mut self) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query("SELECT id FROM projects WHERE by_command = 1 ORDER BY id")
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| get(row, "id")).collect()
+    }
+
+    /// Notes whether a command or the configuration is answerable for a project.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub async fn set_by_command(&mut self, project: &str, by: bool) -> Result<(), StoreError> {
+        let changed = sqlx::query("UPDATE projects SET by_command = $2 WHERE id = $1")
+            .bind(project)
+            .bind(i64::from(by))
+            .execute(self.connection())
+            .await?
+            .rows_affected();
+        found(changed, "project", project)
+    }
+
     /// As [`Store::project`], with what this transaction wrote.
     pub async fn project(&mut self, id: &str) -> Result<Option<Project>, StoreError> {
         project_by_id(self.connection(), id).await

@@ -40,6 +40,7 @@ use leaf_plan;
 mod clean;
 mod columns;
 mod exec;
+mod extremes;
 mod filters;
 mod numbered;
 mod persons;

@@ -2,7 +2,8 @@
 //!
 //! The reader could be told the rows itself, but it is many times slower at rows here and there
 //! than at whole row groups followed by one filter. So a row group is read whole or, where the
-//! user's filters and its statistics rule it out, not at all; what is read meets its bits.
+//! user's filters rule it out by its statistics or by what is known of its selected rows, not at
+//! all; what is read meets its bits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,9 +33,12 @@ use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties,
+};
 use futures::{StreamExt, TryStreamExt};
 
+use super::extremes::Extremes;
 use super::numbered::file_scan;
 use super::selection::Selection;
 
@@ -110,16 +114,18 @@ fn no_files() -> DataFusionError {
     DataFusionError::Execution("the source is no longer one of Parquet files".to_owned())
 }
 
-/// A row group: its file, told to read no other, and one bit for each of its rows.
-#[derive(Clone, Debug)]
+/// A row group: its file, told to read no other, one bit for each of its rows, and what is known
+/// of those that are selected.
+#[derive(Clone)]
 pub struct Group {
     pub file: PartitionedFile,
     pub bits: BooleanBuffer,
+    pub extremes: Arc<Extremes>,
 }
 
 /// Reads row groups and keeps the selected rows. A leaf: only [`SelectedExec::config`] takes
 /// filters, to rule row groups out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct SelectedExec {
     config: FileScanConfig,
     /// By partition.
@@ -163,16 +169,30 @@ fn selected(
     group: Group,
     context: &Arc<TaskContext>,
 ) -> Result<SendableRecordBatchStream> {
+    let source = config.file_source();
+    let whole = source.table_schema().table_schema();
+    if source
+        .filter()
+        .is_some_and(|filter| group.extremes.exclude(&filter, whole))
+    {
+        let schema = config.projected_schema()?;
+        return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
+    }
     let config = FileScanConfigBuilder::from(config.clone())
         .with_file_groups(vec![FileGroup::new(vec![group.file])])
         .build();
     let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
     let (schema, bits) = (batches.schema(), group.bits);
-    let state = (batches, bits, 0_usize);
-    let kept = futures::stream::try_unfold(state, |(mut batches, bits, first)| async move {
+    let state = (batches, bits, 0_usize, group.extremes.learn(&schema));
+    let kept = futures::stream::try_unfold(state, |state| async move {
+        let (mut batches, bits, first, mut lesson) = state;
         let Some(batch) = batches.try_next().await? else {
-            let whole = first == 0 || first == bits.len();
-            return if whole { Ok(None) } else { Err(no_files()) };
+            if first == bits.len() {
+                lesson.end()?;
+            } else if first != 0 {
+                return Err(no_files());
+            }
+            return Ok(None);
         };
         let next = first + batch.num_rows();
         if next > bits.len() {
@@ -180,9 +200,16 @@ fn selected(
         }
         let keep = BooleanArray::new(bits.slice(first, batch.num_rows()), None);
         let kept = filter_record_batch(&batch, &keep)?;
-        Ok(Some((kept, (batches, bits, next))))
+        lesson.see(&kept)?;
+        Ok(Some((kept, (batches, bits, next, lesson))))
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, kept)))
+}
+
+impl fmt::Debug for SelectedExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SelectedExec(redacted)")
+    }
 }
 
 impl DisplayAs for SelectedExec {

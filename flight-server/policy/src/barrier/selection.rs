@@ -31,6 +31,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
+use super::extremes::Extremes;
 use super::numbered::{Numbered, POSITION, Stored, only};
 use super::rows::TABLE;
 use super::selected::Group;
@@ -81,13 +82,13 @@ pub(super) struct View<'a> {
 pub(super) struct Selection {
     files: HashMap<String, FileRows>,
     visible: usize,
-    _memory: MemoryReservation,
+    memory: Arc<MemoryReservation>,
 }
 
 struct FileRows {
     object: ObjectMeta,
     /// By row group.
-    groups: Vec<BooleanBuffer>,
+    groups: Vec<(BooleanBuffer, Arc<Extremes>)>,
 }
 
 impl Selection {
@@ -109,10 +110,11 @@ impl Selection {
                 DataFusionError::Execution(problem.to_owned())
             })?;
         let groups = known.groups.iter().enumerate();
-        let visible = groups.filter(|(_, bits)| bits.count_set_bits() > 0);
-        let group = |(index, bits): (usize, &BooleanBuffer)| Group {
+        let visible = groups.filter(|(_, (bits, _))| bits.count_set_bits() > 0);
+        let group = |(index, (bits, extremes)): (usize, &(BooleanBuffer, _))| Group {
             file: only(file, &(index..index + 1), known.groups.len()),
             bits: bits.clone(),
+            extremes: Arc::clone(extremes),
         };
         Ok(visible.map(group).collect())
     }
@@ -167,7 +169,7 @@ impl Selections {
         };
         *filled = Some(Arc::clone(&selection));
         self.lock()
-            .keep(key, selection._memory.size(), self.bytes_max);
+            .keep(key, selection.memory.size(), self.bytes_max);
         Ok(Some(selection))
     }
 
@@ -222,10 +224,11 @@ impl Selections {
             }
         }
         let bits = BooleanBuffer::new(bits.into(), 0, stored.rows());
+        let memory = Arc::new(memory);
         Ok(Some(Selection {
             visible: bits.count_set_bits(),
-            files: by_file(&stored, &bits),
-            _memory: memory,
+            files: by_file(&stored, &bits, &memory),
+            memory,
         }))
     }
 
@@ -360,13 +363,18 @@ fn numbered(rows: &LogicalPlan, table: Arc<Numbered>) -> Result<LogicalPlan> {
 }
 
 /// The bits of each file, by row group.
-fn by_file(stored: &Stored, bits: &BooleanBuffer) -> HashMap<String, FileRows> {
+fn by_file(
+    stored: &Stored,
+    bits: &BooleanBuffer,
+    memory: &Arc<MemoryReservation>,
+) -> HashMap<String, FileRows> {
     let mut first = 0;
     let mut files = HashMap::new();
     for file in stored.files() {
         let mut groups = Vec::with_capacity(file.groups.len());
         for rows in &file.groups {
-            groups.push(bits.slice(first, *rows));
+            let extremes = Arc::new(Extremes::new(Arc::clone(memory)));
+            groups.push((bits.slice(first, *rows), extremes));
             first += rows;
         }
         let object = file.file.object_meta.clone();

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::*;
 
-const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
+pub(super) const GRANT: &str = "project = 'study'\ndataset = 'shop'\ndecision = 'DR-1'\n\
                      valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n";
 
 /// A hub with a dataset and a project that `ada` is in; tokens of `root` and `two`, who may
 /// decide, of `bill`, who may not, and of `ada`, who may decide and is a beneficiary.
-async fn deciding() -> (Bench, HashMap<&'static str, String>) {
+pub(super) async fn deciding() -> (Bench, HashMap<&'static str, String>) {
     let mut bench = Bench::new().await;
     let folder = bench.folder.path().to_owned();
     // Beside the state, which is a folder too.
@@ -17,9 +17,11 @@ async fn deciding() -> (Bench, HashMap<&'static str, String>) {
     std::fs::write(folder.join("data/sales.csv"), "item\na\n").expect("written");
     std::fs::write(folder.join("grant.toml"), GRANT).expect("written");
     let text = format!(
-        "[[dataset]]\nname = 'shop'\nproducer = 'x'\npersons = 'none'\nformat = 'csv'\n\
-         folder = '{}/data'\n[[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
+        "[server]\nstate = '{}/state'\nzone = 'inside'\n[[dataset]]\nname = 'shop'\n\
+         producer = 'x'\npersons = 'none'\nformat = 'csv'\nfolder = '{}/data'\n\
+         [[person]]\nid = 'ada'\n[[project]]\nid = 'study'\nmembers = ['ada']\n\
          valid_from = '2000-01-01'\nvalid_to = '2999-01-01'\n",
+        folder.display(),
         folder.display()
     );
     bench.config = toml::from_str(&text).expect("a configuration");
@@ -42,7 +44,7 @@ async fn deciding() -> (Bench, HashMap<&'static str, String>) {
 }
 
 impl Bench {
-    async fn provision(&self) {
+    pub(super) async fn provision(&self) {
         let state = datafusion::prelude::SessionContext::new().state();
         let datasets = crate::catalog::datasets::Datasets::open(&self.config.datasets, &state);
         let datasets = datasets.await.expect("datasets");

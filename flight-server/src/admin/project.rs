@@ -1,0 +1,243 @@
+//! `admin project …`.
+
+use std::collections::BTreeSet;
+
+use chrono::NaiveDate;
+use clap::Subcommand;
+use hubflight_store::{Project, Put};
+
+use super::{Desk, Place, lists};
+use crate::auth::ADMIN_CATALOG;
+use crate::change::{Act, Change};
+use crate::config::{ProjectConfig, default_quota_mb, own_organisation};
+use crate::error::{Error, Result};
+use crate::provision;
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Lists projects and their members.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Adds a project, which nobody is in yet.
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// Its name, which is the name of its SQL catalog.
+        #[arg(long)]
+        id: String,
+        #[arg(long, default_value = "")]
+        title: String,
+        #[arg(long, default_value = "")]
+        purpose: String,
+        /// The organisation that pays.
+        #[arg(long, default_value_t = own_organisation())]
+        organisation: String,
+        /// Its first day (UTC), as 2026-11-22.
+        #[arg(long, value_name = "DAY")]
+        from: NaiveDate,
+        /// Its last day (UTC).
+        #[arg(long, value_name = "DAY")]
+        until: NaiveDate,
+        #[arg(long, default_value_t = default_quota_mb())]
+        space_quota_mb: u64,
+    },
+    /// Moves the last day of a project.
+    Extend {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        /// Its last day (UTC).
+        #[arg(long, value_name = "DAY")]
+        until: NaiveDate,
+    },
+    /// Ends a project at once, also under statements that run.
+    End {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+    },
+    /// Makes a person a member.
+    Join {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        #[arg(long)]
+        person: String,
+    },
+    /// Ends a membership at once, also under statements that run.
+    Leave {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        #[arg(long)]
+        person: String,
+    },
+}
+
+impl ProjectCommand {
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::List { place }
+            | Self::Add { place, .. }
+            | Self::Extend { place, .. }
+            | Self::End { place, .. }
+            | Self::Join { place, .. }
+            | Self::Leave { place, .. } => place,
+        }
+    }
+}
+
+pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> {
+    match command {
+        ProjectCommand::List { .. } => lists::projects(&desk.store).await,
+        ProjectCommand::Add {
+            id,
+            title,
+            purpose,
+            organisation,
+            from,
+            until,
+            space_quota_mb,
+            ..
+        } => {
+            let wanted = ProjectConfig {
+                id,
+                title,
+                purpose,
+                organisation,
+                members: Vec::new(),
+                valid_from: from,
+                valid_to: until,
+                space_quota_mb,
+            };
+            add(desk, &wanted).await
+        }
+        ProjectCommand::Extend { id, until, .. } => extend(desk, &id, until).await,
+        ProjectCommand::End { id, .. } => end(desk, &id).await,
+        ProjectCommand::Join { id, person, .. } => join(desk, &id, &person).await,
+        ProjectCommand::Leave { id, person, .. } => leave(desk, &id, &person).await,
+    }
+}
+
+async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
+    let id = &wanted.id;
+    provision::check_project(wanted, &BTreeSet::new())?;
+    let mut change = desk.change().await?;
+    if change.write.project(id).await?.is_some() {
+        return Err(Error::invalid(format!(
+            "project `{id}` exists already; choose another name"
+        )));
+    }
+    provision::put_stored(&mut change, wanted).await?;
+    change.write.set_by_command(id, true).await?;
+    let said = format!(
+        "project `{id}` is added; `admin project join {id} --person …` gives it members, `admin \
+         habilitation enter` data\n"
+    );
+    desk.finish(change, said).await
+}
+
+async fn extend(desk: &Desk, id: &str, until: NaiveDate) -> Result<String> {
+    let mut change = desk.change().await?;
+    let stored = of_command(&mut change, id).await?;
+    let project = Project {
+        valid_to: provision::end_of(until),
+        ..stored
+    };
+    if project.valid_to <= project.valid_from {
+        return Err(Error::invalid(format!(
+            "project `{id}` would end before it begins; choose a later day"
+        )));
+    }
+    put(&mut change, &project, &format!("until {until}")).await?;
+    let said = format!("the last day of project `{id}` is {until}\n");
+    desk.finish(change, said).await
+}
+
+async fn end(desk: &Desk, id: &str) -> Result<String> {
+    let mut change = desk.change().await?;
+    let stored = existing(&mut change, id).await?;
+    if stored.valid_to <= desk.now {
+        return Err(Error::invalid(format!("project `{id}` has ended already")));
+    }
+    let project = Project {
+        // One that has not begun ends as it begins.
+        valid_to: desk.now.max(stored.valid_from),
+        ..stored
+    };
+    put(&mut change, &project, "ended").await?;
+    let mut said = format!("project `{id}` has ended\n");
+    if !is_of_command(&mut change, id).await? {
+        said.push_str(COMES_BACK);
+    }
+    desk.finish(change, said).await
+}
+
+async fn join(desk: &Desk, id: &str, person: &str) -> Result<String> {
+    super::person::existing(&desk.store, person).await?;
+    let mut change = desk.change().await?;
+    of_command(&mut change, id).await?;
+    if provision::add_member(&mut change, id, person).await? == Put::Updated {
+        return Err(Error::invalid(format!(
+            "`{person}` is a member of project `{id}` already"
+        )));
+    }
+    // Their own confirmations do not count any more.
+    provision::tell_unconfirmed(&mut change, desk.now).await?;
+    let said = format!("`{person}` is a member of project `{id}`\n");
+    desk.finish(change, said).await
+}
+
+async fn leave(desk: &Desk, id: &str, person: &str) -> Result<String> {
+    let mut change = desk.change().await?;
+    existing(&mut change, id).await?;
+    provision::remove_member(&mut change, id, person).await?;
+    let mut said = format!("`{person}` is no member of project `{id}` any more\n");
+    if !is_of_command(&mut change, id).await? {
+        said.push_str(COMES_BACK);
+    }
+    desk.finish(change, said).await
+}
+
+/// Of a project that the configuration lists.
+const COMES_BACK: &str = "the configuration lists this: it comes back with the next start unless it is taken out there\n";
+
+async fn put(change: &mut Change<'_>, project: &Project, detail: &str) -> Result<()> {
+    change.write.put_project(project).await?;
+    change.record(Act {
+        event: "project_changed",
+        project: Some(project.id.clone()),
+        detail: detail.to_owned(),
+        ..Act::default()
+    });
+    Ok(())
+}
+
+/// The administrators' catalog is none: roles make and end its members.
+async fn existing(change: &mut Change<'_>, id: &str) -> Result<Project> {
+    let stored = change.write.project(id).await?;
+    let stored = stored.filter(|project| project.id != ADMIN_CATALOG);
+    stored.ok_or_else(|| {
+        Error::not_found(format!(
+            "project `{id}` does not exist; `admin project list` shows which do"
+        ))
+    })
+}
+
+/// A project that commands may give more to: what the configuration lists, it decides on.
+async fn of_command(change: &mut Change<'_>, id: &str) -> Result<Project> {
+    let project = existing(change, id).await?;
+    if is_of_command(change, id).await? {
+        return Ok(project);
+    }
+    Err(Error::invalid(format!(
+        "project `{id}` is of the configuration; change it there"
+    )))
+}
+
+async fn is_of_command(change: &mut Change<'_>, id: &str) -> Result<bool> {
+    let made = change.write.projects_by_command().await?;
+    Ok(made.iter().any(|made| made == id))
+}
