@@ -41,14 +41,16 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::PERSONS_MIN_DEFAULT;
+use hubflight_rights::{Action, Decision};
 use hubflight_store::{Export, ExportState, NewExport, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use crate::catalog::project::ProjectView;
-use crate::catalog::space::{Labels, Run, check_storable, declared_schema, schema_to_ipc};
+use crate::access::Asking;
+use crate::catalog::project::{ProjectView, refusal as refusal_of};
+use crate::catalog::space::{Labels, Run, Source, check_storable, declared_schema, schema_to_ipc};
 use crate::catalog::visible;
 use crate::change::Act;
 use crate::error::{Error, ErrorKind, Result};
@@ -102,6 +104,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     check_storable(&schema)?;
     let query = authorised.optimise()?;
     let labels = Labels::of(&query.providers()?, view)?;
+    check_policies(planning, &labels).await?;
     let bytes = visible::bytes(hub, view, std::slice::from_ref(&query)).await?;
     hub.take_answers(&view.project, query.answers).await?;
     run.meter.scanned(bytes);
@@ -181,6 +184,24 @@ fn check_place(view: &ProjectView) -> Result<()> {
             "catalog `{}` has no data, and nothing to export",
             view.project
         )));
+    }
+    Ok(())
+}
+
+/// Reading something is one right, taking it out another: policies decide on each dataset.
+async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<()> {
+    let viewer = &planning.view.viewer;
+    let asking = Asking {
+        who: &viewer.who,
+        project: &planning.view.project,
+        zone: &viewer.zone,
+        at: planning.now,
+    };
+    for Source { dataset, .. } in &labels.sources {
+        let may = planning.hub.may(asking, dataset, Action::Export).await?;
+        if let Decision::Deny(denial) = may {
+            return Err(refusal_of(dataset, &denial));
+        }
     }
     Ok(())
 }

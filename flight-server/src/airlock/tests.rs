@@ -82,6 +82,11 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::ruled("").await
+    }
+
+    /// With policies of the operator's.
+    async fn ruled(policies: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let data = folder.path().join("data");
         std::fs::create_dir_all(&data).expect("folder");
@@ -114,6 +119,8 @@ impl Bench {
             project("cells", "cleo", "aggregate"),
         ]
         .concat();
+        std::fs::write(folder.path().join("operator.cedar"), policies).expect("written");
+        let text = format!("{text}[policies]\nfiles = ['operator.cedar']\n");
         let hub = open_hub(folder.path(), &text).await;
         Self { hub, folder }
     }

@@ -225,7 +225,8 @@ fn is_told(denial: &Denial) -> bool {
     )
 }
 
-fn refusal(dataset: &str, denial: &Denial) -> Error {
+/// What a caller is told of a dataset that is closed to what they want.
+pub fn refusal(dataset: &str, denial: &Denial) -> Error {
     Error::denied(format!("dataset `{dataset}`: {denial}"))
 }
 

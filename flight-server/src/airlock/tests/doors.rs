@@ -245,3 +245,26 @@ fn inside_schema() -> SchemaRef {
     use arrow::datatypes::{DataType, Field, Schema};
     Arc::new(Schema::new(vec![Field::new("ward", DataType::Utf8, true)]))
 }
+
+/// What the operator keeps inside is read and not taken out, nor what was made of it.
+#[tokio::test]
+async fn an_operator_keeps_a_dataset_inside() {
+    let bench = Bench::ruled(
+        r#"@id("kept") forbid (
+            principal == Person::"ada", action == Action::"export", resource == Dataset::"clinic"
+        );"#,
+    )
+    .await;
+    let (ada, bob) = (bench.ada().await, bench.caller("bob", inside()).await);
+    assert_eq!(bench.run(&ada, CELLS).await.expect("read"), 2);
+    let kept = format!("CREATE TABLE space.t AS {CELLS}");
+    bench.run(&ada, &kept).await.expect("made");
+    for sql in [CELLS, "SELECT * FROM space.t"] {
+        let error = bench.request(&ada, "mine", sql).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("`kept`"), "{error}");
+    }
+    let exports = bench.hub.store.exports(None).await.expect("read");
+    assert!(exports.is_empty(), "{exports:?}");
+    assert_eq!(bench.request(&bob, "his", CELLS).await.expect("made"), 1);
+}
