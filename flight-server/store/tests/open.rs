@@ -135,7 +135,7 @@ async fn a_full_or_locked_store_is_unavailable_and_keeps_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/hub.db", folder.path().display());
     let limits = StoreLimits {
-        sqlite_pages_max: Some(80),
+        sqlite_pages_max: Some(160),
         lock_wait_ms_max: 50,
         ..StoreLimits::default()
     };

@@ -112,9 +112,9 @@ impl Asked {
         is_member
             && named
             && !(is_row && self.zone.name() == "outside")
-            && !(self.action == Action::ReadRows && !is_row)
+            && (self.action != Action::ReadRows || is_row)
             && !(self.who.person == "eve" && is_reading && self.days % 2 == 0)
-            && !(self.action == Action::Export && !self.who.login.second_factor)
+            && (self.action != Action::Export || self.who.login.second_factor)
     }
 }
 

@@ -401,7 +401,7 @@ fn deep_texts_are_survived() {
         }
     }
     load(
-        &"resource.synthetic && "
+        "resource.synthetic && "
             .repeat(60)
             .replace("&& ", "&&\n")
             .trim_end_matches("&&\n"),
