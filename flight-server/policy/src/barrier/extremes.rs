@@ -117,7 +117,6 @@ impl PruningStatistics for Extremes {
         None
     }
 
-    #[expect(clippy::mutable_key_type, reason = "the trait's signature")]
     fn contained(
         &self,
         _column: &Column,
