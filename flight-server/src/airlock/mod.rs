@@ -321,7 +321,7 @@ impl Entry {
             );
             findings.push(Finding::new("volume", Verdict::Asks, text));
         }
-        let new = self.new(id, &findings)?;
+        let new = self.export(id, &findings)?;
         match change.write.put_export(&new).await {
             Ok(()) => {}
             Err(StoreError::Exists { .. }) => {
@@ -350,7 +350,7 @@ impl Entry {
         placed.map_err(|lost| Error::internal("a package was lost", &lost))?
     }
 
-    fn new(&self, id: Uuid, findings: &[Finding]) -> Result<NewExport> {
+    fn export(&self, id: Uuid, findings: &[Finding]) -> Result<NewExport> {
         let limits = &self.hub.config.limits;
         let (state, seconds) = match verdict(findings) {
             None => (ExportState::Released, limits.export_seconds_max),

@@ -332,13 +332,9 @@ async fn a_revoked_certificate_ends_while_the_hub_runs() {
 fn files_that_cannot_judge_are_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let mut authority = Authority::new();
-    let refused = judge(folder.path(), &authority, Some("garbage"))
-        .err()
-        .expect("refused");
+    let refused = judge(folder.path(), &authority, Some("garbage")).expect_err("refused");
     assert!(refused.to_string().contains("crl.pem"), "{refused}");
     authority.pem = "garbage".into();
-    let refused = judge(folder.path(), &authority, None)
-        .err()
-        .expect("refused");
+    let refused = judge(folder.path(), &authority, None).expect_err("refused");
     assert!(refused.to_string().contains("ca.pem"), "{refused}");
 }
