@@ -30,6 +30,11 @@ impl Stop {
         self.end(cancelled());
     }
 
+    /// Why it was ended, if it was.
+    pub fn why(&self) -> Option<Error> {
+        self.why.get().cloned()
+    }
+
     /// Waits until somebody ends the execution, and tells why.
     pub async fn ended(&self) -> Error {
         self.token.cancelled().await;

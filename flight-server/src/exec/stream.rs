@@ -244,30 +244,36 @@ struct Producer {
 }
 
 impl Producer {
-    async fn run(mut self, stop: Arc<Stop>) {
+    /// True where it has sent everything.
+    async fn run(mut self, stop: Arc<Stop>) -> bool {
         let (account, sender) = (Arc::clone(&self.account), self.sender.clone());
         let outcome = tokio::select! {
             outcome = self.produce() => outcome,
             error = record(&account) => Err(error),
             // The guard settles, also at the deadline.
-            _ = stop.ended() => return,
+            _ = stop.ended() => return false,
         };
         // Its memory, its files and its place to compute.
         drop(self);
-        let Err(error) = outcome else { return };
+        let error = match outcome {
+            Ok(is_all) => return is_all,
+            Err(error) => error,
+        };
         let told = error.clone();
         let heard = tokio::time::timeout(LAST_WORD, sender.send(Err(told))).await;
         if !matches!(heard, Ok(Ok(()))) {
             account.fail(&error).await;
         }
+        false
     }
 
-    async fn produce(&mut self) -> Result<()> {
+    /// False where nobody listens any more.
+    async fn produce(&mut self) -> Result<bool> {
         if !self.send(self.writer.schema()).await {
-            return Ok(());
+            return Ok(false);
         }
         let Some(mut source) = self.source.take() else {
-            return Ok(());
+            return Ok(true);
         };
         let hub = Arc::clone(&self.account.hub);
         let (environment, pool) = hub.engine.query_environment();
@@ -285,12 +291,12 @@ impl Producer {
                 for slice in self.writer.slices(&batch)? {
                     let frame = self.writer.frame(&slice)?;
                     if !self.send(frame).await {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// False when nobody listens any more.
@@ -334,7 +340,8 @@ struct Running {
     account: Arc<Account>,
     meter: Arc<Meter>,
     stop: Arc<Stop>,
-    task: JoinHandle<()>,
+    /// Whether every row was encoded and taken.
+    task: JoinHandle<bool>,
     /// Bytes that were handed over since the last interim record for bytes.
     unrecorded: u64,
     interim_bytes: u64,
@@ -383,18 +390,30 @@ impl Running {
         error.into()
     }
 
-    /// No frame follows: the end, unless the producer panicked, or settled while nobody read.
-    /// Rows that are missing always show as an error.
+    /// No frame follows: the end, unless the producer panicked, was ended, or settled while nobody
+    /// read. Rows that are missing always show as an error: the producer may see the end of an
+    /// execution, and close the frames, between two looks of this stream.
     async fn end(&mut self) -> Option<Result<FlightData, Status>> {
         if let Some(error) = self.account.failed.get() {
             return Some(Err(error.clone().into()));
         }
-        if let Err(lost) = (&mut self.task).await {
-            let error = Error::internal("an execution was lost", &lost);
-            return Some(Err(self.fail(error).await));
-        }
-        self.account.settle(Outcome::Ok, "ok").await;
-        None
+        let error = match (&mut self.task).await {
+            Ok(true) => {
+                self.account.settle(Outcome::Ok, "ok").await;
+                return None;
+            }
+            Ok(false) => self.missing(),
+            Err(lost) => Error::internal("an execution was lost", &lost),
+        };
+        Some(Err(self.fail(error).await))
+    }
+
+    /// Why not all rows came.
+    fn missing(&self) -> Error {
+        let failed = self.account.failed.get().cloned();
+        failed.or_else(|| self.stop.why()).unwrap_or_else(|| {
+            Error::internal("an execution ended without its rows", &"nobody ended it")
+        })
     }
 }
 

@@ -341,6 +341,34 @@ async fn a_policy_that_begins_to_forbid_ends_the_stream() {
     }
 }
 
+/// Whenever the end comes, a reader at full speed is told of it: a result that was cut off never
+/// looks complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_end_looks_like_the_end_of_the_rows() {
+    let bench = Bench::new().await;
+    for round in 0..60_u64 {
+        let mut stream = bench.begin(&bench.token.text).await;
+        let running = Arc::clone(&bench.hub);
+        let cancelled = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_micros(round * 113)).await;
+            running
+                .running
+                .all()
+                .iter()
+                .for_each(|entry| entry.stop.cancel());
+        });
+        let status = error_of(&mut stream).await;
+        assert_eq!(
+            Error::from(status).kind,
+            ErrorKind::Cancelled,
+            "round {round}"
+        );
+        cancelled.await.expect("cancelled");
+        drop(stream);
+        bench.idle().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_concern_a_stream_leaves_it_running() {
     let bench = Bench::new().await;
