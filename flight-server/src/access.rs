@@ -8,10 +8,10 @@ use hubflight_policy::Sources;
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_rights::{Action, Asker, Decision, Denial, Register, Request, Zone};
+use hubflight_store::Rights;
 
 use crate::error::Result;
 use crate::hub::Hub;
-use crate::versions::Version;
 
 /// On whose behalf rights are asked for, from where and when.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +70,8 @@ pub type AccessUntil = (Vec<(Arc<Dataset>, Access)>, Option<DateTime<Utc>>);
 
 impl Hub {
     /// What somebody may do with each dataset of the hub now.
-    pub async fn access(&self, asking: Asking<'_>) -> Result<AccessUntil> {
-        let register = self.register(asking).await?;
+    pub async fn access(&self, rights: &Rights<'_>, asking: Asking<'_>) -> Result<AccessUntil> {
+        let register = self.register(rights, asking).await?;
         let datasets = self.datasets.iter();
         let access = datasets.map(|dataset| {
             let access = self.access_to(&register, asking, dataset);
@@ -82,11 +82,17 @@ impl Hub {
     }
 
     /// Whether somebody may do something with a dataset, querying it or not.
-    pub async fn may(&self, asking: Asking<'_>, dataset: &str, action: Action) -> Result<Decision> {
+    pub async fn may(
+        &self,
+        rights: &Rights<'_>,
+        asking: Asking<'_>,
+        dataset: &str,
+        action: Action,
+    ) -> Result<Decision> {
         let Some(dataset) = self.datasets.dataset(dataset) else {
             return Ok(Decision::Deny(Denial::NoHabilitation));
         };
-        let register = self.register(asking).await?;
+        let register = self.register(rights, asking).await?;
         Ok(register.decide(&self.rules, &asking.request(&dataset, action)))
     }
 
@@ -116,10 +122,10 @@ impl Hub {
     }
 
     /// Everything that the store holds of a project.
-    async fn register(&self, asking: Asking<'_>) -> Result<Register> {
-        let rows = self.store.habilitations_of(asking.project).await?;
-        rows.into_iter()
-            .map(|row| Ok(Version::read(row)?.granted(asking.at)))
-            .collect()
+    async fn register(&self, rights: &Rights<'_>, asking: Asking<'_>) -> Result<Register> {
+        let rows = rights.habilitations_of(asking.project).await?;
+        let versions = self.versions.read(asking.project, rows)?;
+        let granted = versions.iter().map(|version| version.granted(asking.at));
+        Ok(granted.collect())
     }
 }

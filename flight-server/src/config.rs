@@ -183,6 +183,8 @@ pub struct Limits {
     pub export_bytes_max: usize,
     /// Exports of a project that wait or are released at once.
     pub exports_open_max: u64,
+    /// Exports that a project may ask for a day, whatever becomes of them: each is kept on record.
+    pub export_requests_per_day_max: u64,
     /// Exports of a project that are released without a second person a day; more wait for one.
     pub exports_per_day_max: u64,
     /// How long a released export can be read.
@@ -223,6 +225,7 @@ impl Default for Limits {
             export_rows_max: 100_000,
             export_bytes_max: 64 << 20,
             exports_open_max: 50,
+            export_requests_per_day_max: 200,
             exports_per_day_max: 20,
             export_seconds_max: 7 * 86_400,
             export_wait_seconds_max: 30 * 86_400,

@@ -368,6 +368,13 @@ impl From<StoreError> for Error {
                  some and wait until what was replaced lately is removed, or ask an administrator \
                  for more"
             )),
+            StoreError::Unavailable(error) => {
+                tracing::error!(%error, "the store cannot be reached or written");
+                Error::new(
+                    ErrorKind::Unavailable,
+                    "the hub's store cannot be reached or written at present; try again later",
+                )
+            }
             other => Error::internal("the store failed", &other),
         }
     }

@@ -35,6 +35,7 @@ use crate::metrics::Metrics;
 use crate::opposition;
 use crate::rules;
 use crate::sealed::Sealer;
+use crate::versions::ReadVersions;
 
 /// The open hub: state, engine and pool. Shared by all requests.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Hub {
     pub datasets: Arc<Datasets>,
     /// The policies in force.
     pub rules: Rules,
+    /// Habilitations, read.
+    pub versions: ReadVersions,
     pub engine: Engine,
     pub workers: Arc<WorkerPool>,
     pub metrics: Metrics,
@@ -218,6 +221,7 @@ impl Hub {
             ledger,
             datasets: Arc::new(datasets),
             rules,
+            versions: ReadVersions::default(),
             engine,
             workers,
             metrics: Metrics::new()

@@ -1,6 +1,6 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -319,7 +319,7 @@ impl<'a> Opening<'a> {
             zone: view.viewer.zone.clone(),
             roles: view.roles(),
             labels: Labels::of_all(view)?,
-            exports: BTreeSet::new(),
+            exports: view.open_exports(),
             era: Some(self.hub.datasets.opposition().era),
         })
     }

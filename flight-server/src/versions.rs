@@ -1,12 +1,13 @@
 //! The stored versions of habilitations, and where each of them stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hubflight_rights::Granted;
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::HabilitationRow;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -64,6 +65,38 @@ impl Version {
         } else {
             "in force"
         }
+    }
+}
+
+/// Projects whose versions are kept read.
+const PROJECTS_MAX: usize = 4_096;
+
+/// The versions of each project as they were last read, for as long as the store's list of them
+/// is the same one.
+#[derive(Debug, Default)]
+pub struct ReadVersions(Mutex<HashMap<String, Read>>);
+
+type Rows = Arc<[HabilitationRow]>;
+/// A project's list, and what it says.
+type Read = (Rows, Arc<[Version]>);
+
+impl ReadVersions {
+    /// # Errors
+    /// `Internal` where a body is none.
+    pub fn read(&self, project: &str, rows: Rows) -> Result<Arc<[Version]>> {
+        if let Some((of, versions)) = self.0.lock().get(project)
+            && Arc::ptr_eq(of, &rows)
+        {
+            return Ok(Arc::clone(versions));
+        }
+        let read = rows.iter().cloned().map(Version::read);
+        let versions = read.collect::<Result<Arc<[Version]>>>()?;
+        let mut kept = self.0.lock();
+        if kept.len() >= PROJECTS_MAX {
+            kept.clear();
+        }
+        kept.insert(project.to_owned(), (rows, Arc::clone(&versions)));
+        Ok(versions)
     }
 }
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,28 @@ class Hub:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class Reader(threading.Thread):
+    """Reads a stream to its end, and remembers how and when it ended."""
+
+    def __init__(self, stream: flight.FlightStreamReader):
+        super().__init__(daemon=True)
+        self.stream, self.rows, self.error = stream, 0, None
+        # By the clock that never goes back, and by the one on the wall.
+        self.ended, self.ended_at = None, None
+        self.first = threading.Event()
+        self.start()
+        assert self.first.wait(30), "nothing came"
+
+    def run(self):
+        try:
+            for chunk in self.stream:
+                self.rows += chunk.data.num_rows
+                self.first.set()
+        except Exception as error:
+            self.error = error
+        self.ended, self.ended_at = time.monotonic(), time.time()
 
 
 def field(number: int, value: bytes) -> bytes:

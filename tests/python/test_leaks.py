@@ -554,7 +554,6 @@ def test_what_is_scanned_is_what_is_visible(hub, prefix):
     assert not differences, "\n".join(differences)
 
 
-@pytest.mark.xfail(strict=False, reason="open: batches behind the barrier are cut by stored rows, as scheduling has it")
 @pytest.mark.parametrize("prefix", ["", "id_"])
 def test_what_is_returned_is_billed_by_what_is_visible(hub, prefix):
     """The same barrier over the copy, which has nothing to hide, sends the same and costs the same."""
@@ -564,7 +563,8 @@ def test_what_is_returned_is_billed_by_what_is_visible(hub, prefix):
     assert bills["open"] != bills["again"]
     differences = [f"{sql}: {left} {right}" for sql, left, right in zip(BILLED, bills["restricted"], bills["again"]) if left != right]
     assert not differences, "\n".join(differences)
-@pytest.mark.xfail(strict=False, reason="open: batches behind the barrier are cut by stored rows, as scheduling has it")
+
+
 def test_batches_do_not_tell_where_hidden_rows_are(hub):
     """The rows of a batch are not those that a row group or a batch of files has left."""
     shapes = {}

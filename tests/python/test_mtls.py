@@ -4,7 +4,6 @@ import re
 import socket
 import sqlite3
 import subprocess
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pyarrow import flight
 
-from conftest import binary, start, statement_query
+from conftest import Reader, binary, start, statement_query
 from test_docs import blocks
 
 # A second by contract, and what a loaded machine and a client's own buffers take.
@@ -209,6 +208,12 @@ class Setting:
         own = {} if certificate is None else {"cert_chain": certificate.pem, "private_key": certificate.key}
         return flight.FlightClient(f"grpc+tls://{self.hub.flight}", tls_root_certs=self.servers, **own)
 
+    def stream(self, certificate):
+        """A long stream that has begun."""
+        client = self.flight(certificate)
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(statement_query(LONG)))
+        return client.do_get(info.endpoints[0].ticket)
+
     def token(self, person):
         said = subprocess.run(
             [binary("flight-server"), "admin", "token", "create", "--config", str(self.folder / "hub.toml"),
@@ -229,27 +234,6 @@ def setting(tmp_path_factory):
     made = Setting(tmp_path_factory.mktemp("mtls"))
     yield made
     made.hub.stop()
-
-
-class Reader(threading.Thread):
-    """Reads a long stream to its end, and remembers how and when it ended."""
-
-    def __init__(self, setting, certificate):
-        super().__init__(daemon=True)
-        client = setting.flight(certificate)
-        info = client.get_flight_info(flight.FlightDescriptor.for_command(statement_query(LONG)))
-        self.stream = client.do_get(info.endpoints[0].ticket)
-        self.error, self.ended, self.first = None, None, threading.Event()
-        self.start()
-        assert self.first.wait(30), "nothing came"
-
-    def run(self):
-        try:
-            for _ in self.stream:
-                self.first.set()
-        except Exception as error:
-            self.error = error
-        self.ended = time.monotonic()
 
 
 def test_a_certificate_alone_signs_in(setting):
@@ -333,7 +317,7 @@ def test_a_session_is_of_no_use_without_its_certificate(setting):
 
 
 def test_a_revoked_certificate_ends_its_streams(setting):
-    reader, bystander = Reader(setting, setting.second), Reader(setting, setting.bob)
+    reader, bystander = Reader(setting.stream(setting.second)), Reader(setting.stream(setting.bob))
     setting.revoke(setting.wrong["revoked"], setting.second)
     began = time.monotonic()
     reader.join(10)
@@ -346,7 +330,7 @@ def test_a_revoked_certificate_ends_its_streams(setting):
 
 
 def test_a_certificate_that_is_taken_away_ends_its_streams(setting):
-    reader = Reader(setting, setting.alice)
+    reader = Reader(setting.stream(setting.alice))
     digits = setting.alice.fingerprint.removeprefix("sha256:")
     setting.store(f"DELETE FROM identities WHERE issuer = 'certificate' AND subject = '{digits}'")
     began = time.monotonic()

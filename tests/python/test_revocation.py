@@ -2,14 +2,13 @@
 
 import sqlite3
 import subprocess
-import threading
 import time
 
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import flight
 
-from conftest import binary, start_demo
+from conftest import Reader, binary, start_demo
 
 # More rows than anybody reads in the time of a test.
 CLAIMS = "SELECT a.prs_nat_ref, b.prs_pai_mnt FROM snds.er_prs_f a CROSS JOIN snds.er_prs_f b"
@@ -36,26 +35,6 @@ def write(hub, *statements):
 def admin(hub, *words):
     subprocess.run([binary("flight-server"), "admin", *words, "--dir", str(hub.dir)],
                    check=True, capture_output=True, text=True)
-
-
-class Reader(threading.Thread):
-    """Reads a stream to its end, and remembers how and when it ended."""
-
-    def __init__(self, hub, account, sql):
-        super().__init__(daemon=True)
-        self.stream, self.rows, self.error, self.ended = hub.stream(account, sql), 0, None, None
-        self.first = threading.Event()
-        self.start()
-        assert self.first.wait(30), "nothing came"
-
-    def run(self):
-        try:
-            for chunk in self.stream:
-                self.rows += chunk.data.num_rows
-                self.first.set()
-        except Exception as error:
-            self.error = error
-        self.ended = time.monotonic()
 
 
 def last_usage(hub, person):
@@ -89,7 +68,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_withdrawn_right_ends_the_stream(own, way):
     withdraw, restore, error, kind = WAYS[way]
-    reader, bystander = Reader(own, "researcher", CLAIMS), Reader(own, "hospital", CLAIMS)
+    reader, bystander = Reader(own.stream("researcher", CLAIMS)), Reader(own.stream("hospital", CLAIMS))
     write(own, withdraw)
     began = time.monotonic()
     reader.join(10)
@@ -127,7 +106,7 @@ def test_a_person_who_opposes_is_gone_within_a_minute(own):
     claims = pq.read_table(own.dir / "data" / "datasets" / "snds" / "er_prs_f", columns=["ben_idt"])
     counts = claims["ben_idt"].value_counts().to_pylist()
     person, theirs = counts[0]["values"], counts[0]["counts"]
-    reader = Reader(own, "researcher", CLAIMS)
+    reader = Reader(own.stream("researcher", CLAIMS))
     admin(own, "opposition", "add", "--person", str(person))
     began = time.monotonic()
     # What was planned with them is not charged and may be run again; nothing new reads them.
@@ -149,7 +128,7 @@ def test_a_person_who_opposes_is_gone_within_a_minute(own):
 
 
 def test_a_person_who_is_disabled_by_command_is_cut_off(own):
-    reader = Reader(own, "hospital", CLAIMS)
+    reader = Reader(own.stream("hospital", CLAIMS))
     admin(own, "person", "disable", "hospital")
     began = time.monotonic()
     reader.join(10)

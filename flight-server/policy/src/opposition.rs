@@ -64,17 +64,25 @@ impl Opposed {
         self.values.len()
     }
 
+    /// True where somebody's identifier can stand in a column of this type.
+    pub fn stands_in(value: &str, data_type: &DataType) -> bool {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![value]));
+        match data_type {
+            text if text.is_string() => true,
+            number if is_number(number) => {
+                cast(&text, number).is_ok_and(|typed| typed.null_count() == 0)
+            }
+            _ => false,
+        }
+    }
+
     /// One column of the identifiers in exactly this type; an identifier that is no value of
     /// it stands in no such column. None for a type that no identifier has.
     pub(crate) fn table(
         &self,
         data_type: &DataType,
     ) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        let is_text = matches!(
-            data_type,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-        );
-        if !is_text && !is_number(data_type) {
+        if !data_type.is_string() && !is_number(data_type) {
             return Ok(None);
         }
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);

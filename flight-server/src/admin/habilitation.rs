@@ -108,7 +108,8 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
 
 /// The administrator whose token it is: who acts is shown, not claimed.
 pub(super) async fn acting(desk: &Desk, actor: &Actor, role: AdminRole) -> Result<String> {
-    let holder = desk.store.verify_token(&actor.token.0, desk.now).await?;
+    let rights = desk.store.rights().await?;
+    let holder = rights.verify_token(&actor.token.0, desk.now).await?;
     let holder = holder
         .filter(|holder| holder.project == ADMIN_CATALOG)
         .ok_or_else(|| {

@@ -1,10 +1,13 @@
 //! `admin opposition …`: persons whose rows nobody sees.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
-use hubflight_rights::dataset::PERSON_DOMAIN;
+use hubflight_policy::{Opposed, Sources};
+use hubflight_rights::dataset::{PERSON_DOMAIN, PersonPath};
 use hubflight_store::{Opposition, Put};
 
-use super::{Desk, Place, lists};
+use super::{Desk, Place, lists, review};
 use crate::change::Act;
 use crate::error::{Error, Result};
 use crate::opposition::reference;
@@ -63,8 +66,55 @@ fn entry(who: &Who) -> Result<Opposition> {
     Opposition::new(&who.domain, &who.person).map_err(|error| Error::invalid(error.to_string()))
 }
 
+/// Refuses an entry that stands in no column of any dataset: whoever enters it would believe that
+/// a person is excluded, and nobody would be.
+async fn check(desk: &Desk, entry: &Opposition) -> Result<()> {
+    let Some(datasets) = review::datasets(desk).await? else {
+        return Ok(());
+    };
+    let mut domains = BTreeSet::new();
+    for dataset in datasets.iter() {
+        for table in &dataset.tables {
+            // Where the barrier looks for them.
+            let PersonPath::Column(person) = &table.person else {
+                continue;
+            };
+            let Some(source) = datasets.source(&dataset.name, &table.name) else {
+                continue;
+            };
+            let domain = table.identifier(person).unwrap_or(PERSON_DOMAIN);
+            let schema = source.schema();
+            let fits = schema
+                .column_with_name(person)
+                .is_some_and(|(_, field)| Opposed::stands_in(&entry.value, field.data_type()));
+            if fits && domain == entry.domain {
+                return Ok(());
+            }
+            domains.insert(domain.to_owned());
+        }
+    }
+    // Where no dataset is about persons yet, nothing can tell.
+    if domains.is_empty() {
+        return Ok(());
+    }
+    let domains: Vec<String> = domains.into_iter().collect();
+    Err(Error::invalid(match domains.contains(&entry.domain) {
+        true => format!(
+            "nobody was excluded: no column of domain `{}` can hold this identifier; write it as \
+             the datasets store it",
+            entry.domain
+        ),
+        false => format!(
+            "nobody was excluded: no dataset has persons of domain `{}`; there are `{}`",
+            entry.domain,
+            domains.join("`, `")
+        ),
+    }))
+}
+
 /// The entry and its record are one transaction: there is no exclusion without a trace.
 async fn add(desk: &Desk, entry: &Opposition) -> Result<String> {
+    check(desk, entry).await?;
     let name = reference(&desk.secrets, entry)?;
     let mut change = desk.change().await?;
     if change.write.put_opposition(entry).await? == Put::Updated {

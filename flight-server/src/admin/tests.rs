@@ -88,12 +88,11 @@ impl Bench {
 
     async fn holder(&self, text: &str) -> Option<(String, String)> {
         let token = text.lines().last().expect("a line");
-        let holder = self
-            .store
-            .verify_token(token, Utc::now())
-            .await
-            .expect("checked");
-        holder.map(|holder| (holder.person, holder.project))
+        let rights = self.store.rights().await.expect("read");
+        let holder = rights.verify_token(token, Utc::now()).await;
+        holder
+            .expect("checked")
+            .map(|holder| (holder.person, holder.project))
     }
 }
 
@@ -211,6 +210,33 @@ fn a_place_is_needed_and_only_one() {
     parse("admin token create --person p --days 9999 --dir d").expect_err("too many days");
     let folder = tempfile::tempdir().expect("a folder");
     demo_config(folder.path()).expect_err("no demo there");
+}
+
+/// Whoever mistypes a domain or an identifier must not believe that somebody is excluded.
+#[tokio::test]
+async fn an_opposition_that_excludes_nobody_is_refused() {
+    let mut bench = Bench::new().await;
+    let folder = bench.folder.path().join("data");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("stays.csv"), "who,ward\n1,a\n2,b\n").expect("written");
+    let datasets = format!(
+        "[server]\nstate = 's'\n[[dataset]]\nname = 'clinic'\nfolder = '{}'\nformat = 'csv'\n\
+         producer = 'x'\n[[dataset.table]]\nname = 'stays'\nlocation = 'stays.csv'\n\
+         person = {{ column = 'who' }}\ncolumns = [{{ name = 'who', identifier = 'patient' }}]\n",
+        folder.display()
+    );
+    bench.config.datasets = toml::from_str::<Config>(&datasets).expect("valid").datasets;
+    for (line, said) in [
+        ("opposition add --person 1", "there are `patient`"),
+        ("opposition add --person 1x --domain patient", "can hold"),
+    ] {
+        let error = bench.run(line).await.expect_err(line);
+        assert_eq!(error.kind, crate::error::ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert!(bench.audit().await.is_empty());
+    let added = bench.run("opposition add --person 1 --domain patient");
+    added.await.expect("stands in a column");
 }
 
 #[tokio::test]

@@ -46,9 +46,10 @@ pub enum Origin {
     Measure,
     /// A published aggregate, with its noise.
     Published,
-    /// Made from an identifier of something else than a person: a stay, a recording.
+    /// An identifier of something else than a person, as a stay or a recording, or made from one of
+    /// either: it may be several for one person, and one for several.
     Identifier,
-    /// Made from a person's identifier.
+    /// A person's identifier itself.
     Person,
 }
 
@@ -158,7 +159,10 @@ impl Study {
     /// What an expression over the rows is made from.
     fn origin(&self, expr: &Expr, schema: &DFSchema) -> Origin {
         if let Some(column) = renamed(expr) {
-            return self.column(column, schema);
+            return match self.column(column, schema) {
+                Origin::Person if !keeps_apart(expr) => Origin::Identifier,
+                origin => origin,
+            };
         }
         let made_from = |wanted: fn(Origin) -> bool| {
             let columns = expr.column_refs();
@@ -166,9 +170,7 @@ impl Study {
                 .into_iter()
                 .any(|column| wanted(self.column(column, schema)))
         };
-        if made_from(|origin| origin == Origin::Person) {
-            Origin::Person
-        } else if made_from(|origin| origin == Origin::Identifier) {
+        if made_from(Origin::is_identifier) {
             Origin::Identifier
         } else if made_from(|origin| {
             matches!(origin, Origin::Persons | Origin::Count | Origin::Measure)
@@ -211,6 +213,17 @@ fn renamed(expr: &Expr) -> Option<&Column> {
         Expr::Alias(alias) => renamed(&alias.expr),
         Expr::Cast(cast) => renamed(&cast.expr),
         _ => None,
+    }
+}
+
+/// True where a column that is named anew or cast still tells the same values apart, and no
+/// others: every identifier has one text.
+fn keeps_apart(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        Expr::Alias(alias) => keeps_apart(&alias.expr),
+        Expr::Cast(cast) => cast.field.data_type().is_string() && keeps_apart(&cast.expr),
+        _ => false,
     }
 }
 
@@ -447,7 +460,7 @@ fn counted(input: &Study, expr: &Expr, schema: &DFSchema) -> Origin {
         return Origin::Measure;
     };
     match renamed(one) {
-        Some(column) if call.params.distinct && input.column(column, schema) == Origin::Person => {
+        Some(_) if call.params.distinct && input.origin(one, schema) == Origin::Person => {
             Origin::Persons
         }
         Some(_) => Origin::Count,
@@ -460,11 +473,8 @@ fn counted(input: &Study, expr: &Expr, schema: &DFSchema) -> Origin {
 /// hospital has many.
 fn is_within(join: &Join, left: &Study, right: &Study) -> bool {
     let identifies = |one: &Expr, other: &Expr| {
-        let of = |expr: &Expr, study: &Study, schema: &DFSchema| {
-            let column = renamed(expr);
-            column.is_some_and(|column| study.column(column, schema) == Origin::Person)
-        };
-        of(one, left, join.left.schema()) && of(other, right, join.right.schema())
+        left.origin(one, join.left.schema()) == Origin::Person
+            && right.origin(other, join.right.schema()) == Origin::Person
     };
     let equal = |expr: &Expr| match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if *op == Operator::Eq => {
@@ -507,9 +517,7 @@ fn united(inputs: Vec<Study>, plan: &LogicalPlan) -> Study {
 }
 
 fn worst(origins: &[Origin]) -> Origin {
-    if origins.contains(&Origin::Person) {
-        Origin::Person
-    } else if origins.contains(&Origin::Identifier) {
+    if origins.iter().any(|origin| origin.is_identifier()) {
         Origin::Identifier
     } else {
         Origin::Measure

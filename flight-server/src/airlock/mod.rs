@@ -42,7 +42,7 @@ use futures::StreamExt;
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::PERSONS_MIN_DEFAULT;
 use hubflight_rights::{Action, Decision};
-use hubflight_store::{Export, ExportState, NewExport, StoreError};
+use hubflight_store::{ExportState, NewExport, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
@@ -71,6 +71,12 @@ pub const EXPORTS_SCHEMA: &str = "exports";
 const CLIENT: &str = "flight-server";
 /// A longer query is seen by a person: what is written in it may be what is to leave.
 const SQL_BYTES_UNSEEN_MAX: usize = 4096;
+/// Columns of an export.
+const COLUMNS_MAX: usize = 256;
+/// Findings that who asked is told where an export is refused.
+const FINDINGS_TOLD_MAX: usize = 8;
+/// Findings that are kept with an export: more than a few for each of its columns.
+const FINDINGS_KEPT_MAX: usize = 1_024;
 /// How often packages are looked at whose time may be over.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -102,6 +108,11 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     }
     let schema = declared_schema(&authorised.schema)?;
     check_storable(&schema)?;
+    if schema.fields().len() > COLUMNS_MAX {
+        return Err(Error::invalid(format!(
+            "an export has at most {COLUMNS_MAX} columns; ask for those that are needed"
+        )));
+    }
     let query = authorised.optimise()?;
     let labels = Labels::of(&query.providers()?, view)?;
     check_policies(planning, &labels).await?;
@@ -145,22 +156,20 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
 pub async fn withdraw(planning: &Planning<'_>, name: &str, run: Run<'_>) -> Result<u64> {
     let (hub, view) = (planning.hub, planning.view);
     let now = Utc::now();
-    let mut change = hub.change(CLIENT, now).await?;
-    let exports = hub.store.exports(Some(&view.project)).await?;
-    let is_meant = |export: &Export| {
-        export.package.name == name
-            && matches!(
-                export.state(now),
-                ExportState::Waiting | ExportState::Released
-            )
-    };
-    let export = exports.into_iter().find(is_meant).ok_or_else(|| {
+    let none = || {
         Error::not_found(format!(
             "no export `{name}` waits or is released; `hub.exports` lists which do"
         ))
-    })?;
+    };
+    // Before the transaction, which others wait for.
+    let export = hub.store.export_under_way(&view.project, name).await?;
+    let export = export.filter(|export| export.state(now) != ExportState::Expired);
+    let export = export.ok_or_else(none)?;
+    let mut change = hub.change(CLIENT, now).await?;
     let _sent = run.commits.send()?;
-    change.write.withdraw_export(&export.package.id).await?;
+    if !change.write.withdraw_export(&export.package.id).await? {
+        return Err(none());
+    }
     change.record(Act {
         event: "export_withdrawn",
         person: Some(view.viewer.who.person.clone()),
@@ -197,8 +206,10 @@ async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<()> 
         zone: &viewer.zone,
         at: planning.now,
     };
+    let rights = planning.hub.store.rights().await?;
     for Source { dataset, .. } in &labels.sources {
-        let may = planning.hub.may(asking, dataset, Action::Export).await?;
+        let may = planning.hub.may(&rights, asking, dataset, Action::Export);
+        let may = may.await?;
         if let Decision::Deny(denial) = may {
             return Err(refusal_of(dataset, &denial));
         }
@@ -308,6 +319,13 @@ impl Entry {
         let limits = &hub.config.limits;
         let day_ago = *now - TimeDelta::days(1);
         let counts = change.write.export_counts(&self.project, day_ago).await?;
+        if counts.requested >= limits.export_requests_per_day_max {
+            return Err(Error::exhausted(format!(
+                "project `{}` asked for {} exports within a day, the most that it may; ask again \
+                 tomorrow",
+                self.project, counts.requested
+            )));
+        }
         if !refused && counts.open >= limits.exports_open_max {
             return Err(Error::exhausted(format!(
                 "{} exports of project `{}` wait or are released; ask again when one is over",
@@ -413,12 +431,18 @@ impl Entry {
 fn refusal(findings: &[Finding]) -> Error {
     let refusing = findings.iter();
     let refusing = refusing.filter(|finding| finding.verdict == Verdict::Refuses);
-    let texts: Vec<String> = refusing.map(ToString::to_string).collect();
+    let mut texts: Vec<String> = refusing.map(ToString::to_string).collect();
+    let others = texts.len().saturating_sub(FINDINGS_TOLD_MAX);
+    texts.truncate(FINDINGS_TOLD_MAX);
+    if others > 0 {
+        texts.push(format!("and {others} more of the kind"));
+    }
     Error::denied(format!("the export is refused: {}", texts.join("; ")))
 }
 
 fn findings_text(findings: &[Finding]) -> Result<String> {
-    serde_json::to_string(findings)
+    let kept = findings.len().min(FINDINGS_KEPT_MAX);
+    serde_json::to_string(&findings[..kept])
         .map_err(|error| Error::internal("findings cannot be written", &error))
 }
 
@@ -456,31 +480,23 @@ pub async fn watch(hub: Arc<Hub>) {
 
 /// One round of [`watch`].
 pub async fn sweep(hub: &Arc<Hub>, now: DateTime<Utc>) -> Result<()> {
-    let exports = hub.store.exports(None).await?;
-    let is_due = |export: &Export| {
-        let state = export.package.state;
-        let is_under_way = matches!(state, ExportState::Waiting | ExportState::Released);
-        is_under_way && export.state(now) == ExportState::Expired
-    };
-    if exports.iter().any(is_due) {
+    if hub.store.exports_are_due(now).await? {
         let mut change = hub.change(CLIENT, now).await?;
         expire(&mut change, now).await?;
         change.commit().await?;
     }
-    let state = hub.config.server.state.clone();
-    let swept = tokio::task::spawn_blocking(move || {
-        let is_kept = |id: &str| {
-            let export = exports.iter().find(|export| export.package.id == id)?;
-            let state = export.state(now);
-            Some(matches!(
-                state,
+    let cannot = |error: &std::io::Error| Error::internal("packages cannot be swept", error);
+    for found in package::found(&hub.config.server.state).map_err(|error| cannot(&error))? {
+        let is_over = match hub.store.export(&found.id.to_string()).await? {
+            Some(export) => !matches!(
+                export.state(now),
                 ExportState::Waiting | ExportState::Released
-            ))
+            ),
+            None => found.is_old(),
         };
-        package::sweep(&state, &is_kept)
-    });
-    let swept = swept.await;
-    swept
-        .map_err(|lost| Error::internal("sweeping was lost", &lost))?
-        .map_err(|error| Error::internal("packages cannot be swept", &error))
+        if is_over {
+            found.remove();
+        }
+    }
+    Ok(())
 }

@@ -162,31 +162,45 @@ pub fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
         .map_err(|error| unreadable(&error))
 }
 
-/// Removes the files of packages that are over, and those that no package owns. `is_kept` tells of
-/// an identifier whether its package waits or is released; nothing where there is none.
-pub fn sweep(state: &Path, is_kept: &dyn Fn(&str) -> Option<bool>) -> std::io::Result<()> {
-    let entries = match std::fs::read_dir(folder(state)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_over = match is_kept(&name) {
-            Some(is_kept) => !is_kept,
-            None => Uuid::parse_str(&name).is_ok() && is_old(&entry.metadata()?.modified()?),
-        };
-        if is_over {
-            remove(&entry.path());
-        }
-    }
-    Ok(())
+/// A folder where a package is, or was written.
+pub struct Found {
+    pub id: Uuid,
+    path: PathBuf,
+    modified: SystemTime,
 }
 
-fn is_old(modified: &SystemTime) -> bool {
-    let age = SystemTime::now().duration_since(*modified);
-    age.is_ok_and(|age| age > Duration::from_secs(UNKNOWN_SECONDS_MAX))
+/// The folders of packages that are on disk.
+pub fn found(state: &Path) -> std::io::Result<Vec<Found>> {
+    let entries = match std::fs::read_dir(folder(state)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let Ok(id) = Uuid::parse_str(&entry.file_name().to_string_lossy()) else {
+            continue;
+        };
+        found.push(Found {
+            id,
+            modified: entry.metadata()?.modified()?,
+            path: entry.path(),
+        });
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// Too old to be one that is written just now.
+    pub fn is_old(&self) -> bool {
+        let age = SystemTime::now().duration_since(self.modified);
+        age.is_ok_and(|age| age > Duration::from_secs(UNKNOWN_SECONDS_MAX))
+    }
+
+    pub fn remove(&self) {
+        remove(&self.path);
+    }
 }
 
 fn remove(folder: &Path) {

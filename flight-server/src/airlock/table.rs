@@ -20,7 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use hubflight_ledger::AuditEvent;
-use hubflight_store::{Export, NewExport};
+use hubflight_store::{Export, NewExport, Rights};
 
 use super::package;
 use crate::catalog::project::Viewer;
@@ -36,12 +36,13 @@ pub struct Exports(BTreeMap<String, Arc<ExportTable>>);
 impl Exports {
     pub async fn load(
         hub: &Arc<Hub>,
+        rights: &Rights<'_>,
         project: &str,
         viewer: &Viewer,
         now: DateTime<Utc>,
     ) -> Result<Self> {
         let mut tables = BTreeMap::new();
-        for export in hub.store.open_exports(project, now).await? {
+        for export in rights.open_exports(project, now).await? {
             // One that the store holds in part must not take the project's other tables with it.
             let Ok(table) = ExportTable::new(hub, export, viewer) else {
                 continue;
@@ -49,6 +50,11 @@ impl Exports {
             tables.insert(table.package.name.clone(), Arc::new(table));
         }
         Ok(Self(tables))
+    }
+
+    /// The identifiers of the packages.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.values().map(|table| table.package.id.as_str())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -160,10 +166,14 @@ impl TableProvider for ExportTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> std::result::Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let batches = self.open().await?;
         let memory = MemoryConsumer::new("export").register(&state.runtime_env().memory_pool);
+        // Before it is opened: as it lies there, and what it is sealed in.
+        memory.try_grow(
+            usize::try_from(self.package.bytes.saturating_mul(2)).unwrap_or(usize::MAX),
+        )?;
+        let batches = self.open().await?;
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size);
-        memory.try_grow(bytes.sum())?;
+        memory.try_resize(bytes.sum())?;
         let rows = Opened {
             schema: Arc::clone(&self.schema),
             batches,

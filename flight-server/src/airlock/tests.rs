@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
 use hubflight_rights::Zone;
-use hubflight_store::{ExportDecision, Opposition};
+use hubflight_store::{Export, ExportDecision, Opposition};
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
 
@@ -29,6 +29,7 @@ const HUB: &str = "
 state = 'state'
 zone = 'inside'
 [limits]
+export_requests_per_day_max = 60
 exports_per_day_max = 4
 exports_open_max = 6
 export_rows_max = 1000
@@ -497,4 +498,25 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
     request(&now, &asked, run)
         .await
         .expect("after it, none is in it");
+}
+
+/// What is refused stays on record, so that nobody fills the store with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_asks_so_often_a_day() {
+    let bench = Bench::new().await;
+    let ada = bench.ada().await;
+    let rows = "SELECT person FROM clinic.stays";
+    for round in 0..60 {
+        let refused = bench.request(&ada, &format!("r{round}"), rows).await;
+        let error = refused.expect_err("identifiers");
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{round}: {error}");
+    }
+    for (name, sql) in [("r60", rows), ("fine", CELLS)] {
+        let error = bench.request(&ada, name, sql).await.expect_err("too often");
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{error}");
+    }
+    let wide: Vec<String> = (0..257).map(|i| format!("age AS a{i}")).collect();
+    let wide = format!("SELECT {} FROM clinic.stays", wide.join(", "));
+    let error = bench.request(&ada, "wide", &wide).await.expect_err("wide");
+    assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
 }

@@ -162,11 +162,12 @@ impl Authenticator {
         peer: impl Into<Peer>,
         now: DateTime<Utc>,
     ) -> Result<Principal> {
-        let proof = self.prove(metadata, &peer.into(), now).await?;
+        let rights = self.store.rights().await?;
+        let proof = self.prove(&rights, metadata, &peer.into(), now).await?;
         let options = self.sessions.options(&proof.session);
         let standing = proof.standing();
         let bound_to = proof.origin.bound_to;
-        let admitted = self.open_to(proof.person, bound_to.as_deref(), now).await?;
+        let admitted = Self::open_to(&rights, proof.person, bound_to.as_deref(), now).await?;
         let header = text(metadata, "catalog").filter(|value| !value.is_empty());
         let wanted = options.catalog.clone().or(header).or(bound_to);
         Ok(Principal {
@@ -189,7 +190,8 @@ impl Authenticator {
         peer: impl Into<Peer>,
         now: DateTime<Utc>,
     ) -> Result<String> {
-        let proof = self.prove(metadata, &peer.into(), now).await?;
+        let rights = self.store.rights().await?;
+        let proof = self.prove(&rights, metadata, &peer.into(), now).await?;
         self.tokens.issue(&proof.person, proof.origin, now)
     }
 }

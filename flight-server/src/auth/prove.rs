@@ -6,7 +6,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use chrono::{DateTime, Utc};
 use hubflight_ledger::AuditEvent;
 use hubflight_oidc::Wrong;
-use hubflight_store::{Identity, Person};
+use hubflight_store::{Identity, Person, Rights};
 use tonic::metadata::MetadataMap;
 
 use super::attempts::Subject;
@@ -91,18 +91,19 @@ impl Authenticator {
     /// the same person's, or nobody is let in.
     pub(super) async fn prove(
         &self,
+        rights: &Rights<'_>,
         metadata: &MetadataMap,
         peer: &Peer,
         now: DateTime<Utc>,
     ) -> Result<Proof> {
-        let certificate = self.certificate(peer, now).await?;
+        let certificate = self.certificate(rights, peer, now).await?;
         let proof = match (credential(metadata)?, &certificate) {
             (Some(Credential::Basic { user, secret }), _) => {
-                self.basic(user, secret, peer, now).await?
+                self.basic(rights, user, secret, peer, now).await?
             }
             (Some(Credential::Bearer(text)), shown) => {
                 let shown = shown.as_ref().map(|(_, shown)| shown);
-                self.bearer(&text, peer, shown, now).await?
+                self.bearer(rights, &text, peer, shown, now).await?
             }
             (None, Some((person, shown))) => by_certificate(person.clone(), shown, peer),
             (None, None) => return Err(missing()),
@@ -123,6 +124,7 @@ impl Authenticator {
     /// not passed over: whoever shows it is refused.
     async fn certificate(
         &self,
+        rights: &Rights<'_>,
         peer: &Peer,
         now: DateTime<Utc>,
     ) -> Result<Option<(Person, Shown)>> {
@@ -136,21 +138,13 @@ impl Authenticator {
             tracing::debug!(certificate = %shown.identity.subject, %reason, "refused");
             return Err(refused());
         }
-        let person = self.person_of(&shown.identity).await?;
+        let person = person_of(rights, &shown.identity).await?;
         Ok(Some((person, shown)))
-    }
-
-    /// Whom an identity stands for, who is let in.
-    pub(super) async fn person_of(&self, identity: &Identity) -> Result<Person> {
-        self.store
-            .person_of_identity(identity)
-            .await?
-            .filter(|person| person.active)
-            .ok_or_else(refused)
     }
 
     async fn basic(
         &self,
+        rights: &Rights<'_>,
         user: String,
         secret: String,
         peer: &Peer,
@@ -160,8 +154,8 @@ impl Authenticator {
         let is_access_token = secret.starts_with(TOKEN_PREFIX);
         if is_access_token || oidc::is_token(&secret) {
             let proof = match is_access_token {
-                true => self.access_token(&secret, peer, now).await?,
-                false => self.provider_token(&secret, peer, now).await?,
+                true => access_token(rights, &secret, peer, now).await?,
+                false => self.provider_token(rights, &secret, peer, now).await?,
             };
             if proof.person.id == user {
                 return Ok(proof);
@@ -224,16 +218,17 @@ impl Authenticator {
     /// `shown` is the certificate of the connection.
     async fn bearer(
         &self,
+        rights: &Rights<'_>,
         text: &str,
         peer: &Peer,
         shown: Option<&Shown>,
         now: DateTime<Utc>,
     ) -> Result<Proof> {
         if text.starts_with(TOKEN_PREFIX) {
-            return self.access_token(text, peer, now).await;
+            return access_token(rights, text, peer, now).await;
         }
         if oidc::is_token(text) {
-            return self.provider_token(text, peer, now).await;
+            return self.provider_token(rights, text, peer, now).await;
         }
         let token = self.tokens.open(text, now).ok_or_else(refused)?;
         let SessionToken {
@@ -260,13 +255,19 @@ impl Authenticator {
             expires: origin.expires_max,
             login: origin.login,
         };
-        let person = self.identify(&standing, now).await?;
+        let person = self.identify(rights, &standing, now).await?;
         Ok(Proof::new(person, session, origin))
     }
 
     /// A token of a login provider: who is not known here, or not any more, is told what a wrong
     /// token is told.
-    async fn provider_token(&self, text: &str, peer: &Peer, now: DateTime<Utc>) -> Result<Proof> {
+    async fn provider_token(
+        &self,
+        rights: &Rights<'_>,
+        text: &str,
+        peer: &Peer,
+        now: DateTime<Utc>,
+    ) -> Result<Proof> {
         let Named { identity, expires } = match self.providers.verify(text, now).await {
             Ok(named) => named,
             Err(Refusal::Unknown) => return Err(oidc::unknown()),
@@ -286,7 +287,7 @@ impl Authenticator {
                 return Err(refused());
             }
         };
-        let person = self.person_of(&identity).await?;
+        let person = person_of(rights, &identity).await?;
         let origin = Origin {
             identity: Some(identity),
             expires_max: Some(expires),
@@ -298,39 +299,51 @@ impl Authenticator {
         };
         Ok(Proof::new(person, peer.connection.clone(), origin))
     }
+}
 
-    async fn access_token(&self, secret: &str, peer: &Peer, now: DateTime<Utc>) -> Result<Proof> {
-        // PostgreSQL has no such texts, and no token has it.
-        if secret.contains('\0') {
-            return Err(refused());
-        }
-        let token = self
-            .store
-            .verify_token(secret, now)
-            .await?
-            .ok_or_else(refused)?;
-        let person = self
-            .store
-            .person(&token.person)
-            .await?
-            .filter(|person| person.active)
-            .ok_or_else(refused)?;
-        let session = format!("{}/{}", peer.connection, token.token);
-        let origin = Origin {
-            bound_to: Some(token.project),
-            access_token: Some(token.token),
-            expires_max: Some(token.expires_at),
-            login: Login {
-                method: Method::AccessToken,
-                second_factor: false,
-            },
-            identity: None,
-        };
-        let mut proof = Proof::new(person, session, origin);
-        // A new password ends sessions, not tokens.
-        proof.epoch = None;
-        Ok(proof)
+/// Whom an identity stands for, who is let in.
+pub(super) async fn person_of(rights: &Rights<'_>, identity: &Identity) -> Result<Person> {
+    rights
+        .person_of_identity(identity)
+        .await?
+        .filter(|person| person.active)
+        .ok_or_else(refused)
+}
+
+async fn access_token(
+    rights: &Rights<'_>,
+    secret: &str,
+    peer: &Peer,
+    now: DateTime<Utc>,
+) -> Result<Proof> {
+    // PostgreSQL has no such texts, and no token has it.
+    if secret.contains('\0') {
+        return Err(refused());
     }
+    let token = rights
+        .verify_token(secret, now)
+        .await?
+        .ok_or_else(refused)?;
+    let person = rights
+        .person(&token.person)
+        .await?
+        .filter(|person| person.active)
+        .ok_or_else(refused)?;
+    let session = format!("{}/{}", peer.connection, token.token);
+    let origin = Origin {
+        bound_to: Some(token.project),
+        access_token: Some(token.token),
+        expires_max: Some(token.expires_at),
+        login: Login {
+            method: Method::AccessToken,
+            second_factor: false,
+        },
+        identity: None,
+    };
+    let mut proof = Proof::new(person, session, origin);
+    // A new password ends sessions, not tokens.
+    proof.epoch = None;
+    Ok(proof)
 }
 
 /// Who has the key of a certificate that stands for them.

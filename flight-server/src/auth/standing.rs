@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use hubflight_rights::{Asker, Login};
-use hubflight_store::{AdminRole, Identity, Person, Project};
+use hubflight_store::{AdminRole, Identity, Person, Project, Rights};
 
 use super::certificates::Shown;
+use super::prove::person_of;
 use super::{ADMIN_CATALOG, Authenticator, refused};
 use crate::error::Result;
 
@@ -87,19 +88,28 @@ impl Authenticator {
     ///
     /// # Errors
     /// `Unauthenticated` where the person, the session, the token or the certificate has ended.
-    pub async fn admit(&self, standing: &Standing, now: DateTime<Utc>) -> Result<Admitted> {
-        let person = self.identify(standing, now).await?;
-        self.open_to(person, standing.bound_to.as_deref(), now)
-            .await
+    pub async fn admit(
+        &self,
+        rights: &Rights<'_>,
+        standing: &Standing,
+        now: DateTime<Utc>,
+    ) -> Result<Admitted> {
+        let person = self.identify(rights, standing, now).await?;
+        let bound_to = standing.bound_to.as_deref();
+        Self::open_to(rights, person, bound_to, now).await
     }
 
     /// The person of a standing that has not ended.
-    pub(super) async fn identify(&self, standing: &Standing, now: DateTime<Utc>) -> Result<Person> {
+    pub(super) async fn identify(
+        &self,
+        rights: &Rights<'_>,
+        standing: &Standing,
+        now: DateTime<Utc>,
+    ) -> Result<Person> {
         if standing.expires.is_some_and(|expires| expires <= now) {
             return Err(refused());
         }
-        let person = self
-            .store
+        let person = rights
             .person(&standing.person)
             .await?
             .filter(|person| person.active)
@@ -111,7 +121,7 @@ impl Authenticator {
             .ok_or_else(refused)?;
         if let Some(id) = &standing.access_token {
             // A session ends with the token that began it.
-            self.store
+            rights
                 .token_holder(id, now)
                 .await?
                 .filter(|holder| holder.person == person.id)
@@ -124,7 +134,7 @@ impl Authenticator {
         }
         let shown = standing.certificate.as_ref().map(|shown| &shown.identity);
         for identity in standing.identity.iter().chain(shown) {
-            let holder = self.person_of(identity).await?;
+            let holder = person_of(rights, identity).await?;
             if holder.id != person.id {
                 return Err(refused());
             }
@@ -134,22 +144,25 @@ impl Authenticator {
 
     /// The projects of a person, or the one that their credential is bound to.
     pub(super) async fn open_to(
-        &self,
+        rights: &Rights<'_>,
         mut person: Person,
         bound_to: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<Admitted> {
-        let mut projects = self.store.projects_of(&person.id).await?;
-        projects.retain(|project| {
-            project.valid_from <= now && now < project.valid_to && project.id != ADMIN_CATALOG
+        let projects = rights.projects_of(&person.id).await?;
+        let open = projects.iter().filter(|project| {
+            project.valid_from <= now
+                && now < project.valid_to
+                && project.id != ADMIN_CATALOG
+                && bound_to.is_none_or(|bound| project.id == bound)
         });
+        let projects = open.cloned().collect();
         if let Some(bound) = bound_to {
-            projects.retain(|project| project.id == bound);
             // An administrator's token for a project is good for that project only.
             person.is_admin &= bound == ADMIN_CATALOG;
         }
         let roles = match person.is_admin {
-            true => self.store.admin_roles(&person.id).await?,
+            true => rights.admin_roles(&person.id).await?,
             false => BTreeSet::new(),
         };
         Ok(Admitted {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use hubflight_audit::Signer;
 use hubflight_ledger::AuditSettings;
-use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile};
+use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile, Rights};
 
 use base64::Engine;
 
@@ -97,6 +97,10 @@ pub(super) fn header(value: &str) -> MetadataMap {
     let mut metadata = MetadataMap::new();
     metadata.insert("authorization", value.parse().expect("a header"));
     metadata
+}
+
+pub(super) async fn rights(auth: &Authenticator) -> Rights<'_> {
+    auth.store.rights().await.expect("read")
 }
 
 pub(super) fn bearer(token: &str) -> MetadataMap {

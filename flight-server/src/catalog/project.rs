@@ -102,7 +102,8 @@ impl ProjectView {
             zone: &viewer.zone,
             at: now,
         };
-        for (dataset, access) in hub.access(asking).await?.0 {
+        let rights = hub.store.rights().await?;
+        for (dataset, access) in hub.access(&rights, asking).await?.0 {
             open.extend(access.open().cloned());
             let (habilitation, refused) = match access {
                 Access::Open(habilitation) => (habilitation, None),
@@ -124,7 +125,7 @@ impl ProjectView {
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
         }
         let space = Space::load(hub, project, snapshot, now, &open).await?;
-        let exports = Exports::load(hub, project, viewer, now).await?;
+        let exports = Exports::load(hub, &rights, project, viewer, now).await?;
         let scope = Scope::Project {
             project: project.to_owned(),
             who: viewer.who.clone(),
@@ -187,6 +188,11 @@ impl ProjectView {
             true => self.viewer.roles.clone(),
             false => BTreeSet::new(),
         }
+    }
+
+    /// The released packages that may be read now.
+    pub fn open_exports(&self) -> BTreeSet<String> {
+        self.exports.ids().map(str::to_owned).collect()
     }
 
     pub fn space_snapshot(&self) -> i64 {

@@ -3,6 +3,7 @@
 pub mod admission;
 mod bounded;
 pub mod change;
+mod chunks;
 pub mod commits;
 pub mod frames;
 pub mod functions;

@@ -107,7 +107,8 @@ pub async fn decide(
     grounds: &Grounds,
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>> {
-    let admitted = hub.auth.admit(&grounds.standing, now).await?;
+    let rights = hub.store.rights().await?;
+    let admitted = hub.auth.admit(&rights, &grounds.standing, now).await?;
     let project = grounds.project.as_str();
     if !admitted.catalogs().contains(&project) {
         return Err(Error::denied(format!(
@@ -128,7 +129,7 @@ pub async fn decide(
             zone: &grounds.zone,
             at: now,
         };
-        let (access, next) = hub.access(asking).await?;
+        let (access, next) = hub.access(&rights, asking).await?;
         let open = access.iter().filter_map(|(_, access)| access.open());
         let open: Vec<Arc<Habilitation>> = open.cloned().collect();
         if let Some(dataset) = Rights::new(&open).ended(&grounds.labels) {
@@ -142,7 +143,7 @@ pub async fn decide(
         ends.push(next);
     }
     if !grounds.exports.is_empty() {
-        let open = hub.store.open_exports(project, now).await?;
+        let open = rights.open_exports(project, now).await?;
         for id in &grounds.exports {
             let export = open.iter().find(|export| export.package.id == *id);
             let export = export.ok_or_else(|| {

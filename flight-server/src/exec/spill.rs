@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 /// Locked while the process that owns the folder lives.
 const LOCK: &str = "lock";
+/// Locked while a process looks for what others left, and makes a folder of its own.
+const TURN: &str = "turn";
 
 /// Removed when dropped; after a crash, by the next process that starts on the same state.
 #[derive(Debug)]
@@ -21,6 +23,9 @@ impl SpillFolder {
     /// A new folder in `base`, and none there that a dead process left.
     pub fn open(base: &Path) -> io::Result<Self> {
         fs::create_dir_all(base)?;
+        // One process after another: none takes a folder that is being made for one that was left.
+        let turn = File::create(base.join(TURN))?;
+        turn.lock()?;
         for entry in fs::read_dir(base)? {
             let path = entry?.path();
             let is_left = File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());

@@ -18,9 +18,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
 use datafusion::common::ScalarValue;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{Stream, StreamExt};
 use hubflight_ledger::{Execution, Measured, Outcome};
 use hubflight_udfs::StatementWork;
@@ -43,6 +44,8 @@ use crate::statement::outcome_of;
 
 /// Frames that wait, encoded, for the transport.
 const FRAMES_AHEAD_MAX: usize = 3;
+/// How long rows wait for others to fill a frame with.
+const ROWS_WAIT: Duration = Duration::from_millis(250);
 /// How long the end of an execution waits for a client that reads before it settles without.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -286,17 +289,42 @@ impl Producer {
             let work = Arc::clone(&source.work);
             let (plan, context) = query.physical_in(environment, work).await?;
             let mut batches = execute_stream(plan, context)?;
-            while let Some(batch) = batches.next().await {
-                let batch = batch.map_err(|error| crowded_out(error.into(), &pool))?;
-                for slice in self.writer.slices(&batch)? {
-                    let frame = self.writer.frame(&slice)?;
-                    if !self.send(frame).await {
+            while let Some(batch) = self.next_batch(&mut batches).await {
+                let full = match batch {
+                    Some(batch) => {
+                        let batch = batch.map_err(|error| crowded_out(error.into(), &pool))?;
+                        self.writer.take(&batch)
+                    }
+                    None => vec![self.writer.rest()],
+                };
+                for rows in full {
+                    if !self.send_rows(&rows).await? {
                         return Ok(false);
                     }
                 }
             }
         }
-        Ok(true)
+        let rest = self.writer.rest();
+        Ok(rest.is_empty() || self.send_rows(&rest).await?)
+    }
+
+    /// The next batch, or nothing where rows have waited long enough for one.
+    async fn next_batch(
+        &self,
+        batches: &mut SendableRecordBatchStream,
+    ) -> Option<Option<datafusion::error::Result<RecordBatch>>> {
+        if !self.writer.has_rest() {
+            return batches.next().await.map(Some);
+        }
+        match tokio::time::timeout(ROWS_WAIT, batches.next()).await {
+            Ok(batch) => batch.map(Some),
+            Err(_) => Some(None),
+        }
+    }
+
+    async fn send_rows(&mut self, rows: &[RecordBatch]) -> Result<bool> {
+        let frame = self.writer.frame(rows)?;
+        Ok(self.send(frame).await)
     }
 
     /// False when nobody listens any more.

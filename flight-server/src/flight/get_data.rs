@@ -49,8 +49,10 @@ async fn answer(
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
     let mut frames = vec![writer.schema()];
-    for slice in writer.slices(&batch)? {
-        frames.push(writer.frame(&slice)?);
+    let mut chunks = writer.take(&batch);
+    chunks.extend(writer.has_rest().then(|| writer.rest()));
+    for rows in chunks {
+        frames.push(writer.frame(&rows)?);
     }
     // Frames that nobody reads take up one of their person's calls.
     let place = Arc::clone(&caller.place);

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta};
 use hubflight_ledger::{Filter, Page};
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_rights::{Action, Asker, Decision, Denial, Zone};
-use hubflight_store::{HabilitationRow, NewHabilitation, StoreError};
+use hubflight_store::{HabilitationRow, NewHabilitation, Rights, StoreError};
 
 use super::*;
 use crate::access::{Access, Asking};
@@ -20,6 +20,10 @@ async fn opened() -> (Arc<Hub>, tempfile::TempDir) {
     fs::create_dir(folder.path().join("data")).expect("folder");
     fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
     (open_hub(folder.path(), SHOP).await, folder)
+}
+
+async fn rights(hub: &Hub) -> Rights<'_> {
+    hub.store.rights().await.expect("read")
 }
 
 /// What `who` asks for from inside.
@@ -126,7 +130,10 @@ async fn a_renewal_that_begins_later_leaves_the_current_right_open() {
         .await
         .expect("confirmed");
     let versions = async |at: DateTime<Utc>| -> (Vec<u32>, Option<DateTime<Utc>>) {
-        let (access, next) = hub.access(asking(&ada(), at)).await.expect("read");
+        let (access, next) = hub
+            .access(&rights(&hub).await, asking(&ada(), at))
+            .await
+            .expect("read");
         let rights = access.iter().filter_map(|(_, access)| access.open());
         (rights.map(|right| right.version).collect(), next)
     };
@@ -194,7 +201,10 @@ async fn an_operator_forbids_by_person_time_and_action() {
     let later = DateTime::parse_from_rfc3339("2100-01-01T00:00:00Z").expect("a time");
     let later = later.to_utc();
     let access = async |who: &Asker, at: DateTime<Utc>| {
-        let (access, _) = hub.access(asking(who, at)).await.expect("read");
+        let (access, _) = hub
+            .access(&rights(&hub).await, asking(who, at))
+            .await
+            .expect("read");
         access.into_iter().next().expect("a dataset").1
     };
     let by = |id: &str| Denial::Rule {
@@ -224,7 +234,14 @@ async fn an_operator_forbids_by_person_time_and_action() {
 
     let mut who = ada();
     let may = async |who: &Asker, dataset: &str| {
-        let may = hub.may(asking(who, now), dataset, Action::Export).await;
+        let may = hub
+            .may(
+                &rights(&hub).await,
+                asking(who, now),
+                dataset,
+                Action::Export,
+            )
+            .await;
         may.expect("read")
     };
     assert_eq!(may(&who, "shop").await, Decision::Deny(by("kept")));

@@ -11,6 +11,7 @@ pub mod authorise;
 pub mod casts;
 pub mod parameters;
 pub mod parse;
+mod session;
 mod shape;
 pub mod wire;
 
@@ -20,11 +21,10 @@ use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, TableProvider,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, Session, TableProvider,
 };
 use datafusion::common::TableReference;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
@@ -40,6 +40,7 @@ use crate::exec::Engine;
 use crate::hub::Hub;
 use authorise::{TableAccess, check_plan, space_bytes_read, tables_read};
 use parse::{Kind, Parsed};
+use session::StatementSession;
 
 /// What a statement is planned with.
 pub struct Planning<'a> {
@@ -123,18 +124,15 @@ impl Planning<'_> {
         let catalogs = MemoryCatalogProviderList::new();
         let catalog = Arc::clone(self.view) as Arc<dyn CatalogProvider>;
         catalogs.register_catalog(self.view.project.clone(), catalog);
-        let template = self.hub.engine.template().clone();
-        let mut config = template.config().clone();
-        let options = config.options_mut();
+        // Changed in place, as `session.rs` says.
+        let mut state = self.hub.engine.template().clone();
+        state.register_catalog_list(Arc::new(catalogs));
+        let options = state.config_mut().options_mut();
         options.catalog.default_catalog = self.view.project.clone();
         options.catalog.default_schema = self.default_schema();
         if let Some(zone) = &self.options.time_zone {
             options.execution.time_zone = Some(zone.clone());
         }
-        let mut state = SessionStateBuilder::new_from_existing(template)
-            .with_config(config)
-            .with_catalog_list(Arc::new(catalogs))
-            .build();
         state.execution_props_mut().query_execution_start_time = Some(self.now);
         state
     }
@@ -271,18 +269,9 @@ impl Optimised {
         environment: Arc<RuntimeEnv>,
         work: Arc<StatementWork>,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        let config = self.state.config().clone().with_extension(work);
-        let props = self.state.execution_props().clone();
-        let mut state = SessionStateBuilder::new_from_existing((*self.state).clone())
-            .with_config(config)
-            .with_runtime_env(environment)
-            .build();
-        *state.execution_props_mut() = props;
-        let physical = state
-            .query_planner()
-            .create_physical_plan(&self.plan, &state)
-            .await?;
-        Ok((physical, state.task_ctx()))
+        let session = StatementSession::new(self.state, environment, work);
+        let physical = session.physical(&self.plan).await?;
+        Ok((physical, session.task_ctx()))
     }
 }
 

@@ -117,6 +117,8 @@ pub enum ExportDecision {
 pub struct ExportCounts {
     /// Packages that wait or are released.
     pub open: u64,
+    /// Packages that were asked for since a moment, whatever became of them.
+    pub requested: u64,
     /// Packages that the rules released alone since a moment.
     pub released_alone: u64,
 }
@@ -138,24 +140,44 @@ impl Store {
         rows.iter().map(export_of).collect()
     }
 
-    /// The packages of a project that its members may read at `now`.
-    pub async fn open_exports(
+    /// A package by its identifier.
+    pub async fn export(&self, id: &str) -> Result<Option<Export>, StoreError> {
+        by_id(&mut *self.pool().acquire().await?, id).await
+    }
+
+    /// The package of a project that has this name, while it waits or is released.
+    pub async fn export_under_way(
         &self,
         project: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Export>, StoreError> {
+        name: &str,
+    ) -> Result<Option<Export>, StoreError> {
         let sql = AssertSqlSafe(format!(
-            "{ROW} WHERE e.project = $1 AND e.state = 'released' AND e.expires_at > $2 \
-             ORDER BY e.name"
+            "{ROW} WHERE e.project = $1 AND e.name = $2 AND e.state IN ('waiting', 'released')"
+        ));
+        let row = sqlx::query(sql)
+            .bind(project)
+            .bind(name)
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref().map(export_of).transpose()
+    }
+
+    /// True where [`WriteTransaction::expire_exports`] would end a package.
+    pub async fn exports_are_due(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        let due = due(&mut *self.pool().acquire().await?, now).await?;
+        Ok(!due.is_empty())
+    }
+
+    /// The packages of a project that were released, whether or not they can be read now.
+    pub(crate) async fn released_exports(&self, project: &str) -> Result<Vec<Export>, StoreError> {
+        let sql = AssertSqlSafe(format!(
+            "{ROW} WHERE e.project = $1 AND e.state = 'released' ORDER BY e.name"
         ));
         let rows = sqlx::query(sql)
             .bind(project)
-            .bind(micros(now))
             .fetch_all(self.pool())
             .await?;
-        let mut exports = rows.iter().map(export_of).collect::<Result<Vec<_>, _>>()?;
-        exports.retain(|export| export.is_open(now));
-        Ok(exports)
+        rows.iter().map(export_of).collect()
     }
 }
 
@@ -207,15 +229,10 @@ impl WriteTransaction {
 
     /// A package by its identifier.
     pub async fn export(&mut self, id: &str) -> Result<Option<Export>, StoreError> {
-        let sql = AssertSqlSafe(format!("{ROW} WHERE e.id = $1"));
-        let row = sqlx::query(sql)
-            .bind(id)
-            .fetch_optional(self.connection())
-            .await?;
-        row.as_ref().map(export_of).transpose()
+        by_id(self.connection(), id).await
     }
 
-    /// What a project has under way, and what the rules released alone since `since`.
+    /// What a project has under way, and what was asked for and released alone since `since`.
     pub async fn export_counts(
         &mut self,
         project: &str,
@@ -223,6 +240,7 @@ impl WriteTransaction {
     ) -> Result<ExportCounts, StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(CASE WHEN state IN ('waiting', 'released') THEN 1 END) AS open_now, \
+             COUNT(CASE WHEN requested_at > $2 THEN 1 END) AS requested, \
              COUNT(CASE WHEN decided_by IS NULL AND decided_at IS NOT NULL \
              AND state <> 'refused' AND requested_at > $2 THEN 1 END) AS released_alone \
              FROM exports WHERE project = $1",
@@ -237,6 +255,7 @@ impl WriteTransaction {
         };
         Ok(ExportCounts {
             open: count("open_now")?,
+            requested: count("requested")?,
             released_alone: count("released_alone")?,
         })
     }
@@ -315,6 +334,12 @@ impl WriteTransaction {
             .await?;
         Ok(get::<i64>(&row, "opposed")? > 0)
     }
+}
+
+async fn by_id(connection: &mut AnyConnection, id: &str) -> Result<Option<Export>, StoreError> {
+    let sql = AssertSqlSafe(format!("{ROW} WHERE e.id = $1"));
+    let row = sqlx::query(sql).bind(id).fetch_optional(connection).await?;
+    row.as_ref().map(export_of).transpose()
 }
 
 async fn due(

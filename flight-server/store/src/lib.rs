@@ -39,6 +39,7 @@ pub use open::{Backend, Store, StoreLimits, WriteTransaction};
 pub use oppositions::Opposition;
 pub use passwords::HashedPassword;
 pub use people::{Member, Organisation, Person, PersonProfile, Project, Put};
+pub use rights::Rights;
 pub use roles::AdminRole;
 pub use secrets::Secrets;
 pub use sizes::VisibleSize;

@@ -10,6 +10,7 @@ use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connectio
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::StoreError;
+use crate::rights::Read;
 
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -52,11 +53,15 @@ impl Default for StoreLimits {
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: AnyPool,
+    /// Where transactions that write come from.
+    writers: AnyPool,
     backend: Backend,
     sqlite_path: Option<Arc<PathBuf>>,
     /// SQLite has one writer at a time. Queueing here is fair and costs nothing, where the
     /// database's own lock is polled.
     writer: Arc<Mutex<()>>,
+    /// What was read of rights since they last changed.
+    pub(crate) read: Arc<parking_lot::Mutex<Arc<Read>>>,
     pub(crate) password_checks: Arc<Semaphore>,
 }
 
@@ -112,36 +117,22 @@ impl Store {
         setup: String,
         limits: &StoreLimits,
     ) -> Result<Self, StoreError> {
-        let pool = AnyPoolOptions::new()
-            .min_connections(1)
-            .max_connections(limits.connections_max.max(2))
-            .acquire_timeout(Duration::from_millis(limits.connection_wait_ms_max))
-            .test_before_acquire(address.backend == Backend::Postgres)
-            .after_connect(move |connection, _| {
-                let setup = setup.clone();
-                Box::pin(async move {
-                    // Only names and numbers of ours are in this text.
-                    sqlx::raw_sql(AssertSqlSafe(setup))
-                        .execute(connection)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    // SQLite itself rolls back when it is full or its disk fails; the driver's
-                    // own rollback then fails, and it believes the transaction open for ever.
-                    connection.ping().await?;
-                    Ok(!connection.is_in_transaction())
-                })
-            })
-            .connect_with(options)
-            .await?;
+        let connections_max = limits.connections_max.max(2);
+        let pool = pool_of(connections_max, &address, &setup, limits);
+        let pool = pool.min_connections(1);
+        let pool = pool.connect_with(options.clone()).await?;
+        let writers = match address.backend {
+            // One that always writes keeps its pages: any other would read them again after it.
+            Backend::Sqlite => pool_of(1, &address, &setup, limits).connect_lazy_with(options),
+            Backend::Postgres => pool.clone(),
+        };
         Ok(Store {
             pool,
+            writers,
             backend: address.backend,
             sqlite_path: address.sqlite_path.map(Arc::new),
             writer: Arc::default(),
+            read: Arc::default(),
             password_checks: Arc::new(Semaphore::new(limits.password_checks_max.max(1))),
         })
     }
@@ -170,7 +161,7 @@ impl Store {
             ),
             Backend::Postgres => (None, "BEGIN"),
         };
-        let transaction = self.pool.begin_with(begin).await?;
+        let transaction = self.writers.begin_with(begin).await?;
         Ok(WriteTransaction {
             transaction,
             _turn: turn,
@@ -179,8 +170,44 @@ impl Store {
 
     /// Waits for running calls and closes every connection.
     pub async fn close(&self) {
+        self.writers.close().await;
         self.pool.close().await;
     }
+}
+
+/// Connections that are set up, and come back without a transaction.
+fn pool_of(
+    connections_max: u32,
+    address: &Address,
+    setup: &str,
+    limits: &StoreLimits,
+) -> AnyPoolOptions {
+    let setup = setup.to_owned();
+    AnyPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(Duration::from_millis(limits.connection_wait_ms_max))
+        .test_before_acquire(address.backend == Backend::Postgres)
+        .after_connect(move |connection, _| {
+            let setup = setup.clone();
+            Box::pin(async move {
+                // Only names and numbers of ours are in this text.
+                sqlx::raw_sql(AssertSqlSafe(setup))
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                if !connection.is_in_transaction() {
+                    return Ok(true);
+                }
+                // SQLite itself rolls back when it is full or its disk fails; the driver's
+                // own rollback then fails, and it believes the transaction open for ever.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
 }
 
 /// A transaction that holds the writer's turn.

@@ -144,6 +144,10 @@ impl Store {
         .bind(snapshot)
         .fetch_all(self.pool())
         .await?;
+        if rows.is_empty() {
+            let objects = Vec::new();
+            return Ok(SpaceView { snapshot, objects });
+        }
         let mut files = self.files_at(project, snapshot).await?;
         let objects = rows
             .iter()

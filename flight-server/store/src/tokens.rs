@@ -67,6 +67,34 @@ pub struct TokenHolder {
     pub expires_at: DateTime<Utc>,
 }
 
+/// A token as the store keeps it, whether or not its time is over.
+#[derive(Clone)]
+pub(crate) struct Held {
+    holder: TokenHolder,
+    /// SHA-256 of its secret.
+    hash: Vec<u8>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({})", self.holder.token)
+    }
+}
+
+impl Held {
+    /// Whom it stands for, while it does.
+    pub fn holder(self, now: DateTime<Utc>) -> Option<TokenHolder> {
+        (self.holder.expires_at > now).then_some(self.holder)
+    }
+
+    /// The same for who knows its secret.
+    pub fn verified(self, secret: &[u8], now: DateTime<Utc>) -> Option<TokenHolder> {
+        let given = Sha256::digest(secret);
+        let is_known = bool::from(given[..].ct_eq(&self.hash));
+        self.holder(now).filter(|_| is_known)
+    }
+}
+
 impl Store {
     /// As [`WriteTransaction::issue_token`], alone.
     pub async fn issue_token(&self, new: &NewToken) -> Result<IssuedToken, StoreError> {
@@ -76,46 +104,15 @@ impl Store {
         Ok(issued)
     }
 
-    /// Whom the token stands for at `now`; none if it is malformed, unknown, expired or
-    /// revoked, or its holder is inactive or no longer a member.
-    pub async fn verify_token(
-        &self,
-        text: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Option<TokenHolder>, StoreError> {
-        let Some((id, secret)) = parse(text) else {
-            return Ok(None);
-        };
-        let Some((holder, hash)) = self.in_force(id, now).await? else {
-            return Ok(None);
-        };
-        let given = Sha256::digest(&secret[..]);
-        Ok(bool::from(given[..].ct_eq(&hash)).then_some(holder))
-    }
-
-    /// Whom a token that was verified before stands for at `now`, by its id; none under the
-    /// same conditions as [`Store::verify_token`].
-    pub async fn token_holder(
-        &self,
-        id: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Option<TokenHolder>, StoreError> {
-        Ok(self.in_force(id, now).await?.map(|(holder, _)| holder))
-    }
-
-    async fn in_force(
-        &self,
-        id: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Option<(TokenHolder, Vec<u8>)>, StoreError> {
+    /// A token that is not revoked, of a holder who is active and a member.
+    pub(crate) async fn held(&self, id: &str) -> Result<Option<Held>, StoreError> {
         let row = sqlx::query(
             "SELECT t.person, t.project, t.hash, t.expires_at FROM tokens t \
              JOIN persons p ON p.id = t.person AND p.active = 1 \
              JOIN members m ON m.person = t.person AND m.project = t.project \
-             WHERE t.id = $1 AND t.revoked_at IS NULL AND t.expires_at > $2",
+             WHERE t.id = $1 AND t.revoked_at IS NULL",
         )
         .bind(id)
-        .bind(micros(now))
         .fetch_optional(self.pool())
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -125,7 +122,8 @@ impl Store {
             project: get(&row, "project")?,
             expires_at: instant(get(&row, "expires_at")?)?,
         };
-        Ok(Some((holder, get(&row, "hash")?)))
+        let hash = get(&row, "hash")?;
+        Ok(Some(Held { holder, hash }))
     }
 
     /// As [`WriteTransaction::revoke_token`], alone.
@@ -200,7 +198,7 @@ impl WriteTransaction {
     }
 }
 
-fn parse(text: &str) -> Option<(&str, Zeroizing<Vec<u8>>)> {
+pub(crate) fn parse(text: &str) -> Option<(&str, Zeroizing<Vec<u8>>)> {
     if text.len() > TOKEN_CHARS_MAX {
         return None;
     }

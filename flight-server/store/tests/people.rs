@@ -6,11 +6,23 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use common::{on_each_store, populate, project};
 use hubflight_store::{
-    Member, NewHabilitation, NewToken, PersonProfile, Put, StoreError, VisibleSize,
+    Member, NewHabilitation, NewToken, PersonProfile, Put, Store, StoreError, TokenHolder,
+    VisibleSize,
 };
+
+/// Whom a token stands for.
+async fn verified(store: &Store, text: &str, now: DateTime<Utc>) -> Option<TokenHolder> {
+    let rights = store.rights().await.unwrap();
+    rights.verify_token(text, now).await.unwrap()
+}
+
+async fn holder_of(store: &Store, id: &str, now: DateTime<Utc>) -> Option<TokenHolder> {
+    let rights = store.rights().await.unwrap();
+    rights.token_holder(id, now).await.unwrap()
+}
 
 #[test]
 fn people_projects_members() {
@@ -243,7 +255,7 @@ fn tokens() {
         let text = issued.text.as_str();
         assert!(text.starts_with(&format!("hubpat_{}_", issued.id)));
         assert!(!format!("{issued:?}").contains(text));
-        let holder = store.verify_token(text, now).await.unwrap().unwrap();
+        let holder = verified(&store, text, now).await.unwrap();
         assert_eq!(
             (holder.person.as_str(), holder.project.as_str()),
             ("ada", "p")
@@ -253,9 +265,9 @@ fn tokens() {
             "not a member"
         );
 
-        let again = store.token_holder(&issued.id, now).await.unwrap();
+        let again = holder_of(&store, &issued.id, now).await;
         assert_eq!(again, Some(holder));
-        assert_eq!(store.token_holder("", now).await.unwrap(), None);
+        assert_eq!(holder_of(&store, "", now).await, None);
 
         let other = store.issue_token(&new("ada", 5)).await.unwrap();
         let secret = text.rsplit_once('_').unwrap().1;
@@ -268,45 +280,23 @@ fn tokens() {
             &text.replace("hubpat", "hubpar"),
             &"é".repeat(100_000),
         ] {
-            assert_eq!(
-                store.verify_token(bad, now).await.unwrap(),
-                None,
-                "{bad:.80}"
-            );
+            assert_eq!(verified(&store, bad, now).await, None, "{bad:.80}");
         }
         let late = now + TimeDelta::minutes(5);
-        assert_eq!(
-            store.verify_token(text, late).await.unwrap(),
-            None,
-            "expired"
-        );
-        assert_eq!(store.token_holder(&issued.id, late).await.unwrap(), None);
+        assert_eq!(verified(&store, text, late).await, None, "expired");
+        assert_eq!(holder_of(&store, &issued.id, late).await, None);
 
         assert!(
             store.revoke_token(&issued.id, "bob").await.is_err(),
             "another's token"
         );
         store.revoke_token(&issued.id, "ada").await.unwrap();
-        assert_eq!(
-            store.verify_token(text, now).await.unwrap(),
-            None,
-            "revoked"
-        );
-        assert_eq!(store.token_holder(&issued.id, now).await.unwrap(), None);
-        assert!(
-            store
-                .verify_token(&other.text, now)
-                .await
-                .unwrap()
-                .is_some()
-        );
+        assert_eq!(verified(&store, text, now).await, None, "revoked");
+        assert_eq!(holder_of(&store, &issued.id, now).await, None);
+        assert!(verified(&store, &other.text, now).await.is_some());
         store.remove_member("p", "ada").await.unwrap();
-        assert_eq!(
-            store.verify_token(&other.text, now).await.unwrap(),
-            None,
-            "left"
-        );
-        assert_eq!(store.token_holder(&other.id, now).await.unwrap(), None);
+        assert_eq!(verified(&store, &other.text, now).await, None, "left");
+        assert_eq!(holder_of(&store, &other.id, now).await, None);
         assert_eq!(store.tokens(Some("ada")).await.unwrap().len(), 2);
         assert_eq!(store.tokens(None).await.unwrap().len(), 2);
         let stored: Vec<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM tokens")

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use chrono::{TimeDelta, TimeZone, Utc};
 use common::{on_each_store, populate, project};
 use hubflight_store::{
-    AdminRole, Identity, Login, Member, NewHabilitation, NewToken, Opposition, Put, Store,
+    AdminRole, Backend, Identity, Login, Member, NewHabilitation, NewToken, Opposition, Put, Store,
     StoreError,
 };
 
@@ -93,6 +93,115 @@ fn every_way_to_lose_a_right_is_counted() {
             counts!(store, write => write.put_member(&member)),
             "a role may change, and a confirmation end"
         );
+    });
+}
+
+/// What a store says of rights, kept from before or read now.
+async fn told(store: &Store, kept: bool) -> String {
+    let identity = Identity::certificate(&[7; 32]);
+    let rights = store.rights().await.unwrap();
+    let now = Utc::now();
+    let (mut persons, mut projects, mut exports) = (Vec::new(), Vec::new(), Vec::new());
+    for id in ["ada", "bob"] {
+        persons.push(match kept {
+            true => (
+                rights.person(id).await.unwrap(),
+                rights.admin_roles(id).await.unwrap(),
+            ),
+            false => (
+                store.person(id).await.unwrap(),
+                store.admin_roles(id).await.unwrap(),
+            ),
+        });
+        projects.push(match kept {
+            true => rights.projects_of(id).await.unwrap().to_vec(),
+            false => store.projects_of(id).await.unwrap(),
+        });
+    }
+    let stands_for = match kept {
+        true => rights.person_of_identity(&identity).await.unwrap(),
+        false => store.person_of_identity(&identity).await.unwrap(),
+    };
+    let habilitations = match kept {
+        true => rights.habilitations_of("p").await.unwrap().to_vec(),
+        false => store.habilitations_of("p").await.unwrap(),
+    };
+    exports.extend(match kept {
+        true => rights.open_exports("p", now).await.unwrap(),
+        false => store.exports(Some("p")).await.unwrap(),
+    });
+    exports.retain(|export| export.is_open(now));
+    format!("{persons:?} {projects:?} {stands_for:?} {habilitations:?} {exports:?}")
+}
+
+/// Every change below is made as another process would, in a transaction that counts nothing
+/// itself.
+#[test]
+fn what_is_kept_of_rights_is_what_is_there() {
+    on_each_store("kept", |store| async move {
+        populate(&store).await;
+        let mut write = store.write().await.unwrap();
+        write
+            .add_identity(&Identity::certificate(&[7; 32]), "ada")
+            .await
+            .unwrap();
+        write.commit().await.unwrap();
+        let export = "INSERT INTO exports (id, project, name, purpose, statement_id, \
+                      requested_by, requested_at, row_count, byte_count, digest, schema_ipc, \
+                      findings, labels, state, expires_at) SELECT 'e', 'p', 'n', '', '', 'ada', \
+                      0, 1, 1, s.digest, s.digest, '[]', '{}', 'released', 9000000000000000 \
+                      FROM (SELECT CAST('x' AS %) AS digest) s";
+        let bytes = match store.backend() {
+            Backend::Sqlite => "BLOB",
+            Backend::Postgres => "BYTEA",
+        };
+        let export = export.replace('%', bytes);
+        let changes = [
+            "UPDATE persons SET name = 'Ada L.' WHERE id = 'ada'",
+            "UPDATE persons SET password_hash = 'h' WHERE id = 'ada'",
+            "UPDATE persons SET token_epoch = 7 WHERE id = 'ada'",
+            "INSERT INTO admin_roles (person, role) VALUES ('bob', 'billing')",
+            "UPDATE admin_roles SET role = 'audit' WHERE person = 'bob'",
+            "DELETE FROM admin_roles",
+            "UPDATE persons SET is_admin = 0 WHERE id = 'bob'",
+            "UPDATE persons SET active = 0 WHERE id = 'bob'",
+            "INSERT INTO members (project, person, role) VALUES ('q', 'ada', 'member')",
+            "UPDATE projects SET title = 't' WHERE id = 'q'",
+            "UPDATE projects SET purpose = 'u' WHERE id = 'q'",
+            "UPDATE projects SET organisation = 'other' WHERE id = 'q'",
+            "UPDATE projects SET space_quota_bytes = 1 WHERE id = 'q'",
+            "UPDATE projects SET budget = '3' WHERE id = 'q'",
+            "UPDATE projects SET valid_from = 1 WHERE id = 'q'",
+            "UPDATE projects SET valid_to = 2 WHERE id = 'q'",
+            "DELETE FROM members WHERE project = 'q'",
+            "INSERT INTO habilitations (id, version, project, dataset, body, created_at) \
+             VALUES ('h', 1, 'p', 'snds', '{}', 0)",
+            "UPDATE habilitations SET revoked_at = 5 WHERE id = 'h'",
+            &export,
+            "UPDATE exports SET state = 'withdrawn' WHERE id = 'e'",
+            "UPDATE identities SET person = 'bob'",
+            "DELETE FROM identities",
+        ];
+        let organisation = "INSERT INTO organisations (id, name) VALUES ('other', 'Other')";
+        sqlx::query(organisation)
+            .execute(store.pool())
+            .await
+            .unwrap();
+        let mut before = told(&store, true).await;
+        assert_eq!(before, told(&store, false).await);
+        for change in changes {
+            let mut write = store.write().await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(change.to_owned()))
+                .execute(write.connection())
+                .await
+                .unwrap();
+            assert_eq!(told(&store, true).await, before, "{change}: not yet");
+            write.commit().await.unwrap();
+            let kept = told(&store, true).await;
+            assert_ne!(kept, before, "{change}: kept from before");
+            assert_eq!(kept, told(&store, false).await, "{change}");
+            before = kept;
+        }
     });
 }
 

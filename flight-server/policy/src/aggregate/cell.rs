@@ -2,8 +2,8 @@
 //!
 //! The values of those who bring most are cut to what the T-th of them brings, so that nobody
 //! stands out and values that fewer than T persons have do not show; T is the threshold of the
-//! cell. It lies between `persons_min` and [`MARGIN`] more and depends, as the noise, on who is
-//! in the cell with what: that a cell appears or vanishes tells of no single person.
+//! cell. It lies between `persons_min` and [`MARGIN`] more and depends on who is in the cell, not
+//! on what they bring: nobody draws it anew by asking for other values of the same persons.
 
 use std::mem::size_of_val;
 use std::sync::Arc;
@@ -158,7 +158,8 @@ impl Persons {
     }
 
     fn published(&mut self) -> Option<f64> {
-        let margin = mixed(self.values, 4) % u64::from(MARGIN + 1);
+        // Of the persons alone: whoever asks for other values of the same ones draws the same.
+        let margin = mixed(self.persons, 4) % u64::from(MARGIN + 1);
         let threshold = self.persons_min as usize + margin as usize;
         if self.contributors < i64::try_from(threshold).ok()? {
             return None;
@@ -294,6 +295,19 @@ mod tests {
             cell.published().is_some()
         });
         assert!((50..150).contains(&shown.count()));
+    }
+
+    #[test]
+    fn other_values_of_the_same_persons_draw_no_other_threshold() {
+        for who in 0..200 {
+            let shown = |value: u64| {
+                let mut cell = cell([]);
+                (0..13).for_each(|one| cell.add(mixed(who * 100 + one, 5), (value + one) as f64));
+                cell.published().is_some()
+            };
+            let first = shown(1);
+            assert!((2..60).all(|value| shown(value) == first), "{who}");
+        }
     }
 
     #[test]

@@ -24,9 +24,11 @@
 //! privacy", PODS 2003; Asghar and Kaafar, "Averaging attacks on bounded noise-based disclosure
 //! control algorithms", PoPETs 2020). Therefore answers are limited, traced and reviewed. Two
 //! projects that collude see the same noise, so that together they learn no more than one. Who
-//! varies the values of the same persons averages the layer that depends on values away, and
-//! is left with that of the persons. How long an answer takes depends on the rows that it
-//! reads; joins that multiply them are bounded ([`rows::JOINS_MAX`]).
+//! varies the values of the same persons averages the layer that depends on values away. What is
+//! left is the layer of the persons, which two sums over the same ones share: their difference
+//! then tells what a single person brings to one and not to the other, after some hundreds of
+//! answers. How long an answer takes depends on the rows that it reads, and so does whether it
+//! comes in time; joins that multiply them are bounded in number alone ([`rows::JOINS_MAX`]).
 
 mod casts;
 mod cell;
@@ -48,7 +50,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::{
-    Expr, JoinType, LogicalPlan, Subquery, TableScan, TableScanBuilder,
+    Expr, JoinType, LogicalPlan, LogicalPlanBuilder, Subquery, TableScan, TableScanBuilder,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
@@ -230,12 +232,18 @@ fn subquery(expr: Expr) -> Result<Transformed<Expr>> {
     })
 }
 
-/// The plan of `identifier IN (SELECT identifier …)`, or of `column IN (SELECT label …)`.
+/// The plan of `identifier IN (SELECT identifier …)`, or of `column IN (SELECT label …)`. An
+/// identifier there is one that leads to one person, on both sides: whether a row is kept then
+/// depends on the rows of its own person alone. That of a hospital is shared by many, all of whom
+/// would be kept for the sake of one.
 fn members(rows: &Rows, inside: &InSubquery) -> Result<Members> {
     let Some(tested) = named(&inside.expr) else {
         return refused("`IN (SELECT …)` below an aggregate tests a column");
     };
     let is_identifier = rows.is_identifier(tested);
+    if is_identifier && !rows.leads_to_one(tested) {
+        return refused(SHARED);
+    }
     match visit(&inside.subquery.subquery)? {
         Part::Public(labels) if !is_identifier => {
             expressions::check_labels(&labels)?;
@@ -254,11 +262,14 @@ fn members(rows: &Rows, inside: &InSubquery) -> Result<Members> {
                 .collect();
             match shown.as_slice() {
                 [one] if others.is_identifier(one) => {
-                    let plan = datafusion::logical_expr::Projection::try_new(
-                        vec![Expr::Column(one.clone())],
-                        Arc::new(others.plan),
-                    )?;
-                    let plan = LogicalPlan::Projection(plan);
+                    if !others.leads_to_one(one) {
+                        return refused(SHARED);
+                    }
+                    // One NULL among them, which one person can bring, empties every `NOT IN`.
+                    let plan = LogicalPlanBuilder::from(others.plan)
+                        .filter(Expr::Column(one.clone()).is_not_null())?
+                        .project(vec![Expr::Column(one.clone())])?
+                        .build()?;
                     Ok(Members { plan, persons_min })
                 }
                 _ => refused("`IN (SELECT …)` compares an identifier with an identifier"),
@@ -270,6 +281,9 @@ fn members(rows: &Rows, inside: &InSubquery) -> Result<Members> {
         ),
     }
 }
+
+const SHARED: &str = "`IN (SELECT …)` below an aggregate compares an identifier that leads to one \
+                      person, as the person's own; join on the others";
 
 fn protected_table(scan: &TableScan) -> Result<Option<Arc<PolicyTable>>> {
     let provider = source_as_provider(&scan.source)?;

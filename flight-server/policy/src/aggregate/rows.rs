@@ -48,6 +48,12 @@ impl Rows {
         self.identifiers.contains(column)
     }
 
+    /// True where all rows with the same value of a column are of one person.
+    pub fn leads_to_one(&self, column: &Column) -> bool {
+        let alone = BTreeSet::from([column.clone()]);
+        self.keys.contains(&alone)
+    }
+
     /// Refuses tables that were put side by side and never linked.
     pub fn linked(self) -> Result<Self> {
         match self.unlinked {
@@ -194,7 +200,11 @@ impl Rows {
                     },
                     inside.negated,
                 );
-                Ok((Expr::InSubquery(tested), persons_min))
+                let tested = Expr::InSubquery(tested);
+                // A row without it would be kept by `NOT IN` where the subquery finds nobody at
+                // all, which may hang on one person.
+                let known = inside.expr.as_ref().clone().is_not_null();
+                Ok((tested.and(known), persons_min))
             }
             Expr::IsNull(inner) | Expr::IsNotNull(inner)
                 if named(inner).is_some_and(|column| self.is_identifier(column)) =>

@@ -60,7 +60,8 @@ pub(super) struct About {
 /// - dynamic filters on plain columns (bounds and keys of a join, the threshold of a TopK),
 ///   which it offers to the plan inside for pruning; never another predicate.
 ///
-/// It claims statistics only where every row is visible, and then none of altered columns.
+/// It claims statistics only where every row is visible, and then none of altered columns; else the
+/// number of visible rows, where that is known.
 /// Errors from inside are logged and replaced: their texts quote paths and values.
 #[derive(Clone, Debug)]
 pub struct PolicyScanExec {

@@ -6,7 +6,9 @@
 //! the number of visible rows is known. A table that is filtered by its own columns alone is
 //! still read by that filter, which the files' statistics can follow.
 //!
-//! The bits say which rows are hidden, so they never leave the barrier: they are kept under the
+//! The bits say which rows are hidden, so they are used in the barrier alone. What is left of a
+//! batch has as many rows as it shows; whoever hands rows to a client cuts them anew
+//! (`exec/chunks.rs` of the server). They are kept under the
 //! view's digest and every file that they were computed from, and a file that has changed since
 //! has other bits. Only rows of Parquet files have a number; other sources are filtered
 //! and joined at each scan.

@@ -11,9 +11,9 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use hubflight_policy::aggregate::{self, MARGIN, noise::NOISE_MAX};
 use hubflight_rights::dataset::{Dataset, PERSONS_MIN_DEFAULT};
-use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::habilitation::{Habilitation, Mask, Mode, TableGrant, Tables};
 
-use crate::world::{self, Stay, World, config, habilitation, keys};
+use crate::world::{self, Stay, World, config, grant, habilitation, keys};
 
 pub struct Hub {
     _world: World,
@@ -26,6 +26,10 @@ impl Hub {
     }
 
     async fn of_project(project: &str) -> Self {
+        Self::of_tables(project, Tables::All).await
+    }
+
+    async fn of_tables(project: &str, tables: Tables) -> Self {
         let mut world = World::new().await;
         let mut hospital: Dataset = world.datasets[0].as_ref().clone();
         // A diagnosis leads to one stay, and so to one person.
@@ -34,7 +38,7 @@ impl Hub {
         world.datasets[0] = Arc::new(hospital);
         let aggregate = Habilitation {
             mode: Mode::Aggregate,
-            ..habilitation(project, Tables::All)
+            ..habilitation(project, tables)
         };
         let ctx = SessionContext::new_with_config(config(true));
         world.register(&ctx, &aggregate, &keys(project));
@@ -394,6 +398,28 @@ async fn a_selection_that_is_small_is_suppressed_and_its_complement_does_not_tel
             "SELECT count(*) FROM stays WHERE person NOT IN (SELECT person FROM stays WHERE big = 3 AND person IS NOT NULL)",
             true,
         ),
+        // A set of nobody but a NULL, or of one person: what is not in it is the same.
+        (
+            "SELECT count(*) FROM stays WHERE person NOT IN (SELECT b.person FROM stays a \
+             LEFT JOIN stays b ON a.person = b.person AND b.big = -3 WHERE a.big = 3)",
+            true,
+        ),
+        (
+            "SELECT count(*) FROM stays WHERE person NOT IN (SELECT b.person FROM stays a \
+             LEFT JOIN stays b ON a.person = b.person AND b.big = 3 WHERE a.big = 3)",
+            true,
+        ),
+        // A NULL that is in no set, whether or not anybody is.
+        (
+            "SELECT count(*) FROM stays a LEFT JOIN stays b ON a.person = b.person AND b.big = -3 \
+             WHERE b.person NOT IN (SELECT person FROM stays WHERE big = -3)",
+            false,
+        ),
+        (
+            "SELECT count(*) FROM stays a LEFT JOIN stays b ON a.person = b.person AND b.big = -3 \
+             WHERE b.person NOT IN (SELECT person FROM stays WHERE big = 3)",
+            false,
+        ),
         (
             "SELECT count(*) FROM stays WHERE (big = 3) IS NOT TRUE",
             true,
@@ -408,6 +434,28 @@ async fn a_selection_that_is_small_is_suppressed_and_its_complement_does_not_tel
         ),
     ] {
         assert_eq!(hub.number(sql).await.is_some(), shown, "{sql}");
+    }
+}
+
+/// A hospital has many patients, a diagnosis many stays: to keep all of its rows for the sake of one
+/// person would tell of that person by the count of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn identifiers_that_persons_share_are_not_looked_for_in_sets() {
+    let hashed = TableGrant {
+        masks: vec![("diagnosis".to_owned(), Mask::HashPerProject)],
+        ..grant("stays")
+    };
+    let hub = Hub::of_tables("surveillance", Tables::Only(vec![hashed])).await;
+    let of_one = "SELECT diagnosis FROM stays WHERE big = 3";
+    for sql in [
+        format!("SELECT count(*) FROM stays WHERE diagnosis IN ({of_one})"),
+        format!("SELECT count(*) FROM stays WHERE diagnosis NOT IN ({of_one})"),
+        format!("SELECT count(*) FROM stays WHERE person IN ({of_one})"),
+        "SELECT count(*) FROM stays WHERE diagnosis IN (SELECT person FROM stays WHERE big = 3)"
+            .to_owned(),
+    ] {
+        let said = hub.refusal(&sql).await;
+        assert!(said.contains("leads to one person"), "{sql}: {said}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field, Schema};
 use chrono::TimeDelta;
-use hubflight_store::{ExportState, NewExport, Opposition};
+use hubflight_store::{Export, ExportState, NewExport, Opposition};
 
 use super::decisions::deciding;
 use super::*;
@@ -38,9 +38,15 @@ impl Bench {
     }
 
     async fn open(&self) -> usize {
-        let open = self.store.open_exports("study", Utc::now()).await;
-        open.expect("read").len()
+        open(&self.store).await.len()
     }
+}
+
+/// The packages that members of the project may read.
+async fn open(store: &Store) -> Vec<Export> {
+    let rights = store.rights().await.expect("read");
+    let open = rights.open_exports("study", Utc::now()).await;
+    open.expect("read")
 }
 
 #[tokio::test]
@@ -142,11 +148,7 @@ async fn what_was_made_before_somebody_opposed_is_not_released() {
     assert!(error.to_string().contains("opposed"), "{error}");
     bench.waiting("e2").await;
     release("e2").await.expect("made after");
-    let open = bench
-        .store
-        .open_exports("study", Utc::now())
-        .await
-        .expect("read");
+    let open = open(&bench.store).await;
     let ends = open[0].package.expires_at - Utc::now();
     assert!(ends > TimeDelta::days(2) && ends <= TimeDelta::days(3));
 }

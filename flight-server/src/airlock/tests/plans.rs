@@ -124,6 +124,25 @@ async fn a_plan_is_released_alone_only_where_it_counts_persons_who_are_alike() {
              JOIN clinic.stays b ON a.site = b.site GROUP BY b.rare",
             Waiting,
         ),
+        // More than one value for a person, and one for several, that are made of identifiers.
+        (
+            "SELECT rare, count(DISTINCT id) AS n FROM (SELECT rare, person || ward || site AS id \
+             FROM clinic.stays) t GROUP BY rare",
+            Waiting,
+        ),
+        (
+            "SELECT b.age, count(DISTINCT a.person) AS n \
+             FROM (SELECT person, left(person, 0) AS k FROM clinic.stays) a \
+             JOIN (SELECT age, left(person, 0) AS k FROM clinic.stays WHERE rare = 'x') b \
+             ON a.k = b.k GROUP BY b.age",
+            Waiting,
+        ),
+        (
+            "SELECT ward, count(DISTINCT id) AS n FROM (SELECT ward, person AS id \
+             FROM clinic.stays UNION ALL SELECT ward, CAST(age AS text) FROM clinic.stays) t \
+             GROUP BY ward",
+            Waiting,
+        ),
         // What was seen inside, and written again.
         ("VALUES ('x', 42)", Waiting),
         (

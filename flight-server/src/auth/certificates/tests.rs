@@ -8,7 +8,7 @@ use rcgen::{
 use tonic::metadata::MetadataMap;
 
 use super::*;
-use crate::auth::tests::{basic, bearer, opened};
+use crate::auth::tests::{basic, bearer, opened, rights};
 use crate::auth::{Authenticator, Login, Method, Peer};
 use crate::error::ErrorKind;
 
@@ -265,18 +265,26 @@ async fn what_a_certificate_began_ends_with_it() {
         stolen.expect_err("without its key");
     }
     // Running statements ask again: when it expires, and when it is taken away.
-    auth.admit(&ada.standing, now).await.expect("runs");
+    auth.admit(&rights(&auth).await, &ada.standing, now)
+        .await
+        .expect("runs");
     let expired = now + TimeDelta::days(365 * 80);
     let standing = crate::auth::standing::Standing {
         expires: None,
         ..ada.standing.clone()
     };
-    auth.admit(&standing, now).await.expect("runs");
-    auth.admit(&standing, expired).await.expect_err("expired");
+    auth.admit(&rights(&auth).await, &standing, now)
+        .await
+        .expect("runs");
+    auth.admit(&rights(&auth).await, &standing, expired)
+        .await
+        .expect_err("expired");
     let mut write = auth.store.change_rights().await.expect("begins");
     write.remove_identity(&identity).await.expect("removed");
     write.commit().await.expect("written");
-    auth.admit(&ada.standing, now).await.expect_err("removed");
+    auth.admit(&rights(&auth).await, &ada.standing, now)
+        .await
+        .expect_err("removed");
     let ended = auth
         .authenticate(&bearer(&session), over(&certificate), now)
         .await;

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
-use crate::auth::tests::{basic, bearer, lock_outs, opened};
+use crate::auth::tests::{basic, bearer, lock_outs, opened, rights};
 use crate::auth::{Authenticator, Login, Method};
 use crate::config::Config;
 
@@ -165,7 +165,9 @@ async fn a_token_lets_its_person_in_until_it_ends() {
     let ends = ada.standing.expires.expect("ends");
     assert_eq!(ends.timestamp(), end.timestamp());
     assert!(
-        auth.admit(&ada.standing, ends).await.is_err(),
+        auth.admit(&rights(&auth).await, &ada.standing, ends)
+            .await
+            .is_err(),
         "what runs ends with it"
     );
     // As a password, for drivers that know nothing else; of its own person only.
@@ -207,7 +209,7 @@ async fn a_token_lets_its_person_in_until_it_ends() {
             .await
             .expect_err("nobody's now");
     }
-    auth.admit(&ada.standing, now)
+    auth.admit(&rights(&auth).await, &ada.standing, now)
         .await
         .expect_err("nobody's now");
     // Given to somebody else, it is not the first one's session that goes on.

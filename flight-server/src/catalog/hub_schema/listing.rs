@@ -41,7 +41,7 @@ async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<
         zone,
         at,
     };
-    let (access, _) = hub.access(asking).await?;
+    let (access, _) = hub.access(&hub.store.rights().await?, asking).await?;
     let listed = access.into_iter().filter_map(|(dataset, access)| {
         let habilitation = access.listed()?;
         Some((dataset, Some(Arc::clone(habilitation))))

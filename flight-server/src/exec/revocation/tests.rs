@@ -22,7 +22,8 @@ use crate::ticket::Ticket;
 
 /// How long after a withdrawal a stream may still run.
 const END_MS_MAX: u128 = 1_000;
-/// More rows than anybody reads in the time of a test.
+/// More rows than anybody reads in the time of a test: ten thousand million, of which a core
+/// hands over some hundred million a second.
 const ENDLESS: &str = "SELECT a.item, b.item FROM shop.sales a, shop.sales b";
 
 struct Bench {
@@ -36,7 +37,7 @@ struct Bench {
 
 fn write_sales(folder: &Path) {
     let mut rows = String::from("item\n");
-    (0..20_000).for_each(|i| rows.push_str(&format!("item number {i}\n")));
+    (0..100_000).for_each(|i| rows.push_str(&format!("item number {i}\n")));
     std::fs::create_dir_all(folder).expect("folder");
     std::fs::write(folder.join("sales.csv"), rows).expect("written");
 }
