@@ -138,6 +138,11 @@ class Wire:
                     alive = False
         except OSError:
             pass
+        # The other pump may be waiting for it: to close alone would tell nobody before that ends.
+        try:
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         sink.close()
 
     def drained(self):

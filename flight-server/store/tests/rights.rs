@@ -150,7 +150,7 @@ fn what_is_kept_of_rights_is_what_is_there() {
                       requested_by, requested_at, row_count, byte_count, digest, schema_ipc, \
                       findings, labels, state, expires_at) SELECT 'e', 'p', 'n', '', '', 'ada', \
                       0, 1, 1, s.digest, s.digest, '[]', '{}', 'released', 9000000000000000 \
-                      FROM (SELECT CAST('x' AS %) AS digest) s";
+                      FROM (SELECT CAST('0123456789abcdef0123456789abcdef' AS %) AS digest) s";
         let bytes = match store.backend() {
             Backend::Sqlite => "BLOB",
             Backend::Postgres => "BYTEA",
