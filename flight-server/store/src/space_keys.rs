@@ -35,9 +35,7 @@ impl Store {
         }
         drop(connection);
         let mut write = self.write().await?;
-        if newest_kept(write.connection(), project).await?.is_none() {
-            write.add_space_key(project, Utc::now()).await?;
-        }
+        write.insert_space_key(project, Utc::now(), true).await?;
         // Another server may have made one at the same time: the same for both.
         let made = newest_kept(write.connection(), project).await?;
         write.commit().await?;
@@ -64,6 +62,17 @@ impl WriteTransaction {
         project: &str,
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
+        self.insert_space_key(project, at, false).await
+    }
+
+    /// `only` where the project has none: one statement tells and inserts, since another server
+    /// may make one between two.
+    async fn insert_space_key(
+        &mut self,
+        project: &str,
+        at: DateTime<Utc>,
+        only: bool,
+    ) -> Result<(), StoreError> {
         let mut salt = [0; SALT_BYTES];
         SysRng
             .try_fill_bytes(&mut salt)
@@ -71,11 +80,12 @@ impl WriteTransaction {
         sqlx::query(
             "INSERT INTO space_keys (project, key_id, salt, created_at) \
              SELECT $1, COALESCE(MAX(key_id), 0) + 1, $2, $3 FROM space_keys WHERE project = $1 \
-             ON CONFLICT (project, key_id) DO NOTHING",
+             HAVING COUNT(salt) = 0 OR $4 = 0 ON CONFLICT (project, key_id) DO NOTHING",
         )
         .bind(project)
         .bind(salt.to_vec())
         .bind(micros(at))
+        .bind(i64::from(only))
         .execute(self.connection())
         .await?;
         Ok(())
