@@ -75,8 +75,9 @@ const SQL_BYTES_UNSEEN_MAX: usize = 4096;
 const COLUMNS_MAX: usize = 256;
 /// Findings that who asked is told where an export is refused.
 const FINDINGS_TOLD_MAX: usize = 8;
-/// Findings that are kept with an export: more than a few for each of its columns.
-const FINDINGS_KEPT_MAX: usize = 1_024;
+/// Findings that are kept with an export. Where a person has to look, there may be no more: what is
+/// cut off is what they would have to see.
+const FINDINGS_KEPT_MAX: usize = 256;
 /// How often packages are looked at whose time may be over.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -209,8 +210,7 @@ async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<()> 
     let rights = planning.hub.store.rights().await?;
     for Source { dataset, .. } in &labels.sources {
         let may = planning.hub.may(&rights, asking, dataset, Action::Export);
-        let may = may.await?;
-        if let Decision::Deny(denial) = may {
+        if let Decision::Deny(denial) = may.await? {
             return Err(refusal_of(dataset, &denial));
         }
     }
@@ -302,6 +302,13 @@ impl Entry {
         let id = Uuid::now_v7();
         let mut findings = self.packed.findings.clone();
         let refused = verdict(&findings) == Some(Verdict::Refuses);
+        if !refused && findings.len() > FINDINGS_KEPT_MAX {
+            return Err(Error::denied(format!(
+                "the rules ask about {} things in this export, more than anybody looks through; \
+                 ask for fewer columns",
+                findings.len()
+            )));
+        }
         // Before the transaction, which others wait for.
         let placed = match refused {
             true => None,

@@ -520,3 +520,31 @@ async fn a_project_asks_so_often_a_day() {
     let error = bench.request(&ada, "wide", &wide).await.expect_err("wide");
     assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
 }
+
+/// What the rules ask is all shown to the person who decides, or nobody is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_question_is_hidden_among_many() {
+    let bench = Bench::new().await;
+    let ada = bench.ada().await;
+    let asks = |columns: usize| {
+        let values: Vec<String> = (0..columns)
+            .map(|i| format!("avg(age / 3.0 + {i}) AS a{i}"))
+            .collect();
+        format!(
+            "SELECT ward, {} FROM clinic.stays GROUP BY ward",
+            values.join(", ")
+        )
+    };
+    assert_eq!(
+        bench.state(&ada, "few", &asks(3)).await,
+        ExportState::Waiting
+    );
+    let found = bench.export("few").await.package.findings;
+    for column in ["\"a0\"", "\"a1\"", "\"a2\""] {
+        assert!(found.contains(column), "{found}");
+    }
+    let error = bench.request(&ada, "many", &asks(255)).await;
+    let error = error.expect_err("more than anybody looks through");
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert!(error.to_string().contains("fewer columns"), "{error}");
+}

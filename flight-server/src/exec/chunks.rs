@@ -61,11 +61,22 @@ impl Chunks {
         }
     }
 
+    /// The rows that wait since the last batch, to be kept as something smaller.
+    pub fn last_mut(&mut self) -> Option<&mut RecordBatch> {
+        self.waiting.last_mut()
+    }
+
     /// The rows that wait for more.
     pub fn rest(&mut self) -> Vec<RecordBatch> {
         (self.rows, self.bytes) = (0, 0);
         std::mem::take(&mut self.waiting)
     }
+}
+
+fn bytes_of(values: &ArrayRef) -> Vec<usize> {
+    let mut bytes = vec![0; values.len()];
+    add(values, &mut bytes);
+    bytes
 }
 
 /// The bytes of the values of each row, however they lie in memory.
@@ -101,10 +112,17 @@ fn add(values: &ArrayRef, bytes: &mut [usize]) {
             let entries: ArrayRef = std::sync::Arc::new(map.entries().clone());
             of_items(values, map.value_offsets(), &entries, bytes);
         }
+        DataType::FixedSizeList(_, length) => {
+            let length = usize::try_from(*length).unwrap_or(0).max(1);
+            let each = bytes_of(values.as_fixed_size_list().values());
+            let items = each.chunks(length).map(|items| items.iter().sum::<usize>());
+            bytes.iter_mut().zip(items).for_each(|(to, of)| *to += of);
+        }
         DataType::Struct(_) => {
             let columns = values.as_struct().columns();
             columns.iter().for_each(|column| add(column, bytes));
         }
+        DataType::Dictionary(..) => of_keys(values, bytes),
         _ => bytes.iter_mut().for_each(|bytes| *bytes += REFERENCE_BYTES),
     }
 }
@@ -145,6 +163,21 @@ fn of_views(values: &ArrayRef, views: &[u128], bytes: &mut [usize]) {
     }
 }
 
+/// What the keys stand for: a client is sent the values themselves.
+fn of_keys(values: &ArrayRef, bytes: &mut [usize]) {
+    let dictionary = values.as_any_dictionary();
+    let each = bytes_of(dictionary.values());
+    if each.is_empty() {
+        return;
+    }
+    let keys = dictionary.normalized_keys().into_iter();
+    for (row, (bytes, key)) in bytes.iter_mut().zip(keys).enumerate() {
+        if values.is_valid(row) {
+            *bytes += each[key];
+        }
+    }
+}
+
 /// The items of lists, each with what it has itself.
 fn of_items<O: OffsetSizeTrait>(
     lists: &ArrayRef,
@@ -152,12 +185,16 @@ fn of_items<O: OffsetSizeTrait>(
     items: &ArrayRef,
     bytes: &mut [usize],
 ) {
+    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+        return;
+    };
+    let first = first.as_usize();
     let width = width(items.data_type());
-    let mut each = Vec::new();
-    if width.is_none() {
-        each = vec![0; items.len()];
-        add(items, &mut each);
-    }
+    let each = match width {
+        Some(_) => Vec::new(),
+        // Of these lists only: the items of a slice are those of the whole.
+        None => bytes_of(&items.slice(first, last.as_usize() - first)),
+    };
     for (row, (bytes, ends)) in bytes.iter_mut().zip(offsets.windows(2)).enumerate() {
         *bytes += size_of::<O>();
         if lists.is_null(row) {
@@ -166,7 +203,7 @@ fn of_items<O: OffsetSizeTrait>(
         let (start, end) = (ends[0].as_usize(), ends[1].as_usize());
         *bytes += match width {
             Some(width) => width * (end - start),
-            None => each[start..end].iter().sum(),
+            None => each[start - first..end - first].iter().sum(),
         };
     }
 }
@@ -176,8 +213,8 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        ArrayRef, Int64Array, ListArray, MapBuilder, RecordBatchOptions, StringArray,
-        StringBuilder, StringViewArray, StructArray,
+        ArrayRef, DictionaryArray, FixedSizeListArray, Int64Array, ListArray, MapBuilder,
+        RecordBatchOptions, StringArray, StringBuilder, StringViewArray, StructArray,
     };
     use arrow::compute::{concat_batches, take_record_batch};
     use arrow::datatypes::{Field, Int32Type, Schema};
@@ -205,14 +242,23 @@ mod tests {
             maps.append(row % 6 != 0).expect("valid");
         }
         let inner = Arc::new(Field::new("t", DataType::Utf8, true));
-        let structs = StructArray::from(vec![(inner, Arc::clone(&texts))]);
-        let columns: [(&str, ArrayRef); 6] = [
+        let structs = StructArray::from(vec![(Arc::clone(&inner), Arc::clone(&texts))]);
+        let codes: Vec<Option<String>> = (0..rows)
+            .map(|row| (row % 7 != 0).then(|| "code ".repeat(row % 4)))
+            .collect();
+        let codes: DictionaryArray<Int32Type> = codes.iter().map(Option::as_deref).collect();
+        let pairs: Vec<String> = (0..2 * rows).map(|item| "p".repeat(item % 13)).collect();
+        let pairs: ArrayRef = Arc::new(StringArray::from(pairs));
+        let pairs = FixedSizeListArray::new(inner, 2, pairs, None);
+        let columns: [(&str, ArrayRef); 8] = [
             ("number", Arc::new(numbers)),
             ("text", texts),
             ("view", Arc::new(views)),
             ("list", Arc::new(lists)),
             ("map", Arc::new(maps.finish())),
             ("struct", Arc::new(structs)),
+            ("code", Arc::new(codes)),
+            ("pair", Arc::new(pairs)),
         ];
         RecordBatch::try_from_iter(columns).expect("valid")
     }
@@ -275,6 +321,25 @@ mod tests {
         }
         assert_eq!(chunks(&whole, &[], (100, 1 << 20)), [100; 10]);
         assert_eq!(chunks(&whole, &[3], (1, 1)), [1; 1_000]);
+    }
+
+    #[test]
+    fn a_value_counts_what_a_client_is_sent_of_it() {
+        let long = "x".repeat(1_000);
+        let codes: DictionaryArray<Int32Type> = [Some(long.as_str()), None].into_iter().collect();
+        let part: ArrayRef = Arc::new(codes);
+        assert_eq!(bytes_of(&part), [1_004, 0]);
+        // A slice counts its own items, and what lies behind a NULL counts nothing.
+        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1); 100]),
+            None,
+            Some(vec![Some(2); 3]),
+        ]);
+        let slice: ArrayRef = Arc::new(lists.slice(1, 2));
+        assert_eq!(bytes_of(&slice), [4, 16]);
+        let whole = batch(100);
+        let slice = whole.slice(40, 20);
+        assert_eq!(bytes_of_rows(&slice), bytes_of_rows(&whole)[40..60]);
     }
 
     #[test]

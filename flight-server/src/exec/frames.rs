@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
+use tokio::time::Instant;
 
 use super::chunks::Chunks;
 use crate::auth::session::Compression;
@@ -37,6 +38,8 @@ pub struct FrameWriter {
     tracker: DictionaryTracker,
     compression: IpcWriteContext,
     chunks: Chunks,
+    /// When the first of the rows that wait came.
+    since: Instant,
 }
 
 impl FrameWriter {
@@ -57,6 +60,7 @@ impl FrameWriter {
             tracker: DictionaryTracker::new(false),
             compression: IpcWriteContext::default(),
             chunks: Chunks::new(ROWS_MAX, frame_bytes_max),
+            since: Instant::now(),
         })
     }
 
@@ -69,18 +73,28 @@ impl FrameWriter {
     }
 
     /// Takes rows, and gives those that fill a frame each.
-    pub fn take(&mut self, batch: &RecordBatch) -> Vec<Vec<RecordBatch>> {
-        self.chunks.take(batch)
+    pub fn take(&mut self, batch: &RecordBatch) -> Result<Vec<Vec<RecordBatch>>> {
+        let was_empty = self.chunks.is_empty();
+        let full = self.chunks.take(batch);
+        if was_empty || !full.is_empty() {
+            self.since = Instant::now();
+        }
+        // Converted, so that what waits does not keep the batch that it came in: a few rows of many
+        // batches would keep them all.
+        if let Some(last) = self.chunks.last_mut() {
+            *last = conform(last, &self.schema)?;
+        }
+        Ok(full)
     }
 
-    /// True where rows wait for others to fill a frame with.
-    pub fn has_rest(&self) -> bool {
-        !self.chunks.is_empty()
+    /// Since when rows wait for others to fill a frame with.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        (!self.chunks.is_empty()).then_some(self.since)
     }
 
-    /// The rows that wait, for a frame of their own.
-    pub fn rest(&mut self) -> Vec<RecordBatch> {
-        self.chunks.rest()
+    /// The rows that wait, for a frame of their own; none where none do.
+    pub fn rest(&mut self) -> Option<Vec<RecordBatch>> {
+        (!self.chunks.is_empty()).then(|| self.chunks.rest())
     }
 
     /// The frame of rows that are together, which are converted now: the conversion of a whole
@@ -139,6 +153,31 @@ mod tests {
             let frame = writer.frame(std::slice::from_ref(&kept)).expect("a frame");
             let body = String::from_utf8_lossy(&frame.data.data_body).into_owned();
             assert!(body.contains(shown) && !body.contains(hidden));
+        }
+    }
+
+    /// A row of each of many batches, as the barrier leaves them of files that are mostly hidden.
+    #[test]
+    fn rows_that_wait_keep_no_batch() {
+        let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8View, true)]));
+        for views in [false, true] {
+            let schema = plain_schema(&schema, views);
+            let mut writer =
+                FrameWriter::new(schema, Compression::None, 1 << 20).expect("a writer");
+            for _ in 0..100 {
+                let texts = vec!["a text, longer than a view holds itself".repeat(10); 1_000];
+                let texts: ArrayRef = Arc::new(StringViewArray::from(texts));
+                let batch = RecordBatch::try_from_iter([("t", texts)]).expect("valid");
+                let mut keep = vec![false; 1_000];
+                keep[7] = true;
+                let kept = filter_record_batch(&batch, &BooleanArray::from(keep));
+                let full = writer.take(&kept.expect("filtered")).expect("taken");
+                assert!(full.is_empty());
+            }
+            let rest = writer.rest().expect("rows");
+            assert_eq!(rest.len(), 100);
+            let held: usize = rest.iter().map(RecordBatch::get_array_memory_size).sum();
+            assert!(held < 100 * 4_096, "{views}: {held}");
         }
     }
 }

@@ -44,8 +44,9 @@ use crate::statement::outcome_of;
 
 /// Frames that wait, encoded, for the transport.
 const FRAMES_AHEAD_MAX: usize = 3;
-/// How long rows wait for others to fill a frame with.
-const ROWS_WAIT: Duration = Duration::from_millis(250);
+/// How long rows wait for others to fill a frame with. Where that is not enough, a frame tells how
+/// many rows came in the time, as any answer tells how long it takes.
+const ROWS_WAIT: Duration = Duration::from_secs(1);
 /// How long the end of an execution waits for a client that reads before it settles without.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -289,14 +290,7 @@ impl Producer {
             let work = Arc::clone(&source.work);
             let (plan, context) = query.physical_in(environment, work).await?;
             let mut batches = execute_stream(plan, context)?;
-            while let Some(batch) = self.next_batch(&mut batches).await {
-                let full = match batch {
-                    Some(batch) => {
-                        let batch = batch.map_err(|error| crowded_out(error.into(), &pool))?;
-                        self.writer.take(&batch)
-                    }
-                    None => vec![self.writer.rest()],
-                };
+            while let Some(full) = self.full(&mut batches, &pool).await? {
                 for rows in full {
                     if !self.send_rows(&rows).await? {
                         return Ok(false);
@@ -304,22 +298,32 @@ impl Producer {
                 }
             }
         }
-        let rest = self.writer.rest();
-        Ok(rest.is_empty() || self.send_rows(&rest).await?)
+        match self.writer.rest() {
+            Some(rest) => self.send_rows(&rest).await,
+            None => Ok(true),
+        }
     }
 
-    /// The next batch, or nothing where rows have waited long enough for one.
-    async fn next_batch(
-        &self,
+    /// The rows of the frames that the next batch fills, or those that have waited long enough;
+    /// none where no batch follows.
+    async fn full(
+        &mut self,
         batches: &mut SendableRecordBatchStream,
-    ) -> Option<Option<datafusion::error::Result<RecordBatch>>> {
-        if !self.writer.has_rest() {
-            return batches.next().await.map(Some);
-        }
-        match tokio::time::timeout(ROWS_WAIT, batches.next()).await {
-            Ok(batch) => batch.map(Some),
-            Err(_) => Some(None),
-        }
+        pool: &QueryPool,
+    ) -> Result<Option<Vec<Vec<RecordBatch>>>> {
+        let next = match self.writer.waiting_since() {
+            None => batches.next().await,
+            Some(since) => {
+                let Ok(next) = tokio::time::timeout_at(since + ROWS_WAIT, batches.next()).await
+                else {
+                    return Ok(Some(self.writer.rest().into_iter().collect()));
+                };
+                next
+            }
+        };
+        let Some(batch) = next else { return Ok(None) };
+        let batch = batch.map_err(|error| crowded_out(error.into(), pool))?;
+        Ok(Some(self.writer.take(&batch)?))
     }
 
     async fn send_rows(&mut self, rows: &[RecordBatch]) -> Result<bool> {

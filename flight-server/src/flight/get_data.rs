@@ -49,8 +49,8 @@ async fn answer(
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
     let mut frames = vec![writer.schema()];
-    let mut chunks = writer.take(&batch);
-    chunks.extend(writer.has_rest().then(|| writer.rest()));
+    let mut chunks = writer.take(&batch)?;
+    chunks.extend(writer.rest());
     for rows in chunks {
         frames.push(writer.frame(&rows)?);
     }

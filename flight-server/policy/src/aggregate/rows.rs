@@ -201,6 +201,9 @@ impl Rows {
                     inside.negated,
                 );
                 let tested = Expr::InSubquery(tested);
+                if !named(&inside.expr).is_some_and(|column| self.is_identifier(column)) {
+                    return Ok((tested, persons_min));
+                }
                 // A row without it would be kept by `NOT IN` where the subquery finds nobody at
                 // all, which may hang on one person.
                 let known = inside.expr.as_ref().clone().is_not_null();
