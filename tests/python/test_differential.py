@@ -19,7 +19,6 @@ import re
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -32,11 +31,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import Hub, binary, start
+from flight_client import Client, Outcome
 from generated_sql import generate
 
 QUERIES = int(os.environ.get("HUBFLIGHT_DIFFERENTIAL", "2000"))
 SEED = os.environ.get("HUBFLIGHT_DIFFERENTIAL_SEED", "1")
-CONNECTIONS = 4
 # In every text that a project may not see, and a number that is nowhere else.
 CANARY, CANARY_NUMBER = "KANARI", 777_777_777
 PERSONS, STAYS, DIAGNOSES, SHAPES, LABELS = 5_000, 20_000, 20_000, 5_000, 40
@@ -250,6 +249,33 @@ def write(tables, folder: Path, split: int):
 
 # --- the server ---
 
+HEAD = """
+[server]
+flight = "127.0.0.1:0"
+zone = "inside"
+http = "127.0.0.1:0"
+state = "state"
+
+[workers]
+listen = "127.0.0.1:0"
+
+[limits]
+memory_mb_max = 2048
+query_memory_mb_max = 512
+
+[tariff]
+version = "t"
+currency = "EUR"
+prices = { gb_scanned = "0.50", gb_returned = "1.00" }
+
+[[person]]
+id = "alice"
+
+[[person]]
+id = "bob"
+"""
+
+
 def dataset(name, folder, identifiers):
     """A dataset whose paths to the person are declared: with a person's column, `pid` is shown as
     pseudonyms; without, the paths still lead and every column is shown as it is."""
@@ -293,31 +319,7 @@ def configuration():
     again = re.sub(r"columns = \{ except = [^}]*\},?", "", GRANTS)
     again = again.replace("75056", "75").replace("97411", "974")
     again = re.sub(r', *\n *masks = \[\["commune"', ', masks = [["commune"', again)
-    parts = ["""
-[server]
-flight = "127.0.0.1:0"
-zone = "inside"
-http = "127.0.0.1:0"
-state = "state"
-
-[workers]
-listen = "127.0.0.1:0"
-
-[limits]
-memory_mb_max = 2048
-query_memory_mb_max = 512
-
-[tariff]
-version = "t"
-currency = "EUR"
-prices = { gb_scanned = "0.50", gb_returned = "1.00" }
-
-[[person]]
-id = "alice"
-
-[[person]]
-id = "bob"
-"""]
+    parts = [HEAD]
     for prefix, identifiers in (("", False), ("id_", True)):
         parts += [
             dataset(f"{prefix}full", "full", identifiers), dataset(f"{prefix}copy", "copy", identifiers),
@@ -353,22 +355,27 @@ def serve(folder: Path) -> Hub:
     return running
 
 
+class Driver:
+    """The same statements through ADBC."""
+
+    def __init__(self, hub: Hub, token):
+        self.connection = flightsql.connect(
+            hub.uri, db_kwargs={"username": "alice", "password": token}, autocommit=True)
+
+    def run(self, sql) -> Outcome:
+        return run(self.connection, sql)
+
+    def close(self):
+        self.connection.close()
+
+
+# At once, each in its thread.
+CLIENTS = (Client, Client, Client, Driver)
+
+
 def connect(hub: Hub, name):
     return flightsql.connect(
         hub.uri, db_kwargs={"username": "alice", "password": hub.tokens[name]}, autocommit=True)
-
-
-@dataclass
-class Outcome:
-    """What a client saw: a table, or an error's code and text."""
-
-    table: pa.Table | None
-    code: str = ""
-    text: str = ""
-
-    @property
-    def failed(self):
-        return self.table is None
 
 
 def run(connection, sql) -> Outcome:
@@ -480,18 +487,19 @@ class Differential:
         self.problems = []
         self.examples = {}
 
-    def work(self, numbers):
+    def work(self, kind, numbers):
         """One client: a connection a project, queries from the common source."""
         with contextlib.ExitStack() as stack:
-            connections = {name: stack.enter_context(connect(self.hub, name)) for name in self.hub.tokens}
+            clients = {name: stack.enter_context(contextlib.closing(kind(self.hub, token)))
+                       for name, token in self.hub.tokens.items()}
             for number in numbers:
                 prefix = "id_" if number % 5 == 4 else ""
                 query = generate(f"{SEED}-{number}", identifiers=bool(prefix))
-                left = run(connections[prefix + self.project], query.sql)
-                right = run(connections[prefix + "copied"], query.sql)
+                left = clients[prefix + self.project].run(query.sql)
+                right = clients[prefix + "copied"].run(query.sql)
                 problem = self.judge(query, left, right)
                 if problem == "outcome":
-                    problem = self.decide(query, left, right, connections, prefix)
+                    problem = self.decide(query, left, right, clients, prefix)
                 with self.lock:
                     self.count(query, left, right)
                     if problem:
@@ -516,14 +524,14 @@ class Differential:
             return "other rows"
         return None
 
-    def decide(self, query, left, right, connections, prefix):
+    def decide(self, query, left, right, clients, prefix):
         """Behind a barrier, operators may be evaluated in another order than over bare files, so
         that of two errors the other one comes, or one that a LIMIT or an empty join would have
         spared. That is harmless where the same barrier over the copy, which has nothing to hide,
         does the same; and only possible for expressions that fail on visible rows."""
         if not query.mine:
             return "another outcome"
-        tries = [run(connections[prefix + name], query.sql) for name in ("again", "again", "copied", "restricted")]
+        tries = [clients[prefix + name].run(query.sql) for name in ("again", "again", "copied", "restricted")]
         told_left, told_others = {key(left), key(tries[3])}, {key(right), *map(key, tries[:3])}
         with self.lock:
             self.counts["order of evaluation"] += 1
@@ -574,7 +582,7 @@ def compare(differential, queries, problems_max):
             yield number
 
     started = time.monotonic()
-    threads = [threading.Thread(target=differential.work, args=(numbers(),)) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=differential.work, args=(kind, numbers())) for kind in CLIENTS]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from conftest import any_message, binary, field, start, statement_query
+from conftest import any_message, field, start, statement_query
+from flight_client import Client
 from test_differential import (
     CANARY, CANARY_NUMBER, GRANTS, admin, canaries, connect, issue_token, key, normal, project, run, same_rows, serve,
 )
@@ -313,35 +314,6 @@ def test_other_doors_are_shut(hub, sql):
 
 
 # --- sessions ---
-
-class Client:
-    """A person with a token, on the level of Flight."""
-
-    def __init__(self, hub, token):
-        self.client = flight.FlightClient(f"grpc+tcp://{hub.flight}")
-        self.options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {token}".encode())])
-
-    def info(self, command):
-        return self.client.get_flight_info(flight.FlightDescriptor.for_command(command), self.options)
-
-    def ticket(self, sql):
-        return self.info(statement_query(sql)).endpoints[0].ticket.ticket
-
-    def redeem(self, ticket):
-        return self.client.do_get(flight.Ticket(ticket), self.options).read_all()
-
-    def act(self, name, body):
-        return [bytes(result.body.to_pybytes()) for result in self.client.do_action(flight.Action(name, body), self.options)]
-
-    def prepare(self, sql):
-        reply = self.act("CreatePreparedStatement", any_message("ActionCreatePreparedStatementRequest", field(1, sql.encode())))[0]
-        # The value of the Any, then the handle in it: 16 random bytes.
-        start_of_handle = reply.index(b"\x0a\x10", reply.index(b"Result")) + 2
-        return reply[start_of_handle:start_of_handle + 16]
-
-    def info_prepared(self, handle):
-        return self.info(any_message("CommandPreparedStatementQuery", field(1, handle)))
-
 
 def refused(call, *arguments):
     """gRPC's code and the text of a call that must fail."""
