@@ -643,6 +643,33 @@ def test_what_was_found(found, sql):
     assert "LIMIT" not in sql or left.table.column(0).null_count == left.table.num_rows
 
 
+# Several extremes at once, and each alone: with the first asked for, DataFusion 55 leaves rows unread
+# that others need, where those are of an expression (apache/datafusion#24816) or have been NULL so far
+# (restatedev/restate#5214). Without a barrier as with one.
+TOGETHER = {
+    "of expressions": (
+        "stays", ["min(cost * 2)", "max(date_trunc('week', left_on))", "max(pid)"], ""),
+    "after many NULLs": (
+        "(SELECT value AS a, CASE WHEN value > 1900000 THEN value END AS b FROM generate_series(1, 2000000))",
+        ["min(a)", "max(b)"], " WHERE a % 7 = 3"),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="`enable_aggregate_dynamic_filter_pushdown` is on and wrong in DataFusion 55.2")
+@pytest.mark.parametrize("case", TOGETHER)
+def test_extremes_that_are_asked_for_together_are_those_of_each(found, case):
+    table, extremes, where = TOGETHER[case]
+    with connect(found, "copied") as connection:
+        if table.startswith("("):
+            made = run(connection, f"CREATE TABLE space.nulls AS SELECT * FROM {table} t")
+            assert not made.failed, made.text
+            table = "space.nulls"
+        alone = [run(connection, f"SELECT {one} AS v FROM {table}{where}").table["v"].to_pylist() for one in extremes]
+        for _ in range(10):
+            together = run(connection, f"SELECT {', '.join(extremes)} FROM {table}{where}").table
+            assert [column.to_pylist() for column in together.columns] == alone
+
+
 def test_the_comparison_notices_what_is_not_hidden(twins):
     """The same queries where nothing is hidden: most answers differ and the traps are sprung."""
     differential = Differential(twins, "open")
