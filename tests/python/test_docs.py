@@ -29,3 +29,38 @@ def test_the_commands_that_the_readme_names_exist():
     listed = subprocess.run([binary("bench"), "list"], capture_output=True, text=True).stdout
     for name in ("tpch", "transport", "echo", "point", "policy", "memory", "start"):
         assert name in listed
+
+
+FOLDERS = {"policy/": "flight-server/policy/tests/policy/", "flight-server/oidc/": "flight-server/oidc/",
+           "flight-server/": "flight-server/src/"}
+
+
+def place(name):
+    """The file that the list of attacks means."""
+    for short, long in FOLDERS.items():
+        if name.startswith(short):
+            return ROOT / (long + name.removeprefix(short))
+    return ROOT / "tests/python" / name
+
+
+def missing(table):
+    """Tests that a table names and that are not there, and lines that name none."""
+    gone = []
+    for line in re.findall(r"^\| .* \|$", table, flags=re.M):
+        named = re.findall(r"`([\w/.-]+)::(\w+)`", line)
+        if not named and not line.startswith("| Attack |"):
+            gone.append(line)
+        for file, test in named:
+            found = place(file)
+            if not found.is_file() or not re.search(rf"^\s*(async )?(def|fn) {test}\(", found.read_text(), flags=re.M):
+                gone.append(f"{file}::{test}")
+    return gone
+
+
+def test_every_attack_has_the_tests_that_are_listed():
+    table = (ROOT / "docs/attacks.md").read_text()
+    assert missing(table) == []
+    assert table.count("::") > 80 and "**open**" in table
+    # The check notices what is gone.
+    for wrong in ("| x | `test_leaks.py::test_nothing_at_all` |", "| x | `nothing.py::test_x` |", "| x | |"):
+        assert missing(wrong)

@@ -59,6 +59,8 @@ def test_diagnoses_follow_their_stays(hub):
 
 def test_masks_and_hidden_columns(hub):
     people = hub.query("researcher", "SELECT * FROM snds.ir_ben_r")
+    whole = hub.query("hospital", "SELECT * FROM snds.ir_ben_r")
+    assert "ben_dcd_dte" in whole.schema.names and 5 in set(map(len, whole["ben_res_com"].to_pylist()))
     assert "ben_dcd_dte" not in people.schema.names
     assert set(map(len, people["ben_res_com"].to_pylist())) <= {2, 3}
     status, text = hub.error("researcher", "SELECT ben_dcd_dte FROM snds.ir_ben_r")
@@ -99,6 +101,14 @@ def test_consultant_works_in_each_project_but_never_in_both(hub):
     "DROP TABLE {}",
 ])
 def test_a_hidden_table_reads_like_a_missing_one(hub, sql):
+    # It is there, and says something else to who sees it.
+    if sql.startswith("SELECT") or sql.startswith("DESCRIBE"):
+        assert hub.query("hospital", sql.format("cardio.ecg")).num_rows > 0
+    elif not sql.startswith("CREATE"):
+        missing = hub.error("hospital", sql.format("cardia.ecg"))[1] if not sql.startswith("EXPLAIN") else ""
+        seen = str(hub.query("hospital", sql.format("cardio.ecg"))) if sql.startswith("EXPLAIN") else \
+            hub.error("hospital", sql.format("cardio.ecg"))[1]
+        assert seen.replace("cardio", "X") != missing.replace("cardia", "X")
     hidden = hub.error("researcher", sql.format("cardio.ecg"))
     missing = hub.error("researcher", sql.format("cardia.ecg"))
     assert hidden[0] == missing[0]
@@ -116,6 +126,7 @@ def test_nothing_of_cardio_shows_to_the_researcher(hub):
         "SHOW TABLES",
     ]:
         assert "cardio" not in str(hub.query("researcher", sql).to_pylist()), sql
+        assert "cardio" in str(hub.query("hospital", sql).to_pylist()), f"nothing to find: {sql}"
     with hub.connect("researcher") as connection:
         objects = connection.adbc_get_objects(depth="all").read_all()
     assert "cardio" not in str(objects.to_pylist())
@@ -159,5 +170,8 @@ def test_no_identifier_of_one_project_appears_in_another(hub):
     mine, theirs = identifiers("researcher"), identifiers("hospital")
     assert mine and theirs and not mine & theirs
     assert len({len(value) for value in mine | theirs}) == 1, "pseudonyms have one length"
+    # Within a project they are the same for whoever asks, and lead from table to table.
+    stays = hub.query("researcher", "SELECT DISTINCT ben_idt AS v FROM snds.t_mco_b")["v"].to_pylist()
+    assert stays and set(stays) <= set(hub.query("researcher", "SELECT ben_idt AS v FROM snds.ir_ben_r")["v"].to_pylist())
     raw = {str(value) for value in stored(hub, "snds", "ir_ben_r")["ben_idt"].to_pylist()}
     assert not raw & (mine | theirs)
