@@ -303,6 +303,9 @@ class Generator:
         if len(scope.tables) != 1:
             return None
         alias, table = scope.tables[0]
+        # Numbers beside a table repeat its rows.
+        if any(not name.startswith(f"{alias}.") for name, _ in scope.columns):
+            return None
         if self.identifiers and (table, KEYS[table]) in IDENTIFIERS:
             return None
         return f"{alias}.{KEYS[table]}"

@@ -391,6 +391,10 @@ def run(connection, sql) -> Outcome:
         return Outcome(None, code.group(1) if code else "?", text)
 
 
+# How the server begins what DataFusion's planner says that it cannot do.
+PLANNER = "not available in SQL here"
+
+
 # --- comparing ---
 
 def normal(text):
@@ -528,8 +532,10 @@ class Differential:
         """Behind a barrier, operators may be evaluated in another order than over bare files, so
         that of two errors the other one comes, or one that a LIMIT or an empty join would have
         spared. That is harmless where the same barrier over the copy, which has nothing to hide,
-        does the same; and only possible for expressions that fail on visible rows."""
-        if not query.mine:
+        does the same; and only possible for expressions that fail on visible rows, or where one side
+        is refused before a row is read: a condition that is never true leaves nothing to be planned
+        behind a barrier."""
+        if not query.mine and PLANNER not in left.text + right.text:
             return "another outcome"
         tries = [clients[prefix + name].run(query.sql) for name in ("again", "again", "copied", "restricted")]
         told_left, told_others = {key(left), key(tries[3])}, {key(right), *map(key, tries[:3])}

@@ -11,7 +11,6 @@ a user's filter (`test_ledger.py`); expired tickets and tokens, and clocks (Rust
 """
 
 import re
-import subprocess
 
 import adbc_driver_flightsql.dbapi as flightsql
 import duckdb
