@@ -59,6 +59,8 @@ pub struct Server {
     /// Where the callers of `flight` are. Rows of datasets are not read from `outside`, which
     /// they are unless said otherwise.
     pub zone: Option<Zone>,
+    /// The socket of a process apart that has the master secret; without, it is a file of `state`.
+    pub key_process: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -70,6 +72,7 @@ impl Default for Server {
             database: None,
             tls: None,
             zone: None,
+            key_process: None,
         }
     }
 }
@@ -468,6 +471,9 @@ impl Config {
 
     fn resolve(&mut self, base: &Path) {
         self.server.state = base.join(&self.server.state);
+        if let Some(socket) = &mut self.server.key_process {
+            *socket = base.join(&*socket);
+        }
         for dataset in &mut self.datasets {
             if !dataset.folder.contains("://") {
                 dataset.folder = base.join(&dataset.folder).to_string_lossy().into_owned();

@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 use hubflight_ledger::LedgerError;
 use hubflight_policy::PolicyError;
-use hubflight_store::StoreError;
+use hubflight_store::{KeyError, StoreError};
 use hubflight_udfs::WorkError;
 use tonic::{Code, Status};
 
@@ -204,6 +204,12 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         ),
         DataFusionError::External(inner) => from_external(inner.as_ref()),
         DataFusionError::SQL(parse, _) => Error::invalid(format!("SQL: {parse}")),
+        DataFusionError::Plan(text) if shows_a_plan(text) => {
+            tracing::warn!(%text, "a plan was refused");
+            Error::invalid(
+                "this statement cannot be run as it was planned; write it in another way",
+            )
+        }
         DataFusionError::Plan(text) => Error::invalid(text.clone()),
         DataFusionError::SchemaError(schema, _) => Error::invalid(schema_text(schema)),
         DataFusionError::NotImplemented(text) => {
@@ -228,6 +234,12 @@ fn from_datafusion(error: &DataFusionError) -> Error {
         }
         other => Error::internal("a query failed inside", other),
     }
+}
+
+/// True where an error tells how a statement would run, and so of files and of the barrier: checks of
+/// physical plans print them.
+fn shows_a_plan(text: &str) -> bool {
+    text.contains("Exec") || text.contains("file_groups")
 }
 
 /// The planner's text for a missing column lists every valid one, which may be hundreds.
@@ -353,6 +365,16 @@ impl From<LedgerError> for Error {
     }
 }
 
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        tracing::error!(%error, "a key cannot be had");
+        Error::new(
+            ErrorKind::Unavailable,
+            "the hub's keys cannot be had at present; try again later",
+        )
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
@@ -368,6 +390,7 @@ impl From<StoreError> for Error {
                  some and wait until what was replaced lately is removed, or ask an administrator \
                  for more"
             )),
+            StoreError::Keys(error) => error.into(),
             StoreError::Unavailable(error) => {
                 tracing::error!(%error, "the store cannot be reached or written");
                 Error::new(

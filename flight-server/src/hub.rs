@@ -8,9 +8,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
 use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
+use hubflight_policy::LinkageKeys;
 use hubflight_policy::Sources;
 use hubflight_rights::Rules;
-use hubflight_store::{Organisation, Project, Secrets, Store};
+use hubflight_store::{
+    Key, KeyError, LinkageGeneration, Organisation, Project, Rights, Secrets, Store, StoreError,
+};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -31,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::exec::Engine;
 use crate::exec::registry::Registry;
 use crate::flight::PreparedStatements;
+use crate::linkage;
 use crate::metrics::Metrics;
 use crate::opposition;
 use crate::rules;
@@ -85,17 +89,37 @@ pub async fn open_store(config: &Config) -> Result<(Store, Secrets)> {
         Some(url) => url.0.clone(),
         None => format!("sqlite://{}", state.join("hub.sqlite").display()),
     };
-    let wrong = |error: hubflight_store::StoreError| Error::invalid(error.to_string());
+    let wrong = |error: StoreError| Error::invalid(error.to_string());
     let store = Store::open(&url).await.map_err(wrong)?;
-    let secrets = store.secrets(&state.join("master.key")).await;
-    let secrets = secrets.map_err(wrong)?;
+    let secrets = open_secrets(config, &store).await.map_err(wrong)?;
     ensure_admin_catalog(&store).await?;
     Ok((store, secrets))
 }
 
+/// Where the master secret is, in a state folder.
+pub const SECRET_FILE: &str = "master.key";
+
+async fn open_secrets(config: &Config, store: &Store) -> std::result::Result<Secrets, StoreError> {
+    let file = config.server.state.join(SECRET_FILE);
+    let Some(socket) = &config.server.key_process else {
+        return store.secrets(&file).await;
+    };
+    if file.exists() {
+        let reason = "`server.key_process` says that the secret is elsewhere; move this file \
+                      there, or remove the line";
+        return Err(StoreError::Keys(KeyError::File {
+            path: file,
+            reason: reason.to_owned(),
+        }));
+    }
+    let secrets = Secrets::of_process(socket);
+    store.check_secrets(&secrets).await?;
+    Ok(secrets)
+}
+
 /// Signs the hub's audit log.
 pub fn audit_signer(secrets: &Secrets) -> Result<Signer> {
-    Signer::of_hub(&secrets.derive("audit log"))
+    Signer::of_hub(&*secrets.derive("audit log")?)
         .map_err(|error| Error::internal("the audit log cannot be signed", &error))
 }
 
@@ -171,8 +195,9 @@ async fn ensure_admin_catalog(store: &Store) -> Result<()> {
 }
 
 /// Seals the secrets of second factors.
-pub fn factors(secrets: &Secrets) -> Sealer {
-    Sealer::new(&secrets.derive("second factors"), b"hubflight totp 1")
+pub fn factors(secrets: &Secrets) -> Result<Sealer> {
+    let key = secrets.derive("second factors")?;
+    Ok(Sealer::new(&key, b"hubflight totp 1"))
 }
 
 impl Hub {
@@ -204,8 +229,11 @@ impl Hub {
         let auth = Authenticator {
             store: store.clone(),
             ledger: ledger.clone(),
-            tokens: Tokens::new(&secrets.derive("session tokens"), limits.token_seconds_max),
-            passwords: Passwords::new(mode.passwords, limits.attempts(), factors(&secrets))?,
+            tokens: Tokens::new(
+                &*secrets.derive("session tokens")?,
+                limits.token_seconds_max,
+            ),
+            passwords: Passwords::new(mode.passwords, limits.attempts(), factors(&secrets)?)?,
             sessions: Sessions::new(
                 limits.sessions_max,
                 Duration::from_secs(limits.session_idle_seconds_max),
@@ -230,7 +258,7 @@ impl Hub {
             running: Registry::default(),
             space_files,
             space_writes: Arc::default(),
-            tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
+            tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
             visible_sizes: Mutex::default(),
             secrets,
             store,
@@ -247,13 +275,20 @@ impl Hub {
     }
 
     /// A key for one use.
-    pub fn derive(&self, label: &str) -> [u8; 32] {
-        self.secrets.derive(label)
+    pub fn derive(&self, label: &str) -> Result<Key> {
+        Ok(self.secrets.derive(label)?)
     }
 
-    /// The secret that all pseudonyms are derived from.
-    pub fn pseudonym_master(&self) -> [u8; 32] {
-        self.secrets.derive("pseudonyms")
+    /// The keys of a project's linkage group, in its present generation.
+    pub async fn linkage_keys(
+        &self,
+        rights: &Rights<'_>,
+        project: &str,
+        linkage_group: &str,
+    ) -> Result<Arc<LinkageKeys>> {
+        let rotated = rights.linkage_generations(project).await?;
+        let generation = LinkageGeneration::of(&rotated, linkage_group);
+        linkage::keys(&self.secrets, project, linkage_group, generation)
     }
 
     /// A statement's text, sealed to its project and to the auditors, as far as they have keys:

@@ -20,6 +20,7 @@ pub mod exec;
 pub mod flight;
 pub mod http;
 pub mod hub;
+pub mod linkage;
 pub mod metrics;
 pub mod opposition;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! `flight-server`: `demo`, `serve`, `admin`, and the compute worker that it supervises.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -9,6 +10,8 @@ use flight_server::config::Config;
 use flight_server::demo::{self, DemoArguments};
 use flight_server::hub::Mode;
 use flight_server::server::Server;
+use hubflight_keys::Secrets;
+use hubflight_keys::process::Keeper;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,6 +40,22 @@ enum Command {
     Serve {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Keeps the master secret as a process apart, which hands out single keys over a Unix socket
+    /// and writes a line to its standard output for each: `server.key_process` names the socket.
+    Keys {
+        /// The secret: `master.key` of a state folder, moved to where the hub cannot read it.
+        #[arg(long, value_name = "FILE")]
+        secret: PathBuf,
+        /// Where it listens.
+        #[arg(long, value_name = "FILE")]
+        socket: PathBuf,
+        /// The user (its number) that the hub runs as, where it is another.
+        #[arg(long, value_name = "UID")]
+        user: Option<u32>,
+        /// Makes a new secret, for a hub that has none yet.
+        #[arg(long)]
+        create: bool,
     },
     /// Manages persons, tokens and projects.
     #[command(subcommand)]
@@ -78,8 +97,42 @@ async fn run(command: Command) -> anyhow::Result<()> {
             );
             Ok(server.run(stop_signal()).await?)
         }
+        Command::Keys {
+            secret,
+            socket,
+            user,
+            create,
+        } => keep_keys(&secret, &socket, user, create).await,
         Command::Admin(command) => flight_server::admin::run(command).await,
     }
+}
+
+async fn keep_keys(
+    secret: &Path,
+    socket: &Path,
+    user: Option<u32>,
+    create: bool,
+) -> anyhow::Result<()> {
+    let secrets = match Secrets::load(secret)? {
+        Some(secrets) => secrets,
+        None if create => Secrets::load_or_create(secret)?,
+        None => anyhow::bail!(
+            "there is no `{}`; put it there, or say `--create` for a hub that has no secret yet",
+            secret.display()
+        ),
+    };
+    let keeper = Keeper::bind(secrets, socket, user)?;
+    eprintln!("keys on {}", socket.display());
+    let trace = |line: &str| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}").and_then(|()| out.flush())
+    };
+    tokio::select! {
+        () = keeper.serve(trace) => {}
+        () = stop_signal() => {}
+    }
+    std::fs::remove_file(socket)?;
+    Ok(())
 }
 
 /// Ends on Ctrl-C or SIGTERM.

@@ -53,8 +53,8 @@ pub async fn apply(hub: &Hub, revision: i64) -> Result<()> {
 /// The name of an entry in the audit: a keyed hash, so that the hub can prove which person an
 /// entry was for and nobody else can tell.
 pub fn reference(secrets: &Secrets, entry: &Opposition) -> Result<String> {
-    let key = secrets.derive("oppositions");
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key)
+    let key = secrets.derive("oppositions")?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key[..])
         .map_err(|error| Error::internal("a key has the wrong length", &error))?;
     for part in [&entry.domain, &entry.value] {
         mac.update(&(part.len() as u64).to_be_bytes());

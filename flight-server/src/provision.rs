@@ -12,7 +12,7 @@ mod identities;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use hubflight_policy::{LinkageKeys, Sources};
+use hubflight_policy::Sources;
 use hubflight_rights::habilitation::{Habilitation, Mode};
 use hubflight_store::{
     HabilitationRow, Member, NewHabilitation, Organisation, PersonProfile, Project, Put, Secrets,
@@ -24,6 +24,7 @@ use crate::catalog::datasets::Datasets;
 use crate::change::{Act, Change};
 use crate::config::{Config, HabilitationConfig, PersonConfig, ProjectConfig};
 use crate::error::{Error, Result};
+use crate::linkage;
 use crate::versions::{UNCONFIRMED, Version, states};
 
 /// What the audit calls the configuration.
@@ -241,7 +242,8 @@ pub(crate) fn check_habilitation(habilitation: &Habilitation, datasets: &Dataset
     };
     if habilitation.mode == Mode::Row {
         // Which keys is of no matter here: nothing is read.
-        let keys = LinkageKeys::new([0; 32], &habilitation.project);
+        let (nobodys, group) = (Secrets::new([0; 32]), &habilitation.linkage_group);
+        let keys = linkage::keys(&nobodys, &habilitation.project, group, 1)?;
         let wrong = |error: hubflight_policy::PolicyError| Error::invalid(error.to_string());
         for table in hubflight_policy::granted_tables(&dataset, habilitation) {
             hubflight_policy::open_table(datasets, habilitation, &table, &keys).map_err(wrong)?;

@@ -251,7 +251,6 @@ def test_formulas_that_are_uploaded_stay_texts(served):
     served.change("DROP TABLE space.cells")
 
 
-@pytest.mark.xfail(strict=True, reason="no rule looks for formulas, neither in cells nor in names: airlock/rules/text.rs")
 @pytest.mark.parametrize("formula", FORMULAS[:4] + FORMULAS[6:])
 @pytest.mark.parametrize("place", ["cell", "name"])
 def test_formulas_do_not_leave_unseen(served, place, formula):
@@ -275,8 +274,7 @@ def test_formulas_do_not_leave_unseen(served, place, formula):
 
 @pytest.mark.parametrize("character", [
     "\x1b]0;x\x07", "\x1b[2J", "\n", "\r", "\x00", "\x9b2J",
-    pytest.param("\u202e", marks=pytest.mark.xfail(
-        strict=True, reason="characters that turn the direction of text are taken in a purpose: airlock/call.rs")),
+    "\u202e",
 ])
 def test_nothing_that_is_asked_for_moves_the_cursor_of_who_decides(served, character):
     """`admin export show` prints the words of who asks."""

@@ -650,7 +650,6 @@ FOUND.append(pytest.param(UNSORTED.format("persons"), id="sort by a constant abo
     strict=True, reason="behind a barrier DataFusion plans a merge of what it did not sort, and its check refuses that")))
 
 
-@pytest.mark.xfail(strict=True, reason="an error of physical planning is told as the user's own: error.rs, DataFusionError::Plan")
 def test_no_error_shows_a_plan_or_where_files_are(found):
     outcome = ask(found, "open", UNSORTED.format("(SELECT * FROM persons LIMIT 100000)"))
     assert not any(inner in outcome.text for inner in (str(found.dir), ".parquet", "Exec", "file_groups")), outcome.text
@@ -676,7 +675,6 @@ TOGETHER = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="`enable_aggregate_dynamic_filter_pushdown` is on and wrong in DataFusion 55.2")
 @pytest.mark.parametrize("case", TOGETHER)
 def test_extremes_that_are_asked_for_together_are_those_of_each(found, case):
     table, extremes, where = TOGETHER[case]

@@ -21,9 +21,10 @@ pub enum PolicyError {
          count(DISTINCT identifier), sum or avg, with or without GROUP BY"
     )]
     AggregateOnly { dataset: String },
-    /// The keys given belong to another project than the habilitation: a bug of the caller.
-    #[error("the linkage keys of another project were offered for project `{project}`")]
-    KeysOfOtherProject { project: String },
+    /// The keys given belong to another project or linkage group than the habilitation: a bug of
+    /// the caller.
+    #[error("linkage keys of another scope were offered for project `{project}`")]
+    KeysOfOtherScope { project: String },
     /// Reading the table failed inside the barrier; the cause is in the server's log only.
     #[error("table `{dataset}.{table}` could not be read; try again, then tell the hub's operator")]
     Unreadable { dataset: String, table: String },
@@ -48,7 +49,7 @@ impl PolicyError {
             Self::Source { dataset, table, .. } => format!(
                 "table `{dataset}.{table}` is not configured correctly; tell the hub's operator"
             ),
-            Self::KeysOfOtherProject { .. } => {
+            Self::KeysOfOtherScope { .. } => {
                 "the project's keys could not be used; tell the hub's operator".to_owned()
             }
             Self::AggregateOnly { .. } | Self::Unreadable { .. } | Self::OutOfMemory { .. } => {

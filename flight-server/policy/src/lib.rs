@@ -17,4 +17,4 @@ pub use barrier::{
 };
 pub use error::PolicyError;
 pub use opposition::Opposed;
-pub use pseudonym::{Cipher, LinkageKeys};
+pub use pseudonym::{Cipher, LinkageKeys, Secret};

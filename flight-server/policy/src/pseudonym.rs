@@ -4,8 +4,8 @@
 //! as one block of AES-128 (FIPS 197): one-to-one, and a block whose decryption does not end
 //! in zeros is recognised as nobody's pseudonym. A text or binary identifier is HMAC-SHA-256
 //! (RFC 2104) truncated to 128 bits: not invertible. Both are shown as [`SHOWN_CHARS`]
-//! characters of lowercase base32 without padding (RFC 4648). Keys come from the hub's master
-//! secret by HKDF-SHA-256 (RFC 5869). NULL stays NULL.
+//! characters of lowercase base32 without padding (RFC 4648). The keys of domains come from that of
+//! the scope by HKDF-SHA-256 (RFC 5869). NULL stays NULL.
 
 mod base32;
 
@@ -38,68 +38,82 @@ const PADDING_BYTES: usize = 8;
 /// Distinct identifiers of one array: their characters must fit 32-bit offsets.
 const DISTINCT_MAX: usize = (i32::MAX as usize) / SHOWN_CHARS;
 
-/// The keys of one project, derived from the hub's master secret.
+/// The keys of one scope: a project's linkage group.
 #[derive(Clone)]
 pub struct LinkageKeys {
-    master: Zeroizing<[u8; 32]>,
+    secret: Secret,
     project: String,
+    linkage_group: String,
+}
+
+/// What the keys of a scope follow from.
+#[derive(Clone)]
+pub struct Secret {
+    /// Another for each scope and each generation of it.
+    pub pseudonyms: Zeroizing<[u8; 32]>,
+    /// One for the whole hub, for ever: noise that changed could be averaged away.
+    pub cells: Zeroizing<[u8; 32]>,
 }
 
 impl LinkageKeys {
-    pub fn new(master: [u8; 32], project: &str) -> Self {
+    pub fn new(secret: Secret, project: &str, linkage_group: &str) -> Self {
         Self {
-            master: Zeroizing::new(master),
+            secret,
             project: project.to_owned(),
+            linkage_group: linkage_group.to_owned(),
         }
     }
 
-    pub fn project(&self) -> &str {
-        &self.project
+    /// The project and the linkage group that they are of.
+    pub fn scope(&self) -> (&str, &str) {
+        (&self.project, &self.linkage_group)
     }
 
     /// The cipher behind the keys of cells: one for the whole hub, whatever the project, so that
     /// the same persons give the same noise to everyone. No project has an empty name.
     pub fn cells(&self, domain: &str) -> Cipher {
-        let hub = Self {
-            master: self.master.clone(),
-            project: String::new(),
-        };
-        hub.cipher("cell keys", domain)
+        cipher(&self.secret.cells, ["", "cell keys", domain])
     }
 
-    /// The cipher of one domain of identifiers (`person`, `stay`, …) in a linkage group.
+    /// The cipher of one domain of identifiers (`person`, `stay`, …) in this scope.
     /// Equal arguments give equal pseudonyms; any other key gives unrelated ones.
-    pub fn cipher(&self, linkage_group: &str, domain: &str) -> Cipher {
-        let hkdf = Hkdf::<Sha256>::new(Some(b"hubflight/pseudonym/1"), self.master.as_ref());
-        let derive = |purpose: &str, key: &mut [u8]| {
-            let mut info = Vec::new();
-            for part in [self.project.as_str(), linkage_group, domain, purpose] {
-                // With its length before it, no part can imitate the end of another.
-                info.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                info.extend_from_slice(part.as_bytes());
-            }
-            hkdf.expand(&info, key)
-                .expect("HKDF gives up to 8160 bytes");
-        };
-        let mut number_key = Zeroizing::new([0_u8; 16]);
-        let mut text_key = Zeroizing::new([0_u8; 64]);
-        let mut fingerprint = [0_u8; 16];
-        derive("number", number_key.as_mut());
-        derive("text", text_key.as_mut());
-        derive("fingerprint", &mut fingerprint);
-        Cipher {
-            keys: Arc::new(Keys {
-                number: Aes128::new(&(*number_key).into()),
-                text: Hmac::<Sha256>::new(&(*text_key).into()),
-                fingerprint,
-            }),
+    pub fn cipher(&self, domain: &str) -> Cipher {
+        let scope = [self.project.as_str(), &self.linkage_group, domain];
+        cipher(&self.secret.pseudonyms, scope)
+    }
+}
+
+fn cipher(key: &[u8; 32], scope: [&str; 3]) -> Cipher {
+    let hkdf = Hkdf::<Sha256>::new(Some(b"hubflight/pseudonym/1"), key);
+    let derive = |purpose: &str, key: &mut [u8]| {
+        let mut info = Vec::new();
+        for part in scope.into_iter().chain([purpose]) {
+            // With its length before it, no part can imitate the end of another.
+            info.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            info.extend_from_slice(part.as_bytes());
         }
+        hkdf.expand(&info, key)
+            .expect("HKDF gives up to 8160 bytes");
+    };
+    let mut number_key = Zeroizing::new([0_u8; 16]);
+    let mut text_key = Zeroizing::new([0_u8; 64]);
+    let mut fingerprint = [0_u8; 16];
+    derive("number", number_key.as_mut());
+    derive("text", text_key.as_mut());
+    derive("fingerprint", &mut fingerprint);
+    Cipher {
+        keys: Arc::new(Keys {
+            number: Aes128::new(&(*number_key).into()),
+            text: Hmac::<Sha256>::new(&(*text_key).into()),
+            fingerprint,
+        }),
     }
 }
 
 impl fmt::Debug for LinkageKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LinkageKeys({}, redacted)", self.project)
+        let (project, linkage_group) = self.scope();
+        write!(f, "LinkageKeys({project}, {linkage_group}, redacted)")
     }
 }
 

@@ -23,10 +23,9 @@ use uuid::Uuid;
 use super::Which;
 use crate::asked;
 use crate::config::Config;
-use crate::hub::{audit_signer, open_store};
+use crate::hub::{SECRET_FILE, audit_signer, open_store};
 
 const DATABASE_FILE: &str = "hub.sqlite";
-const SECRET_FILE: &str = "master.key";
 const CLIENT: &str = "flight-server admin";
 
 #[derive(Debug, Subcommand)]

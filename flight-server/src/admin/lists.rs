@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use hubflight_rights::habilitation::Mode;
 use hubflight_store::{Secrets, Store};
 
+use crate::catalog::space::names::moves_text;
 use crate::error::Result;
 use crate::opposition::reference;
 use crate::versions::{Version, states};
@@ -132,7 +133,7 @@ impl<const N: usize> Table<N> {
 
     /// Adds a row; control characters, which could move a terminal's cursor, become spaces.
     pub(super) fn row(&mut self, cells: [String; N]) {
-        let clean = |cell: String| cell.replace(char::is_control, " ");
+        let clean = |cell: String| cell.replace(moves_text, " ");
         self.rows.push(cells.map(clean));
     }
 

@@ -288,7 +288,7 @@ async fn new_password(desk: &Desk, id: &str) -> Result<String> {
 async fn second_factor(desk: &Desk, id: &str, remove: bool) -> Result<String> {
     existing(&desk.store, id).await?;
     let secret = Secret::new()?;
-    let sealed = secret.seal(&factors(&desk.secrets), id)?;
+    let sealed = secret.seal(&factors(&desk.secrets)?, id)?;
     let (event, said) = if remove {
         let said = format!("`{id}` has no second factor any more\n");
         ("totp_removed", said)

@@ -1,9 +1,10 @@
 //! `admin project …`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use clap::Subcommand;
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{Project, Put};
 
 use super::{Desk, Place, lists};
@@ -74,6 +75,16 @@ pub enum ProjectCommand {
         #[arg(long)]
         person: String,
     },
+    /// Gives every identifier of a linkage group another pseudonym: what the project kept before
+    /// links with what it reads from now on no more.
+    RotatePseudonyms {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        /// The linkage group, as its habilitations name it.
+        #[arg(long, value_name = "NAME")]
+        group: String,
+    },
 }
 
 impl ProjectCommand {
@@ -84,7 +95,8 @@ impl ProjectCommand {
             | Self::Extend { place, .. }
             | Self::End { place, .. }
             | Self::Join { place, .. }
-            | Self::Leave { place, .. } => place,
+            | Self::Leave { place, .. }
+            | Self::RotatePseudonyms { place, .. } => place,
         }
     }
 }
@@ -118,6 +130,7 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
         ProjectCommand::End { id, .. } => end(desk, &id).await,
         ProjectCommand::Join { id, person, .. } => join(desk, &id, &person).await,
         ProjectCommand::Leave { id, person, .. } => leave(desk, &id, &person).await,
+        ProjectCommand::RotatePseudonyms { id, group, .. } => rotate(desk, &id, &group).await,
     }
 }
 
@@ -199,6 +212,50 @@ async fn leave(desk: &Desk, id: &str, person: &str) -> Result<String> {
         said.push_str(COMES_BACK);
     }
     desk.finish(change, said).await
+}
+
+async fn rotate(desk: &Desk, id: &str, group: &str) -> Result<String> {
+    let mut change = desk.change().await?;
+    existing(&mut change, id).await?;
+    let groups = linkage_groups(&mut change, id).await?;
+    let Some(datasets) = groups.get(group) else {
+        let names: Vec<String> = groups.keys().map(|name| format!("`{name}`")).collect();
+        return Err(Error::not_found(format!(
+            "no habilitation of project `{id}` has linkage group `{group}`; there is {}",
+            names.join(", ")
+        )));
+    };
+    let generation = change.write.rotate_linkage_key(id, group, desk.now).await?;
+    let datasets: Vec<&str> = datasets.iter().map(String::as_str).collect();
+    let datasets = datasets.join(", ");
+    change.record(Act {
+        event: "pseudonyms_rotated",
+        project: Some(id.to_owned()),
+        detail: format!("linkage group {group}, generation {generation}: {datasets}"),
+        ..Act::default()
+    });
+    let said = format!(
+        "identifiers of {datasets} have other pseudonyms in project `{id}` from the next statement \
+         on; what its space holds from before links with them no more\n"
+    );
+    desk.finish(change, said).await
+}
+
+/// The datasets of each linkage group that the project's habilitations name, also those that are
+/// over or wait.
+async fn linkage_groups(
+    change: &mut Change<'_>,
+    id: &str,
+) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let rows = change.write.habilitations().await?.into_iter();
+    for row in rows.filter(|row| row.project == id) {
+        let read: Habilitation = serde_json::from_str(&row.body)
+            .map_err(|error| Error::internal("a habilitation cannot be read", &error))?;
+        let datasets = groups.entry(read.linkage_group).or_default();
+        datasets.insert(read.dataset);
+    }
+    Ok(groups)
 }
 
 /// Of a project that the configuration lists.

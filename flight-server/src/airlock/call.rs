@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Statement as Sql, Value,
 };
 
+use crate::catalog::space::names::moves_text;
 use crate::error::{Error, Result};
 
 /// What is called, as it must be written.
@@ -127,7 +128,7 @@ fn check_name(name: &str) -> Result<()> {
 
 fn check_purpose(purpose: &str) -> Result<()> {
     let length = purpose.trim().chars().count();
-    if (1..=PURPOSE_CHARS_MAX).contains(&length) && !purpose.contains(char::is_control) {
+    if (1..=PURPOSE_CHARS_MAX).contains(&length) && !purpose.contains(moves_text) {
         return Ok(());
     }
     Err(Error::invalid(format!(

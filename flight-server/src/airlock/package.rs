@@ -43,8 +43,9 @@ fn folder_of(hub: &Hub, id: Uuid) -> PathBuf {
     folder(&hub.config.server.state).join(id.to_string())
 }
 
-fn sealer(hub: &Hub, id: Uuid) -> Sealer {
-    Sealer::new(&hub.derive(&format!("airlock {id}")), PURPOSE)
+fn sealer(hub: &Hub, id: Uuid) -> Result<Sealer> {
+    let key = hub.derive(&format!("airlock {id}"))?;
+    Ok(Sealer::new(&key, PURPOSE))
 }
 
 /// The rows as Parquet; their types are storable.
@@ -93,7 +94,7 @@ impl Drop for Placed {
 /// # Errors
 /// `Unavailable` where it cannot be written.
 pub fn place(hub: &Hub, id: Uuid, package: &[u8]) -> Result<Placed> {
-    let sealed = sealer(hub, id).seal(package)?;
+    let sealed = sealer(hub, id)?.seal(package)?;
     let placed = Placed {
         folder: folder_of(hub, id),
         kept: false,
@@ -148,7 +149,7 @@ pub fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
     let id = Uuid::parse_str(&export.id).map_err(|_| damaged("its identifier is none"))?;
     let sealed = std::fs::read(folder_of(hub, id).join(FILE))
         .map_err(|error| damaged(&error.to_string()))?;
-    let package = sealer(hub, id).open(&sealed);
+    let package = sealer(hub, id)?.open(&sealed);
     let package = package.ok_or_else(|| damaged("it does not open"))?;
     if !bool::from(digest(&package)[..].ct_eq(&export.digest[..])) {
         return Err(damaged("its digest is another"));

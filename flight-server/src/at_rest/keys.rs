@@ -39,7 +39,7 @@ impl SpaceKeys {
     /// The key that a project's new files take.
     pub async fn newest(&self, project: &str) -> Result<ProjectKey> {
         let key = self.store.newest_space_key(project).await?;
-        self.derived(project, &key)
+        self.derived(project, &key)?
             .ok_or_else(|| Error::internal("a new key of a space has no salt", &project))
     }
 
@@ -51,7 +51,7 @@ impl SpaceKeys {
         let Some(key) = self.store.space_key(project, id).await? else {
             return Ok(None);
         };
-        let derived = self.derived(project, &key).ok_or_else(|| {
+        let derived = self.derived(project, &key)?.ok_or_else(|| {
             Error::denied(format!(
                 "the key that this table of project `{project}` was encrypted with was dropped, \
                  so that nobody can read its rows again; drop the table"
@@ -60,13 +60,16 @@ impl SpaceKeys {
         derived.map(Some)
     }
 
-    fn derived(&self, project: &str, key: &SpaceKey) -> Option<ProjectKey> {
-        let id = key.id;
-        let master = Zeroizing::new(self.secrets.derive(&format!("space key {id} of {project}")));
-        Some(ProjectKey {
-            id,
-            key: derive(key.salt.as_ref()?, &master, "hubflight space key 1"),
-        })
+    /// `None` where the key was dropped.
+    fn derived(&self, project: &str, key: &SpaceKey) -> Result<Option<ProjectKey>> {
+        let (id, Some(salt)) = (key.id, &key.salt) else {
+            return Ok(None);
+        };
+        let master = self
+            .secrets
+            .derive(&format!("space key {id} of {project}"))?;
+        let key = derive(salt, &master, "hubflight space key 1");
+        Ok(Some(ProjectKey { id, key }))
     }
 }
 

@@ -93,7 +93,6 @@ impl ProjectView {
                 hub_schema: Arc::new(HubSchema::new(hub, scope)),
             });
         }
-        let keys = Arc::new(LinkageKeys::new(hub.pseudonym_master(), project));
         let mut datasets = BTreeMap::new();
         let (mut open, mut closed) = (Vec::new(), BTreeMap::new());
         let asking = Asking {
@@ -115,11 +114,12 @@ impl ProjectView {
                     continue;
                 }
             };
+            let group = &habilitation.linkage_group;
             let schema = DatasetSchema {
+                keys: hub.linkage_keys(&rights, project, group).await?,
                 dataset,
                 habilitation,
                 refused,
-                keys: Arc::clone(&keys),
                 sources: Arc::clone(&hub.datasets),
             };
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));

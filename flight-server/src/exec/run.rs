@@ -19,6 +19,7 @@ use super::frames::FrameWriter;
 use super::meter::Meter;
 use super::registry::Stop;
 use super::revocation::{self, Grounds};
+use super::steps::Steps;
 use super::stream::{Source, Start, start};
 use crate::airlock;
 use crate::auth::session::SessionOptions;
@@ -51,6 +52,8 @@ struct Planned {
     exports: BTreeSet<String>,
     /// Bytes of the visible columns that it reads, for all rows of parameters.
     scanned: u64,
+    /// Aggregates over rows that may only be counted, for all rows of parameters.
+    answers: u32,
 }
 
 /// Redeems a ticket: admits, authorises again, records the intent, and streams.
@@ -59,6 +62,7 @@ pub async fn redeem(
     caller: &Caller,
     ticket: Ticket,
 ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
+    let steps = Steps::begin();
     let permit = hub.engine.admit(&caller.principal.person.id).await?;
     // It may have waited for long: the rights of this moment count.
     let caller = caller.at(Utc::now());
@@ -112,6 +116,7 @@ pub async fn redeem(
         meter,
         source,
         writer,
+        steps: (planned.answers > 0).then_some(steps),
         permit,
         call: caller.place,
         deadline,
@@ -179,10 +184,10 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         labels: Labels::default(),
         exports: BTreeSet::new(),
         scanned: 0,
+        answers: 0,
     };
     // The plans of rows after the first are made again when they run: thousands at once would
     // fill the memory.
-    let mut answers = 0_u32;
     for (index, row) in rows.iter().enumerate() {
         let query = planned.authorised.clone().bind(row.clone())?;
         if index == 0 {
@@ -191,7 +196,7 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         let query = query.optimise()?;
         let scanned = visible::bytes(&hub, &planned.view, std::slice::from_ref(&query)).await?;
         planned.scanned = planned.scanned.saturating_add(scanned);
-        answers = answers.saturating_add(query.answers);
+        planned.answers = planned.answers.saturating_add(query.answers);
         planned.tables.extend(query.tables.iter().cloned());
         let providers = query.providers()?;
         planned.exports.extend(airlock::read_by(&providers));
@@ -202,7 +207,7 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         planned.first.get_or_insert(query);
         tokio::task::yield_now().await;
     }
-    hub.take_answers(&ticket.project, answers).await?;
+    hub.take_answers(&ticket.project, planned.answers).await?;
     planned.rows = rows;
     Ok(planned)
 }

@@ -37,6 +37,7 @@ use super::memory::QueryPool;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::run::too_late;
+use super::steps::Steps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::{Authorised, Optimised};
@@ -57,6 +58,8 @@ pub(super) struct Start {
     pub meter: Arc<Meter>,
     pub source: Source,
     pub writer: FrameWriter,
+    /// When its frames may leave, where that is not as soon as they are made.
+    pub steps: Option<Steps>,
     pub permit: Permit,
     /// Kept until the transport lets go of the stream.
     pub call: CallPlace,
@@ -100,6 +103,7 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         account: Arc::clone(&account),
         source: Some(start.source),
         writer: start.writer,
+        steps: start.steps,
         sender,
         _computing: computing,
     };
@@ -242,6 +246,7 @@ struct Producer {
     account: Arc<Account>,
     source: Option<Source>,
     writer: FrameWriter,
+    steps: Option<Steps>,
     sender: mpsc::Sender<Result<Frame>>,
     /// Given back when nothing computes any more, whether or not the client reads.
     _computing: Computing,
@@ -252,7 +257,7 @@ impl Producer {
     async fn run(mut self, stop: Arc<Stop>) -> bool {
         let (account, sender) = (Arc::clone(&self.account), self.sender.clone());
         let outcome = tokio::select! {
-            outcome = self.produce() => outcome,
+            outcome = self.produce_in_steps() => outcome,
             error = record(&account) => Err(error),
             // The guard settles, also at the deadline.
             _ = stop.ended() => return false,
@@ -269,6 +274,19 @@ impl Producer {
             account.fail(&error).await;
         }
         false
+    }
+
+    /// As [`Self::produce`]; the end of the rows, and an error, wait as rows do.
+    async fn produce_in_steps(&mut self) -> Result<bool> {
+        let outcome = self.produce().await;
+        self.step().await;
+        outcome
+    }
+
+    async fn step(&self) {
+        if let Some(steps) = &self.steps {
+            steps.next().await;
+        }
     }
 
     /// False where nobody listens any more.
@@ -328,6 +346,7 @@ impl Producer {
 
     async fn send_rows(&mut self, rows: &[RecordBatch]) -> Result<bool> {
         let frame = self.writer.frame(rows)?;
+        self.step().await;
         Ok(self.send(frame).await)
     }
 

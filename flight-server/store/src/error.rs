@@ -1,5 +1,6 @@
 //! Everything that can go wrong in the store.
 
+use hubflight_keys::KeyError;
 use sqlx::migrate::MigrateError;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +68,8 @@ pub enum StoreError {
     )]
     WrongSecret,
 
-    #[error("secret file `{path}`: {reason}")]
-    SecretFile { path: String, reason: String },
+    #[error(transparent)]
+    Keys(#[from] KeyError),
 
     #[error("the system gave no random bytes; try again")]
     Random,

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use crate::columns::get;
 use crate::tokens::{Held, parse};
 use crate::{
-    AdminRole, Export, HabilitationRow, Identity, Person, Project, Store, StoreError, TokenHolder,
-    WriteTransaction,
+    AdminRole, Export, HabilitationRow, Identity, LinkageGeneration, Person, Project, Store,
+    StoreError, TokenHolder, WriteTransaction,
 };
 
 /// Answers of one kind that are kept at a time.
@@ -70,6 +70,7 @@ pub(crate) struct Read {
     projects: Kept<Arc<[Project]>>,
     habilitations: Kept<Arc<[HabilitationRow]>>,
     exports: Kept<Arc<[Export]>>,
+    linkage: Kept<Arc<[LinkageGeneration]>>,
 }
 
 /// Answers by what was asked for. That nobody is there is not kept: who asks may invent names.
@@ -189,6 +190,15 @@ impl Rights<'_> {
     ) -> Result<Arc<[HabilitationRow]>, StoreError> {
         let read = self.store.habilitations_of(project);
         self.read.habilitations.all_or_read(project, read).await
+    }
+
+    /// As [`Store::linkage_generations`].
+    pub async fn linkage_generations(
+        &self,
+        project: &str,
+    ) -> Result<Arc<[LinkageGeneration]>, StoreError> {
+        let read = self.store.linkage_generations(project);
+        self.read.linkage.all_or_read(project, read).await
     }
 
     /// The packages of a project that its members may read at `now`.

@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 
 use crate::columns::{get, micros};
-use crate::{Secrets, Store, StoreError, WriteTransaction};
+use crate::{Key, Secrets, Store, StoreError, WriteTransaction};
 
 /// Whose key it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl WriteTransaction {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let holder = holder.label();
-        let tag = tag(secrets, &holder, public_key);
+        let tag = tag(secrets, &holder, public_key)?;
         sqlx::query(
             "INSERT INTO text_keys (holder, public_key, created_at, tag) VALUES ($1, $2, $3, $4)",
         )
@@ -54,9 +54,9 @@ impl WriteTransaction {
 }
 
 /// What only who has the secret can compute of a key and its holder.
-fn tag(secrets: &Secrets, holder: &str, public_key: &[u8; 32]) -> [u8; 32] {
+fn tag(secrets: &Secrets, holder: &str, public_key: &[u8; 32]) -> Result<Key, StoreError> {
     let key = HEXLOWER.encode(public_key);
-    secrets.derive(&format!("text key {key} of {holder}"))
+    Ok(secrets.derive(&format!("text key {key} of {holder}"))?)
 }
 
 impl Store {
@@ -103,7 +103,7 @@ impl Store {
             let Ok(key) = <[u8; 32]>::try_from(key) else {
                 continue;
             };
-            let own = tag(secrets, &holder, &key);
+            let own = tag(secrets, &holder, &key)?;
             if kept.is_some_and(|kept| bool::from(own[..].ct_eq(&kept))) {
                 newest.insert(holder, key);
             }

@@ -27,8 +27,11 @@
 //! varies the values of the same persons averages the layer that depends on values away. What is
 //! left is the layer of the persons, which two sums over the same ones share: their difference
 //! then tells what a single person brings to one and not to the other, after some hundreds of
-//! answers. How long an answer takes depends on the rows that it reads, and so does whether it
-//! comes in time; joins that multiply them are bounded in number alone ([`rows::JOINS_MAX`]).
+//! answers. A budget for each set of persons would not stop that, since every pair of sums may be
+//! asked of another set that holds the one; only all answers together can be counted, and are.
+//! How long an answer takes depends on the rows that it reads, and so does whether it comes in
+//! time. One join may multiply the rows of a person ([`rows::MULTIPLIED_MAX`]), and answers leave
+//! the hub at coarse steps of time, which the caller sees to.
 
 mod casts;
 mod cell;
@@ -305,6 +308,8 @@ fn scan(scan: &TableScan) -> Result<Part> {
     let identifiers = table.identifiers().into_iter().map(qualified).collect();
     let keys = table.person_keys().iter();
     let keys = keys.map(|key| key.iter().map(|name| qualified(name)).collect());
+    let unique = table.row_key();
+    let unique = unique.map(|key| key.into_iter().map(qualified).collect());
     let (dataset, person) = (table.dataset().to_owned(), qualified(PERSON));
     let source = provider_as_source(Arc::new(rows));
     let plan = TableScanBuilder::new(scan.table_name.clone(), source).build()?;
@@ -313,9 +318,11 @@ fn scan(scan: &TableScan) -> Result<Part> {
         person,
         identifiers,
         keys: keys.collect(),
+        unique: unique.into_iter().collect(),
         unlinked: None,
         persons_min,
         joins: 0,
+        multiplied: 0,
         dataset,
     })))
 }

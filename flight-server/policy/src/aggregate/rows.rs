@@ -24,23 +24,37 @@ pub struct Rows {
     /// Sets of columns whose values belong to one person each: the person's own identifier, the
     /// key of a stay, …
     pub keys: Vec<BTreeSet<Column>>,
+    /// Sets of columns of which each row has values of its own.
+    pub unique: Vec<BTreeSet<Column>>,
     /// Two tables came together and nothing says yet that they speak of the same person.
     pub unlinked: Option<Unlinked>,
     pub persons_min: u32,
-    /// Joins with other rows of the same persons, each of which may multiply them.
+    /// Joins with other rows of the same persons.
     pub joins: u32,
+    /// Those of them in which both sides may meet several rows of the other.
+    pub multiplied: u32,
     pub dataset: String,
 }
 
-/// Joins below one aggregate. Rows of one person multiply with each, and with them the time
-/// that an answer takes where that person is.
+/// Joins below one aggregate.
 pub const JOINS_MAX: u32 = 4;
+/// Joins below one aggregate in which the rows of a person multiply. With each the time that an
+/// answer takes grows by as many times as somebody has rows, which would tell that they are in it.
+pub const MULTIPLIED_MAX: u32 = 1;
 
-/// The keys of both sides of a join that has no condition yet (`FROM a, b WHERE …`).
+/// Both sides of a join that has no condition yet (`FROM a, b WHERE …`).
 #[derive(Clone, Debug)]
 pub struct Unlinked {
-    left: Vec<BTreeSet<Column>>,
-    right: Vec<BTreeSet<Column>>,
+    left: Side,
+    right: Side,
+}
+
+/// What a join needs to know of a side.
+#[derive(Clone, Debug)]
+struct Side {
+    columns: BTreeSet<Column>,
+    keys: Vec<BTreeSet<Column>>,
+    unique: Vec<BTreeSet<Column>>,
 }
 
 impl Rows {
@@ -101,6 +115,7 @@ impl Rows {
         Self {
             identifiers: self.identifiers.iter().flat_map(all).collect(),
             keys: self.keys.iter().filter_map(key).collect(),
+            unique: self.unique.iter().filter_map(key).collect(),
             ..self
         }
     }
@@ -142,10 +157,11 @@ impl Rows {
             self.persons_min = self.persons_min.max(persons_min);
             conditions.push(condition);
         }
-        if let Some(unlinked) = &self.unlinked
-            && unlinked.is_linked_by(&links, &self.identifiers)
+        if let Some(unlinked) = self
+            .unlinked
+            .take_if(|unlinked| unlinked.is_linked_by(&links, &self.identifiers))
         {
-            self.unlinked = None;
+            self = self.met(&unlinked, &links)?;
         }
         let Some(predicate) = conjunction(conditions) else {
             return Ok(self);
@@ -221,6 +237,43 @@ impl Rows {
         }
     }
 
+    /// What is unique in the rows of a join on these links, and whether they multiply.
+    fn met(mut self, sides: &Unlinked, links: &[(Column, Column)]) -> Result<Self> {
+        let Unlinked { left, right } = sides;
+        let meets_one_left = left.has_one_for(right, links);
+        let meets_one_right = right.has_one_for(left, links);
+        if !meets_one_left && !meets_one_right {
+            self.multiplied += 1;
+        }
+        if self.multiplied > MULTIPLIED_MAX {
+            return refused(format!(
+                "rows about persons may meet several of each other in {MULTIPLIED_MAX} join below \
+                 an aggregate; join on the whole primary key of one of the tables, test with `IN \
+                 (SELECT …)` or aggregate by person first"
+            ));
+        }
+        let pairs = left.unique.iter().flat_map(|left| {
+            let both = |right: &BTreeSet<Column>| left.union(right).cloned().collect();
+            right.unique.iter().map(both)
+        });
+        self.unique = pairs.collect();
+        if meets_one_right {
+            self.unique.extend(left.unique.iter().cloned());
+        }
+        if meets_one_left {
+            self.unique.extend(right.unique.iter().cloned());
+        }
+        Ok(self)
+    }
+
+    fn side(&self) -> Side {
+        Side {
+            columns: self.plan.schema().columns().into_iter().collect(),
+            keys: self.keys.clone(),
+            unique: self.unique.clone(),
+        }
+    }
+
     /// Joins two sets of rows about persons. Rows of different persons never meet.
     pub fn join(self, other: Self, join: &Join) -> Result<Self> {
         let (left, right) = (self.linked()?, other.linked()?);
@@ -247,9 +300,11 @@ impl Rows {
                 .cloned()
                 .collect(),
             keys: left.keys.iter().chain(&right.keys).cloned().collect(),
+            unique: Vec::new(),
             unlinked: None,
             persons_min,
             joins,
+            multiplied: left.multiplied + right.multiplied,
             dataset: left.dataset.clone(),
         };
         let pairs = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
@@ -262,8 +317,8 @@ impl Rows {
             }
         }
         let unlinked = Unlinked {
-            left: left.keys.clone(),
-            right: right.keys.clone(),
+            left: left.side(),
+            right: right.side(),
         };
         let is_cross = join.on.is_empty() && join.filter.is_none();
         let linked = unlinked.is_linked_by(&links, &both.identifiers);
@@ -281,9 +336,12 @@ impl Rows {
         ));
         let plan = rejoined(join, left.plan, right.plan, on)?;
         let plan = without(plan, &right.person)?;
+        let both = Self { plan, ..both };
+        if linked {
+            return both.met(&unlinked, &links);
+        }
         Ok(Self {
-            plan,
-            unlinked: (!linked).then_some(unlinked),
+            unlinked: Some(unlinked),
             ..both
         })
     }
@@ -353,8 +411,11 @@ impl Rows {
         groups.push(Expr::Column(self.person.clone()));
         let input = Arc::new(self.plan.clone());
         let plan = Aggregate::try_new(input, groups, aggregate.aggr_expr.clone())?;
+        let group = names.iter().map(|(_, above)| above.clone()).collect();
+        let is_whole = names.len() == aggregate.group_expr.len();
         Ok(Some(Self {
             plan: LogicalPlan::Aggregate(plan),
+            unique: is_whole.then_some(group).into_iter().collect(),
             ..self.clone().renamed(&names)
         }))
     }
@@ -371,12 +432,26 @@ impl Unlinked {
                 })
             })
         };
-        self.left.iter().any(|left| {
-            self.right
-                .iter()
-                .any(|right| left.len() == right.len() && linked(left, right))
+        self.left.keys.iter().any(|left| {
+            let mut right = self.right.keys.iter();
+            right.any(|right| left.len() == right.len() && linked(left, right))
                 && left.iter().any(|column| identifiers.contains(column))
         })
+    }
+}
+
+impl Side {
+    /// True where a row of the other side meets at most one of this: a set of unique columns is
+    /// compared with columns of the other.
+    fn has_one_for(&self, other: &Self, links: &[(Column, Column)]) -> bool {
+        let compared = |column: &Column| {
+            links.iter().any(|(a, b)| {
+                (a == column && other.columns.contains(b))
+                    || (b == column && other.columns.contains(a))
+            })
+        };
+        let mut unique = self.unique.iter();
+        unique.any(|columns| columns.iter().all(compared))
     }
 }
 

@@ -3,7 +3,8 @@
 //! Only those that cannot fail, and of whose outcome on a hidden row nothing is seen: plain
 //! comparisons of visible, unmasked columns with literals of exactly the column's type, and
 //! AND, OR and NOT of these. A comparison of a pseudonym with a literal is turned into one of
-//! the stored identifier. Everything else stays above the barrier.
+//! the stored identifier, and one of the year of a date into one of the date ([`years`]).
+//! Everything else stays above the barrier.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
@@ -14,8 +15,9 @@ use datafusion::prelude::lit;
 use super::columns::{How, Visible};
 use super::rows::{TABLE, scalar_of};
 use super::table::Shown;
+use super::years;
 use crate::pseudonym::{Cipher, is_number};
-use hubflight_rights::habilitation::Value;
+use hubflight_rights::habilitation::{Mask, Value};
 
 /// The filter over the stored columns (`t.column`), or None when it must stay above.
 pub fn below(filter: &Expr, columns: &[Shown]) -> Option<Expr> {
@@ -24,7 +26,7 @@ pub fn below(filter: &Expr, columns: &[Shown]) -> Option<Expr> {
 
 /// Whether NULL and FALSE are the same where an expression stands. Under NOT they are not.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Polarity {
+pub enum Polarity {
     Positive,
     Any,
 }
@@ -51,7 +53,7 @@ impl Below<'_> {
             Expr::Not(inner) => Some(Expr::Not(Box::new(self.filter(inner, Polarity::Any)?))),
             Expr::IsNull(inner) => Some(self.nullable(inner)?.is_null()),
             Expr::IsNotNull(inner) => Some(self.nullable(inner)?.is_not_null()),
-            Expr::Between(between) => self.between(between),
+            Expr::Between(between) => self.between(between, polarity),
             Expr::InList(list) => self.in_list(list, polarity),
             Expr::Column(column) => {
                 let shown = self.plain(column)?;
@@ -96,10 +98,13 @@ impl Below<'_> {
                 literal,
             )));
         }
+        if let Some(shown) = self.year(column) {
+            return years::comparison(&stored(shown), op, literal, polarity);
+        }
         self.identifier_comparison(column, op, literal, polarity)
     }
 
-    fn between(&self, between: &Between) -> Option<Expr> {
+    fn between(&self, between: &Between, polarity: Polarity) -> Option<Expr> {
         let (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) = (
             between.expr.as_ref(),
             between.low.as_ref(),
@@ -107,6 +112,11 @@ impl Below<'_> {
         ) else {
             return None;
         };
+        if let Some(shown) = self.year(column) {
+            let end = |op, literal| years::comparison(&stored(shown), op, literal, polarity);
+            let both = end(Operator::GtEq, low)?.and(end(Operator::LtEq, high)?);
+            return (!between.negated).then_some(both);
+        }
         let shown = self.plain(column)?;
         Some(Expr::Between(Between {
             expr: Box::new(stored(shown)),
@@ -218,6 +228,14 @@ impl Below<'_> {
     fn plain(&self, column: &Column) -> Option<&Shown> {
         self.find(column)
             .filter(|shown| shown.visible.how == How::Plain)
+    }
+
+    /// A date that shows the first day of its year.
+    fn year(&self, column: &Column) -> Option<&Shown> {
+        let is_year = |shown: &&Shown| {
+            shown.visible.how == How::Masked(Mask::Year) && shown.stored_type == DataType::Date32
+        };
+        self.find(column).filter(is_year)
     }
 
     fn find(&self, column: &Column) -> Option<&Shown> {

@@ -49,6 +49,7 @@ mod rows;
 mod selected;
 mod selection;
 mod table;
+mod years;
 
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ pub fn granted_tables(dataset: &Dataset, habilitation: &Habilitation) -> Vec<Str
 ///
 /// # Errors
 /// [`PolicyError::Source`] when the files do
-/// not fit the dataset or the habilitation; [`PolicyError::KeysOfOtherProject`].
+/// not fit the dataset or the habilitation; [`PolicyError::KeysOfOtherScope`].
 pub fn open_table(
     sources: &dyn Sources,
     habilitation: &Habilitation,
@@ -113,8 +114,8 @@ pub fn open_table(
     let Some(granted) = find(sources, habilitation, table)? else {
         return Ok(None);
     };
-    if keys.project() != habilitation.project {
-        return Err(PolicyError::KeysOfOtherProject {
+    if keys.scope() != (&habilitation.project, &habilitation.linkage_group) {
+        return Err(PolicyError::KeysOfOtherScope {
             project: habilitation.project.clone(),
         });
     }

@@ -1,7 +1,7 @@
 //! What a view shows instead of a stored value: pseudonyms and masks, as a function that only
 //! the barrier's own plans contain and that no registry knows by name.
 
-mod masks;
+pub(super) mod masks;
 
 use std::sync::Arc;
 

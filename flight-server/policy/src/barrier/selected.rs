@@ -2,8 +2,9 @@
 //!
 //! The reader could be told the rows itself, but it is many times slower at rows here and there
 //! than at whole row groups followed by one filter. So a row group is read whole or, where the
-//! user's filters rule it out by its statistics or by what is known of its selected rows, not at
-//! all; what is read meets its bits.
+//! user's filters rule it out by what is known of its selected rows, not at all; what is read meets
+//! its bits. The file's own statistics and Bloom filters count hidden rows, whose values the time
+//! of an answer would then tell: they are asked only where every row of a group is selected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +15,18 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{
@@ -178,9 +181,12 @@ fn selected(
         let schema = config.projected_schema()?;
         return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
     }
-    let config = FileScanConfigBuilder::from(config.clone())
-        .with_file_groups(vec![FileGroup::new(vec![group.file])])
-        .build();
+    let mut reading = FileScanConfigBuilder::from(config.clone())
+        .with_file_groups(vec![FileGroup::new(vec![group.file])]);
+    if group.bits.count_set_bits() < group.bits.len() {
+        reading = reading.with_source(unfiltered(config)?);
+    }
+    let config = reading.build();
     let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
     let (schema, bits) = (batches.schema(), group.bits);
     let state = (batches, bits, 0_usize, group.extremes.learn(&schema));
@@ -204,6 +210,14 @@ fn selected(
         Ok(Some((kept, (batches, bits, next, lesson))))
     });
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, kept)))
+}
+
+/// The source without the user's filters.
+fn unfiltered(config: &FileScanConfig) -> Result<Arc<dyn FileSource>> {
+    let parquet = config.file_source().downcast_ref::<ParquetSource>();
+    let parquet = parquet.ok_or_else(no_files)?.clone();
+    let everything = Arc::new(Literal::new(ScalarValue::from(true)));
+    Ok(Arc::new(parquet.with_predicate(everything)))
 }
 
 impl fmt::Debug for SelectedExec {

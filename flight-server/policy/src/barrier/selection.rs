@@ -3,8 +3,8 @@
 //! The habilitation's predicate, the semi-joins along the path to the person and the cohort
 //! depend on no query. [`Selections`] runs them once per view and files, and from then on a
 //! scan keeps the rows whose bits are set, so that a child table is read without its parents and
-//! the number of visible rows is known. A table that is filtered by its own columns alone is
-//! still read by that filter, which the files' statistics can follow.
+//! the number of visible rows is known. The filters of users then meet visible rows alone, and no
+//! time is spent on hidden ones that depends on their values.
 //!
 //! The bits say which rows are hidden, so they are used in the barrier alone. What is left of a
 //! batch has as many rows as it shows; whoever hands rows to a client cuts them anew

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
-use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Constraint, Constraints, Statistics};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
@@ -85,10 +84,8 @@ impl PolicyTable {
             visible: visible.clone(),
             stored_type: source_schema.field(visible.index).data_type().clone(),
             cipher: match &visible.how {
-                How::Pseudonym(domain) => Some(keys.cipher(&habilitation.linkage_group, domain)),
-                How::Masked(Mask::HashPerProject) => {
-                    Some(keys.cipher(&habilitation.linkage_group, HASH_DOMAIN))
-                }
+                How::Pseudonym(domain) => Some(keys.cipher(domain)),
+                How::Masked(Mask::HashPerProject) => Some(keys.cipher(HASH_DOMAIN)),
                 How::Plain | How::Masked(_) => None,
             },
         };
@@ -150,6 +147,16 @@ impl PolicyTable {
     /// Sets of visible columns whose values belong to one person each.
     pub fn person_keys(&self) -> &[Vec<String>] {
         self.persons.as_ref().map_or(&[], |persons| &persons.keys)
+    }
+
+    /// The declared primary key, where all of it is visible as it is stored; of tables in
+    /// aggregate mode only.
+    pub fn row_key(&self) -> Option<Vec<&str>> {
+        let Constraint::PrimaryKey(key) = self.key.as_ref()?.iter().next()? else {
+            return None;
+        };
+        let name = |index: &usize| Some(self.columns.get(*index)?.visible.field.name().as_str());
+        key.iter().map(name).collect()
     }
 
     pub(super) fn persons(&self) -> Option<&Persons> {
@@ -313,13 +320,9 @@ impl PolicyTable {
 
     /// The plan of the visible rows with all stored columns.
     fn visible_rows(&self, selection: Option<&Arc<Selection>>) -> Result<LogicalPlan> {
-        // A filter of its own columns is better known to the reader of the files.
         let Some(selection) = selection else {
             return Ok(self.rows.clone());
         };
-        if !has_join(&self.rows)? {
-            return Ok(self.rows.clone());
-        }
         let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
         LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?.build()
     }
@@ -464,10 +467,6 @@ impl TableProvider for PolicyTable {
     }
 }
 
-fn has_join(plan: &LogicalPlan) -> Result<bool> {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
-}
-
 fn digest(
     sources: &dyn Sources,
     habilitation: &Habilitation,
@@ -485,7 +484,7 @@ fn digest(
     part(format!("{habilitation:?}").as_bytes());
     part(granted.table.name.as_bytes());
     part(format!("{:?}", granted.source.schema()).as_bytes());
-    part(&keys.cipher(&habilitation.linkage_group, "").fingerprint());
+    part(&keys.cipher("").fingerprint());
     if let Some(Cohort { dataset, .. }) = &habilitation.persons {
         part(format!("{:?}", sources.dataset(dataset)).as_bytes());
     }

@@ -154,6 +154,11 @@ async fn what_epidemiologists_write_is_answered() {
         "SELECT d.code, count(DISTINCT s.person) FROM stays s JOIN diagnoses d ON d.stay = s.stay \
          WHERE s.begun >= DATE '2024-01-01' GROUP BY d.code",
         "SELECT d.code, count(*) FROM stays s, diagnoses d WHERE d.stay = s.stay GROUP BY d.code",
+        "SELECT l.label, count(*) FROM stays a JOIN stays b ON b.person = a.person \
+         AND b.begun > a.begun JOIN labels l ON l.code = a.diagnosis GROUP BY l.label",
+        "SELECT count(*) FROM diagnoses d LEFT JOIN stays s ON s.stay = d.stay \
+         JOIN (SELECT person, count(*) AS n FROM stays GROUP BY person) p ON p.person = s.person \
+         JOIN stays o ON o.person = p.person",
         "SELECT code, count(*) FROM diagnoses GROUP BY code",
         "SELECT l.label, count(*) FROM stays s JOIN labels l ON l.code = s.diagnosis GROUP BY 1",
         "SELECT count(*) FROM stays WHERE person IN (SELECT person FROM stays WHERE diagnosis = 'I07')",
@@ -284,6 +289,23 @@ const REFUSED: &[(&str, &str)] = &[
          JOIN stays c ON b.person = c.person JOIN stays d ON c.person = d.person \
          JOIN stays e ON d.person = e.person JOIN stays f ON e.person = f.person",
         "at most 4 joins",
+    ),
+    (
+        "SELECT count(*) FROM stays a JOIN stays b ON a.person = b.person \
+         JOIN stays c ON b.person = c.person",
+        "may meet several of each other in 1 join",
+    ),
+    (
+        "SELECT count(*) FROM (SELECT a.person FROM stays a, stays b WHERE a.person = b.person) x \
+         JOIN (SELECT a.person FROM stays a, stays b WHERE a.person = b.person) y \
+         ON x.person = y.person",
+        "may meet several of each other in 1 join",
+    ),
+    (
+        "SELECT count(*) FROM (SELECT person, urgent, count(*) AS n FROM stays GROUP BY person, \
+         left(note, 9), urgent) x JOIN stays y ON x.person = y.person AND x.urgent = y.urgent \
+         JOIN diagnoses d ON d.stay = y.stay JOIN stays z ON z.person = y.person",
+        "may meet several of each other in 1 join",
     ),
     (
         "SELECT count(*) FROM stays a FULL JOIN stays b ON a.person = b.person",

@@ -16,8 +16,8 @@ use hubflight_rights::habilitation::{
 };
 
 use crate::world::{
-    self, World, birth, cohort, config, date, grant, habilitation, keys, parquet_table, researcher,
-    rows, since, stays,
+    self, World, birth, cohort, config, date, grant, habilitation, keys, keys_of, parquet_table,
+    researcher, rows, since, stays,
 };
 
 async fn one(ctx: &SessionContext, sql: &str) -> String {
@@ -151,7 +151,7 @@ async fn aggregate_mode_and_foreign_keys_are_refused() {
     let error = open_table(&world, &researcher(), "stays", &keys("linked")).unwrap_err();
     assert_eq!(
         error,
-        PolicyError::KeysOfOtherProject {
+        PolicyError::KeysOfOtherScope {
             project: "readmission".to_owned()
         }
     );
@@ -231,7 +231,7 @@ async fn pseudonyms_join_within_a_linkage_group_only() {
     world.register(
         &ctx,
         &linked("registry", "apart", "linked"),
-        &keys("linked"),
+        &keys_of("linked", "apart"),
     );
     assert_eq!(one(&ctx, join).await, "0");
 
@@ -472,7 +472,8 @@ async fn an_unrestricted_table_is_planned_as_without_us() {
 async fn digests_tell_views_apart() {
     let world = World::new().await;
     let digest = |habilitation: &Habilitation, table: &str, project: &str| {
-        let table = open_table(&world, habilitation, table, &keys(project))
+        let keys = keys_of(project, &habilitation.linkage_group);
+        let table = open_table(&world, habilitation, table, &keys)
             .unwrap()
             .unwrap();
         table.digest()

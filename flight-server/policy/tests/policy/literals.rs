@@ -17,7 +17,7 @@ async fn plan(ctx: &SessionContext, sql: &str) -> String {
 /// The pseudonym of a stored person or stay.
 fn shown(domain: &str, id: i64) -> String {
     let ids = arrow::array::Int64Array::from(vec![id]);
-    let cipher = keys("readmission").cipher("main", domain);
+    let cipher = keys("readmission").cipher(domain);
     cipher.encrypt_array(&ids).unwrap().value(0).to_owned()
 }
 

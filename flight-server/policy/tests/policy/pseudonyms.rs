@@ -9,16 +9,23 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Int32Type};
 use data_encoding::BASE32_NOPAD;
-use hubflight_policy::{Cipher, LinkageKeys};
+use hubflight_policy::{Cipher, LinkageKeys, Secret};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use zeroize::Zeroizing;
 
 fn master() -> [u8; 32] {
     std::array::from_fn(|index| index as u8)
 }
 
 fn cipher(project: &str, group: &str, domain: &str) -> Cipher {
-    LinkageKeys::new(master(), project).cipher(group, domain)
+    keys(master(), project, group).cipher(domain)
+}
+
+fn keys(key: [u8; 32], project: &str, group: &str) -> LinkageKeys {
+    let pseudonyms = Zeroizing::new(key);
+    let cells = Zeroizing::new([1; 32]);
+    LinkageKeys::new(Secret { pseudonyms, cells }, project, group)
 }
 
 fn shown(cipher: &Cipher, array: &dyn Array) -> Vec<Option<String>> {
@@ -165,7 +172,8 @@ fn keys_of_other_projects_groups_and_domains_share_nothing() {
         cipher("readmission", "main", "stay"),
         // Parts that join to the same text must not give the same key.
         cipher("readmissionmain", "", "person"),
-        LinkageKeys::new([9; 32], "readmission").cipher("main", "person"),
+        // Another generation.
+        keys([9; 32], "readmission", "main").cipher("person"),
     ];
     for other in others {
         let texts = shown(&other, &ids);
@@ -213,7 +221,7 @@ fn refuses_types_that_identify_nothing_and_prints_no_key() {
     assert!(!Cipher::accepts(&DataType::Float64));
     let floats = arrow::array::Float64Array::from(vec![1.0]);
     assert!(cipher.encrypt_array(&floats).is_err());
-    let printed = format!("{cipher:?} {:?}", LinkageKeys::new([0xAB; 32], "p"));
+    let printed = format!("{cipher:?} {:?}", keys([0xAB; 32], "p", "g"));
     assert!(
         !printed.contains("171") && !printed.to_lowercase().contains("abab"),
         "{printed}"

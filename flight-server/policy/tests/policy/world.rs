@@ -23,7 +23,7 @@ use datafusion::datasource::listing::{
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use hubflight_policy::{LinkageKeys, Opposed, Selections, Sources, open_table};
+use hubflight_policy::{LinkageKeys, Opposed, Secret, Selections, Sources, open_table};
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::Habilitation;
 use parquet::arrow::ArrowWriter;
@@ -364,7 +364,16 @@ impl World {
 }
 
 pub fn keys(project: &str) -> LinkageKeys {
-    LinkageKeys::new([7; 32], project)
+    keys_of(project, "main")
+}
+
+pub fn keys_of(project: &str, linkage_group: &str) -> LinkageKeys {
+    let key = zeroize::Zeroizing::new([7; 32]);
+    let secret = Secret {
+        pseudonyms: key.clone(),
+        cells: key,
+    };
+    LinkageKeys::new(secret, project, linkage_group)
 }
 
 pub fn config(pushdown_filters: bool) -> SessionConfig {
@@ -385,8 +394,8 @@ pub async fn filtered_copy(
     born_before: Option<i32>,
 ) -> SessionContext {
     let ctx = SessionContext::new_with_config(config);
-    let person = keys("readmission").cipher("main", "person");
-    let stay = keys("readmission").cipher("main", "stay");
+    let person = keys("readmission").cipher("person");
+    let stay = keys("readmission").cipher("stay");
     let show = |cipher: &hubflight_policy::Cipher, id: i64| {
         let shown = cipher.encrypt_array(&Int64Array::from(vec![id])).unwrap();
         shown.value(0).to_owned()

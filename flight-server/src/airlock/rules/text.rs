@@ -30,6 +30,13 @@ pub fn find(content: &Content<'_>) -> Vec<Finding> {
                 "its name looks like one of a person; give it another with AS",
             ));
         }
+        if is_formula(&name) {
+            found.push(Finding::new(
+                RULE,
+                Verdict::Asks,
+                "its name begins as a formula of a spreadsheet; give it another with AS",
+            ));
+        }
         found.into_iter().map(move |one| one.of_column(&name))
     });
     found.collect()
@@ -41,6 +48,14 @@ fn identifies(kind: Kind) -> bool {
         Kind::Nom | Kind::Tel | Kind::Nir | Kind::Adresse | Kind::Mail => true,
         Kind::Date | Kind::Ville | Kind::Hopital => false,
     }
+}
+
+/// What a spreadsheet computes when it opens a file of text (OWASP, "CSV injection"). A number with a
+/// sign is a number.
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+        && text.parse::<f64>().is_err()
+        && text.chars().count() > 1
 }
 
 /// The distinct values of a column, as far as they are looked through.
@@ -82,6 +97,14 @@ impl<'a> Read<'a> {
             names += usize::from(has(|kind| matches!(kind, Kind::Nom | Kind::Adresse)));
         }
         let mut found = Vec::new();
+        let formulas = self.values.iter().filter(|value| is_formula(value)).count();
+        if formulas > 0 {
+            let text = format!(
+                "{formulas} values begin as a formula of a spreadsheet, which computes them where \
+                 it opens a text file; put a letter before them"
+            );
+            found.push(Finding::new(RULE, Verdict::Asks, text));
+        }
         if numbers > 0 {
             let text =
                 format!("{numbers} values hold numbers of persons, phones or mail addresses");
@@ -135,6 +158,26 @@ mod tests {
         }
         assert_eq!(verdict_of("vu par le Dr Jean DUPONT"), Some(Verdict::Asks));
         for label in ["75", "I21", "femme", "Infarctus aigu du myocarde", ""] {
+            assert_eq!(verdict_of(label), None, "{label}");
+        }
+    }
+
+    #[test]
+    fn formulas_of_spreadsheets_ask() {
+        for formula in [
+            "=1+1",
+            "+1+1",
+            "-2+3",
+            "@SUM(1)",
+            "\t=1",
+            "\r=1",
+            "=cmd|' /C calc'!A0",
+        ] {
+            assert_eq!(verdict_of(formula), Some(Verdict::Asks), "{formula}");
+            let case = Case::new([(formula, Origin::Count, integers([12]))]);
+            assert_eq!(case.found(find).len(), 1, "{formula}");
+        }
+        for label in ["-", "+", "-1", "+1.5", "-1e3", "a=1", "1-2"] {
             assert_eq!(verdict_of(label), None, "{label}");
         }
     }

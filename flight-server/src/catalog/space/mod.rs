@@ -14,7 +14,7 @@ mod dml;
 mod files;
 mod labels;
 mod measure;
-mod names;
+pub mod names;
 mod rows;
 mod table;
 #[cfg(test)]

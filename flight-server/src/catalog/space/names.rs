@@ -114,13 +114,19 @@ pub fn qualified(name: &str) -> ObjectName {
     ])
 }
 
+/// What moves the cursor of who reads it, or turns the direction of what follows (UAX #9).
+pub fn moves_text(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Whether `name` can be the name of a new table, view or column.
 pub fn check_new(what: &str, name: &str) -> Result<()> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.chars().count() > NAME_CHARACTERS_MAX {
         "is too long"
-    } else if name.chars().any(char::is_control) {
+    } else if name.chars().any(moves_text) {
         "has control characters"
     } else {
         return Ok(());
@@ -128,7 +134,7 @@ pub fn check_new(what: &str, name: &str) -> Result<()> {
     let shown: String = name
         .chars()
         .take(NAME_CHARACTERS_MAX)
-        .filter(|c| !c.is_control())
+        .filter(|c| !moves_text(*c))
         .collect();
     Err(Error::invalid(format!(
         "the name `{shown}` of a {what} {problem}; use 1 to {NAME_CHARACTERS_MAX} characters \

@@ -58,7 +58,7 @@ const DAYS_OF_ERA: i64 = 146_097;
 /// The first of January before a day, both in days from 1970, in the Gregorian calendar extended
 /// both ways (Hinnant, "chrono-compatible low-level date algorithms"). Arithmetic only, because
 /// it runs on every row.
-fn first_of_year(days: i64) -> i64 {
+pub fn first_of_year(days: i64) -> i64 {
     let since = days + DAYS_TO_EPOCH;
     let era = since.div_euclid(DAYS_OF_ERA);
     let of_era = since.rem_euclid(DAYS_OF_ERA);
