@@ -11,6 +11,7 @@ use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
 use hubflight_policy::Sources;
 use hubflight_rights::Rules;
 use hubflight_store::{Organisation, Project, Secrets, Store};
+use hubflight_tickets::{Sealer, Tokens};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -22,7 +23,6 @@ use crate::auth::certificates::Judge;
 use crate::auth::oidc::Providers;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
-use crate::auth::token::Tokens;
 use crate::catalog::datasets::Datasets;
 use crate::catalog::space;
 use crate::change::Change;
@@ -34,7 +34,6 @@ use crate::flight::PreparedStatements;
 use crate::metrics::Metrics;
 use crate::opposition;
 use crate::rules;
-use crate::sealed::Sealer;
 use crate::versions::ReadVersions;
 
 /// The open hub: state, engine and pool. Shared by all requests.
