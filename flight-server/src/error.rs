@@ -10,6 +10,7 @@ use datafusion::parquet::errors::ParquetError;
 use hubflight_ledger::LedgerError;
 use hubflight_policy::PolicyError;
 use hubflight_store::{KeyError, StoreError};
+use hubflight_tickets::TicketError;
 use hubflight_udfs::WorkError;
 use tonic::{Code, Status};
 
@@ -403,6 +404,18 @@ impl From<StoreError> for Error {
     }
 }
 
+impl From<TicketError> for Error {
+    fn from(error: TicketError) -> Self {
+        match &error {
+            TicketError::Invalid | TicketError::Expired => Error::invalid(error.to_string()),
+            TicketError::Ticket(cause) => Error::internal("a ticket cannot be written", cause),
+            TicketError::Token(cause) => Error::internal("a token cannot be written", cause),
+            TicketError::Seal(cause) => Error::internal("sealing failed", cause),
+            TicketError::Random(cause) => Error::internal("the system gave no random bytes", cause),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,6 +448,24 @@ mod tests {
         for error in [Error::from(direct), Error::from(nested)] {
             assert_eq!(error.kind, ErrorKind::Unavailable);
             assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn tickets_that_are_not_taken_are_the_callers_mistake() {
+        for (error, text) in [
+            (
+                TicketError::Invalid,
+                "this is no valid ticket of yours; ask for the flight info again",
+            ),
+            (
+                TicketError::Expired,
+                "the ticket has expired; ask for the flight info again",
+            ),
+        ] {
+            let error = Error::from(error);
+            assert_eq!(error.kind, ErrorKind::InvalidArgument);
+            assert_eq!(error.to_string(), text);
         }
     }
 }

@@ -14,6 +14,7 @@ use hubflight_rights::Rules;
 use hubflight_store::{
     Key, KeyError, LinkageGeneration, Organisation, Project, Rights, Secrets, Store, StoreError,
 };
+use hubflight_tickets::{Sealer, Tokens};
 use hubflight_udfs::WorkerPool;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -25,7 +26,6 @@ use crate::auth::certificates::Judge;
 use crate::auth::oidc::Providers;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
-use crate::auth::token::Tokens;
 use crate::catalog::datasets::Datasets;
 use crate::catalog::space;
 use crate::change::Change;
@@ -38,7 +38,6 @@ use crate::linkage;
 use crate::metrics::Metrics;
 use crate::opposition;
 use crate::rules;
-use crate::sealed::Sealer;
 use crate::versions::ReadVersions;
 
 /// The open hub: state, engine and pool. Shared by all requests.

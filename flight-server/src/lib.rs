@@ -28,11 +28,9 @@ pub mod provision;
 #[cfg(test)]
 mod rig;
 pub mod rules;
-pub mod sealed;
 pub mod server;
 pub mod statement;
 pub mod supervise;
-pub mod ticket;
 pub mod tls;
 pub mod versions;
 

@@ -241,7 +241,7 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
 async fn workers(config: &Config, mode: Mode) -> Result<(Arc<WorkerPool>, Option<Supervisor>)> {
     let unusable = |error: &dyn std::fmt::Display| Error::invalid(format!("workers: {error}"));
     let (addresses, key, supervisor) = if config.workers.addresses.is_empty() {
-        let key = Key::new(crate::sealed::random()?);
+        let key = Key::new(hubflight_tickets::random()?);
         let supervisor = Supervisor::start(config.workers.listen, &key).await?;
         let address = supervisor.address().to_string();
         (vec![address], key, Some(supervisor))

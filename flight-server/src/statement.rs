@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
+use hubflight_tickets::{Ticket, after};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,7 +29,6 @@ use crate::flight::call::Caller;
 use crate::hub::Hub;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters};
-use crate::ticket::Ticket;
 
 /// After which a call that did not begin counts as never run.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
@@ -326,7 +326,7 @@ impl<'a> Opening<'a> {
 
     fn ticket(&self, view: &ProjectView) -> Ticket {
         let options = &self.caller.principal.options;
-        let life = Duration::from_secs(self.hub.config.limits.ticket_seconds_max);
+        let life = self.hub.config.limits.ticket_seconds_max;
         Ticket {
             statement_id: self.statement_id,
             person: self.caller.principal.person.id.clone(),
@@ -336,7 +336,7 @@ impl<'a> Opening<'a> {
             versions: view.versions(),
             space_snapshot: view.space_snapshot(),
             now: self.caller.now,
-            expires: self.caller.now + life,
+            expires: after(self.caller.now, life),
             schema: options.schema.clone(),
             time_zone: options.time_zone.clone(),
             tags: options.tags.clone(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::Subcommand;
 use data_encoding::BASE32_NOPAD;
 use hubflight_store::{AdminRole, Member, Person, PersonProfile, Put, Store};
+use hubflight_tickets::random;
 use zeroize::Zeroizing;
 
 use super::{ADMIN_ROLE, Desk, Place, lists};
@@ -14,7 +15,6 @@ use crate::change::{Act, Change};
 use crate::error::{Error, Result};
 use crate::hub::factors;
 use crate::provision::check_person_id;
-use crate::sealed::random;
 
 #[derive(Debug, Subcommand)]
 pub enum PersonCommand {

@@ -15,6 +15,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use hubflight_store::NewExport;
+use hubflight_tickets::Sealer;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -26,7 +27,6 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
-use crate::sealed::Sealer;
 
 const PURPOSE: &[u8] = b"hubflight airlock 1";
 const FILE: &str = "package";

@@ -12,6 +12,7 @@ use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
 use hubflight_rights::Zone;
 use hubflight_store::{Export, ExportDecision, Opposition};
+use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
 
@@ -20,7 +21,6 @@ use crate::exec::revocation::{self, Grounds};
 use crate::flight::call::Caller;
 use crate::rig::{inside, open_hub};
 use crate::statement::{self, Opened, Text};
-use crate::ticket::Ticket;
 
 /// Three hundred stays of a hundred persons in two wards; six persons have something rare.
 /// `ada` and `bob` see rows, each in a project of their own, `cleo` aggregates only.
@@ -134,7 +134,10 @@ impl Bench {
             .await
             .expect("read")
             .expect("there");
-        let token = hub.auth.tokens.issue(&known, Default::default(), now);
+        let token = hub
+            .auth
+            .tokens
+            .issue(&known.id, known.token_epoch, Default::default(), now);
         let mut metadata = MetadataMap::new();
         let value = format!("Bearer {}", token.expect("issued"));
         metadata.insert("authorization", value.parse().expect("a header"));

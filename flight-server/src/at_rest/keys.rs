@@ -2,6 +2,7 @@
 
 use hkdf::Hkdf;
 use hubflight_store::{Secrets, SpaceKey, Store};
+use hubflight_tickets::random;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -9,7 +10,6 @@ use super::cipher::ChunkCipher;
 use super::layout::{Header, SALT_BYTES};
 use super::writer::SealedWriter;
 use crate::error::{Error, Result};
-use crate::sealed::random;
 
 /// Where the keys come from: the hub's master secret and the store.
 #[derive(Clone, Debug)]

@@ -14,7 +14,6 @@ pub mod passwords;
 mod prove;
 pub mod session;
 pub mod standing;
-pub mod token;
 pub mod totp;
 
 use std::collections::BTreeSet;
@@ -26,6 +25,7 @@ use hubflight_ledger::Ledger;
 use hubflight_rights::Asker;
 pub use hubflight_rights::{Login, Method};
 use hubflight_store::{AdminRole, Person, Project, Store};
+use hubflight_tickets::Tokens;
 use rustls::pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 
@@ -36,7 +36,6 @@ use oidc::Providers;
 use passwords::Passwords;
 use session::{SessionId, SessionOptions, Sessions};
 use standing::Standing;
-use token::Tokens;
 
 /// The catalog of administrators, which is no project of the store.
 pub const ADMIN_CATALOG: &str = "admin";
@@ -192,7 +191,11 @@ impl Authenticator {
     ) -> Result<String> {
         let rights = self.store.rights().await?;
         let proof = self.prove(&rights, metadata, &peer.into(), now).await?;
-        self.tokens.issue(&proof.person, proof.origin, now)
+        let person = &proof.person;
+        let token = self
+            .tokens
+            .issue(&person.id, person.token_epoch, proof.origin, now)?;
+        Ok(token)
     }
 }
 

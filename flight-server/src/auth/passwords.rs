@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use hubflight_store::{Login, Person, Store};
+use hubflight_tickets::{Sealer, random};
 use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
@@ -15,7 +16,6 @@ use tokio::sync::Semaphore;
 use super::attempts::{Attempt, AttemptLimits, Attempts, Locked, Subject};
 use super::totp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sealed::{Sealer, random};
 
 /// Logins that are hashed at once: each takes tens of megabytes and milliseconds.
 const HASHES_RUNNING_MAX: usize = 2;

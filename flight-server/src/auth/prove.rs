@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use hubflight_ledger::AuditEvent;
 use hubflight_oidc::Wrong;
 use hubflight_store::{Identity, Person, Rights};
+use hubflight_tickets::{Origin, SessionToken};
 use tonic::metadata::MetadataMap;
 
 use super::attempts::Subject;
@@ -15,7 +16,6 @@ use super::oidc::{self, Named, Refusal};
 use super::passwords::{Asked, LoggedIn};
 use super::session::SessionId;
 use super::standing::Standing;
-use super::token::{Origin, SessionToken};
 use super::{Authenticator, Login, Method, Peer, refused};
 use crate::error::{Error, Result};
 
@@ -51,7 +51,7 @@ impl Proof {
             person: self.person.id.clone(),
             epoch: self.epoch,
             access_token: self.origin.access_token.clone(),
-            identity: self.origin.identity.clone(),
+            identity: self.origin.identity.clone().map(Identity::from),
             certificate: self.certificate.clone(),
             bound_to: self.origin.bound_to.clone(),
             expires: self.origin.expires_max,
@@ -238,9 +238,12 @@ impl Authenticator {
             origin,
         } = token;
         // A session that a certificate began is of no use to whoever has not its key (RFC 8705).
-        let identity = origin.identity.as_ref();
-        if let Some(identity) = identity.filter(|one| one.issuer == Identity::CERTIFICATE)
-            && shown.is_none_or(|shown| shown.identity != *identity)
+        let identity = origin.identity.clone().map(Identity::from);
+        let certificate = identity
+            .as_ref()
+            .filter(|one| one.issuer == Identity::CERTIFICATE);
+        if let Some(certificate) = certificate
+            && shown.is_none_or(|shown| shown.identity != *certificate)
         {
             return Err(refused());
         }
@@ -248,7 +251,7 @@ impl Authenticator {
             person,
             epoch: Some(epoch),
             access_token: origin.access_token.clone(),
-            identity: origin.identity.clone(),
+            identity,
             // That of the connection is judged already.
             certificate: None,
             bound_to: origin.bound_to.clone(),
@@ -289,7 +292,7 @@ impl Authenticator {
         };
         let person = person_of(rights, &identity).await?;
         let origin = Origin {
-            identity: Some(identity),
+            identity: Some(identity.into()),
             expires_max: Some(expires),
             login: Login {
                 method: Method::Oidc,
@@ -349,7 +352,7 @@ async fn access_token(
 /// Who has the key of a certificate that stands for them.
 fn by_certificate(person: Person, shown: &Shown, peer: &Peer) -> Proof {
     let origin = Origin {
-        identity: Some(shown.identity.clone()),
+        identity: Some(shown.identity.clone().into()),
         login: Login {
             method: Method::Certificate,
             second_factor: true,

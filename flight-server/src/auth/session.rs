@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hubflight_tickets::Compression;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -22,14 +23,6 @@ pub struct SessionOptions {
     pub statement_seconds: Option<u64>,
     /// Free text kept with each statement, for cost reports.
     pub tags: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Compression {
-    #[default]
-    None,
-    Lz4,
-    Zstd,
 }
 
 impl SessionOptions {

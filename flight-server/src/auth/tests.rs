@@ -8,12 +8,12 @@ use hubflight_ledger::AuditSettings;
 use hubflight_store::{IssuedToken, Member, NewToken, Organisation, PersonProfile, Rights};
 
 use base64::Engine;
+use hubflight_tickets::Sealer;
 
 use super::passwords::Asked;
 use super::prove::BASIC;
 use super::*;
 use crate::config::Config;
-use crate::sealed::Sealer;
 
 const LIMITS: AttemptLimits = AttemptLimits {
     login_failures_per_person_max: 3,

@@ -7,12 +7,12 @@
 use chrono::{DateTime, Utc};
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
+use hubflight_tickets::{Sealer, random};
 use sha1::Sha1;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::sealed::{Sealer, random};
 
 const DIGITS: usize = 6;
 const STEP_SECONDS: i64 = 30;
@@ -31,7 +31,8 @@ impl Secret {
 
     /// As the store keeps it: sealed with its person, so that it opens for nobody else.
     pub fn seal(&self, sealer: &Sealer, person: &str) -> Result<Vec<u8>> {
-        sealer.seal(&Zeroizing::new([&self.0[..], person.as_bytes()].concat()))
+        let plain = Zeroizing::new([&self.0[..], person.as_bytes()].concat());
+        Ok(sealer.seal(&plain)?)
     }
 
     pub fn open(sealed: &[u8], sealer: &Sealer, person: &str) -> Result<Self> {

@@ -6,10 +6,10 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
+use hubflight_tickets::Compression;
 use tokio::time::Instant;
 
 use super::chunks::Chunks;
-use crate::auth::session::Compression;
 use crate::error::{Error, Result};
 use crate::plan::wire::conform;
 

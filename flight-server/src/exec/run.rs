@@ -11,6 +11,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use futures::Stream;
 use hubflight_ledger::ExecutionStarted;
+use hubflight_tickets::Ticket;
 use hubflight_udfs::StatementWork;
 use tokio::time::Instant as Deadline;
 use tonic::Status;
@@ -31,7 +32,6 @@ use crate::flight::call::Caller;
 use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
 use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
-use crate::ticket::Ticket;
 
 /// Priority of interactive statements in the workers' queue.
 pub const PRIORITY_INTERACTIVE: u8 = 100;

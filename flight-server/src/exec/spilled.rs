@@ -19,12 +19,12 @@ use bytes::Bytes;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SpillFile, SpillWriter, TempFileFactory};
 use futures::Stream;
+use hubflight_tickets::random;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::at_rest::{ChunkCipher, Place, TAG_BYTES};
 use crate::error::Error;
-use crate::sealed::random;
 
 /// Plain bytes of a frame; one that is flushed has fewer.
 const FRAME_BYTES: usize = 64 << 10;
@@ -75,7 +75,8 @@ impl Disk {
 
 impl TempFileFactory for SpillFiles {
     fn create_temp_file(&self, _: &str) -> Result<Arc<dyn SpillFile>> {
-        let cipher = ChunkCipher::new(&random()?, b"hubflight spill 1");
+        let key = random().map_err(Error::from)?;
+        let cipher = ChunkCipher::new(&key, b"hubflight spill 1");
         let path = self.folder.join(Uuid::now_v7().to_string());
         File::create_new(&path)?;
         let frames = Frames {

@@ -14,6 +14,7 @@ use arrow_flight::{
     IpcMessage, SchemaAsIpc,
 };
 use futures::StreamExt;
+use hubflight_tickets::Ticket;
 use prost::Message;
 use tonic::Response;
 
@@ -28,7 +29,6 @@ use crate::auth::session::{OPTION_NAMES, SessionOptions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::statement::{self, Text};
-use crate::ticket::Ticket;
 
 /// Name and description of each action that is offered.
 const ACTIONS: [(&str, &str); 7] = [

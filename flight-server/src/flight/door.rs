@@ -123,10 +123,12 @@ id = 'ada'
         let folder = tempfile::tempdir().expect("folder");
         let hub = open_hub(folder.path(), FILE).await;
         let ada = hub.store.person("ada").await.expect("read").expect("there");
-        let token = hub
-            .auth
-            .tokens
-            .issue(&ada, Default::default(), chrono::Utc::now());
+        let token = hub.auth.tokens.issue(
+            &ada.id,
+            ada.token_epoch,
+            Default::default(),
+            chrono::Utc::now(),
+        );
         let token = token.expect("issued");
         let mut service = super::super::service(Arc::clone(&hub), inside());
         for verb in [
@@ -169,10 +171,12 @@ id = 'ada'
             .map(|_| hub.engine.call("ada").expect("room"))
             .collect();
         let ada = hub.store.person("ada").await.expect("read").expect("there");
-        let token = hub
-            .auth
-            .tokens
-            .issue(&ada, Default::default(), chrono::Utc::now());
+        let token = hub.auth.tokens.issue(
+            &ada.id,
+            ada.token_epoch,
+            Default::default(),
+            chrono::Utc::now(),
+        );
         let token = token.expect("issued");
         let mut service = super::super::service(Arc::clone(&hub), inside());
         let path = "/arrow.flight.protocol.FlightService/ListActions";

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use arrow_flight::sql::Command;
 use arrow_flight::{FlightData, Ticket};
 use futures::StreamExt;
+use hubflight_tickets::Compression;
 use tonic::Response;
 
 use super::call::Caller;
 use super::get_info::command_of;
 use super::{Answer, BoxStream, metadata};
-use crate::auth::session::Compression;
 use crate::error::{Error, Result};
 use crate::exec::frames::FrameWriter;
 use crate::hub::Hub;
-use crate::{statement, ticket};
+use crate::statement;
 
 pub async fn do_get(
     hub: &Arc<Hub>,
@@ -25,7 +25,8 @@ pub async fn do_get(
         Command::TicketStatementQuery(ticket) => {
             let sealed = ticket.statement_handle;
             let person = &caller.principal.person.id;
-            let ticket = ticket::Ticket::open(&sealed, &hub.tickets, person, caller.now)
+            let ticket = hubflight_tickets::Ticket::open(&sealed, &hub.tickets, person, caller.now)
+                .map_err(Error::from)
                 .inspect_err(|error| hub.metrics.refused(error.kind))?;
             statement::redeem(hub, caller, ticket).await?
         }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hubflight_tickets::random;
 use parking_lot::Mutex;
 
 use crate::auth::Principal;
 use crate::error::{Error, Result};
-use crate::sealed::random;
 use crate::statement::Text;
 
 /// A statement that nobody used for this long is forgotten when room is needed.

@@ -29,6 +29,19 @@ impl Identity {
     }
 }
 
+/// As the tokens of sessions carry it: the issuer and the subject.
+impl From<(String, String)> for Identity {
+    fn from((issuer, subject): (String, String)) -> Self {
+        Self { issuer, subject }
+    }
+}
+
+impl From<Identity> for (String, String) {
+    fn from(identity: Identity) -> Self {
+        (identity.issuer, identity.subject)
+    }
+}
+
 impl Store {
     /// Whom the identity stands for, active or not.
     pub async fn person_of_identity(

@@ -61,7 +61,10 @@ impl Bench {
     async fn caller(&self) -> Caller {
         let (hub, now) = (&self.hub, Utc::now());
         let ada = hub.store.person("ada").await.expect("read").expect("there");
-        let token = hub.auth.tokens.issue(&ada, Default::default(), now);
+        let token = hub
+            .auth
+            .tokens
+            .issue(&ada.id, ada.token_epoch, Default::default(), now);
         let mut metadata = MetadataMap::new();
         let value = format!("Bearer {}", token.expect("issued"));
         metadata.insert("authorization", value.parse().expect("a header"));

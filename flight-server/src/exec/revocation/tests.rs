@@ -7,6 +7,7 @@ use arrow_flight::FlightData;
 use futures::StreamExt;
 use hubflight_ledger::{Filter, Page, UsageRecord};
 use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
+use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -18,7 +19,6 @@ use crate::flight::call::Caller;
 use crate::hub::open_store;
 use crate::rig::{SHOP, inside, open_hub};
 use crate::statement::{self, Opened, Text};
-use crate::ticket::Ticket;
 
 /// How long after a withdrawal a stream may still run.
 const END_MS_MAX: u128 = 1_000;

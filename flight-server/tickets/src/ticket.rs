@@ -8,9 +8,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::auth::session::Compression;
-use crate::error::{Error, ErrorKind, Result};
-use crate::sealed::Sealer;
+use crate::{Sealer, TicketError};
+
+/// How the frames of a result are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+    Zstd,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
@@ -36,28 +43,31 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub fn seal(&self, sealer: &Sealer) -> Result<Vec<u8>> {
-        let plain = serde_json::to_vec(self)
-            .map_err(|error| Error::internal("a ticket cannot be written", &error))?;
-        sealer.seal(&plain)
+    /// # Errors
+    /// [`TicketError`] of the hub's own failures.
+    pub fn seal(&self, sealer: &Sealer) -> Result<Vec<u8>, TicketError> {
+        sealer.seal(&serde_json::to_vec(self).map_err(TicketError::Ticket)?)
     }
 
     /// Opens a ticket of `person`; anybody else's reads as invalid.
-    pub fn open(sealed: &[u8], sealer: &Sealer, person: &str, now: DateTime<Utc>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`TicketError::Invalid`], [`TicketError::Expired`].
+    pub fn open(
+        sealed: &[u8],
+        sealer: &Sealer,
+        person: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, TicketError> {
         let ticket: Self = sealer
             .open(sealed)
             .and_then(|plain| serde_json::from_slice(&plain).ok())
             .filter(|ticket: &Self| ticket.person == person)
-            .ok_or_else(|| {
-                Error::invalid("this is no valid ticket of yours; ask for the flight info again")
-            })?;
+            .ok_or(TicketError::Invalid)?;
         // A clock that went backwards by more than the life of a ticket is not trusted.
         let too_early = ticket.now - now > TimeDelta::minutes(5);
         if now > ticket.expires || too_early {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "the ticket has expired; ask for the flight info again",
-            ));
+            return Err(TicketError::Expired);
         }
         Ok(ticket)
     }

@@ -3,16 +3,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeDelta, Utc};
-use hubflight_store::{Identity, Person};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use chrono::{DateTime, Utc};
+use hubflight_rights::Login;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Login;
-use crate::error::{Error, Result};
-use crate::sealed::Sealer;
+use crate::{Sealer, TicketError, after};
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionToken {
     pub person: String,
     /// The person's epoch when the token was made: raising it ends all their tokens.
@@ -29,69 +27,59 @@ pub struct Origin {
     pub bound_to: Option<String>,
     /// Id of the personal access token that began the session, which ends with it.
     pub access_token: Option<String>,
-    /// The provider's name for the person, or the certificate, that began the session.
-    #[serde(with = "identity")]
-    pub identity: Option<Identity>,
+    /// The provider's name for the person, or the certificate, that began the session: the
+    /// issuer and the subject of an identity in the store.
+    pub identity: Option<(String, String)>,
     /// When what was shown at the handshake ends: a session is not prolonged by another.
     pub expires_max: Option<DateTime<Utc>>,
     pub login: Login,
 }
 
-/// An identity in a token: the issuer and the subject.
-mod identity {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(
-        one: &Option<Identity>,
-        to: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        let pair = one.as_ref().map(|one| (&one.issuer, &one.subject));
-        pair.serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> std::result::Result<Option<Identity>, D::Error> {
-        let pair: Option<(String, String)> = Option::deserialize(from)?;
-        Ok(pair.map(|(issuer, subject)| Identity { issuer, subject }))
-    }
-}
-
+/// Makes and opens the tokens of one hub.
 #[derive(Debug)]
 pub struct Tokens {
     sealer: Sealer,
-    life: TimeDelta,
+    seconds_max: u64,
 }
 
 impl Tokens {
+    /// What their key is used for, with the version of their form.
+    pub const PURPOSE: &[u8] = b"hubflight session token 3";
+
     pub fn new(key: &[u8; 32], seconds_max: u64) -> Self {
-        let seconds = i64::try_from(seconds_max).unwrap_or(i64::MAX / 1000);
         Self {
-            sealer: Sealer::new(key, b"hubflight session token 3"),
-            life: TimeDelta::seconds(seconds),
+            sealer: Sealer::new(key, Self::PURPOSE),
+            seconds_max,
         }
     }
 
-    pub fn issue(&self, person: &Person, origin: Origin, now: DateTime<Utc>) -> Result<String> {
-        let expires = now + self.life;
+    /// A token of a new session of `person`, whose epoch it is good in.
+    ///
+    /// # Errors
+    /// [`TicketError`] of the hub's own failures.
+    pub fn issue(
+        &self,
+        person: &str,
+        epoch: i64,
+        origin: Origin,
+        now: DateTime<Utc>,
+    ) -> Result<String, TicketError> {
+        let expires = after(now, self.seconds_max);
+        let latest = origin.expires_max.unwrap_or(expires);
         let token = SessionToken {
-            person: person.id.clone(),
-            epoch: person.token_epoch,
+            person: person.to_owned(),
+            epoch,
             session: Uuid::now_v7().to_string(),
             origin: Origin {
-                expires_max: Some(
-                    origin
-                        .expires_max
-                        .map_or(expires, |latest| latest.min(expires)),
-                ),
+                expires_max: Some(latest.min(expires)),
                 ..origin
             },
         };
-        let plain = serde_json::to_vec(&token)
-            .map_err(|error| Error::internal("a token cannot be written", &error))?;
+        let plain = serde_json::to_vec(&token).map_err(TicketError::Token)?;
         Ok(URL_SAFE_NO_PAD.encode(self.sealer.seal(&plain)?))
     }
 
+    /// `None` for what this hub did not issue, and for what has ended.
     pub fn open(&self, text: &str, now: DateTime<Utc>) -> Option<SessionToken> {
         let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
         let token: SessionToken = serde_json::from_slice(&self.sealer.open(&sealed)?).ok()?;
@@ -102,23 +90,16 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]
     fn a_token_opens_until_it_expires_and_not_when_altered() {
         let tokens = Tokens::new(&[3; 32], 60);
-        let person = Person {
-            id: "alice".into(),
-            name: "Alice".into(),
-            active: true,
-            is_admin: false,
-            has_password: false,
-            token_epoch: 4,
-            created_at: Utc::now(),
-        };
         let now = Utc::now();
         let origin = Origin::default();
-        let text = tokens.issue(&person, origin, now).expect("issues");
+        let text = tokens.issue("alice", 4, origin, now).expect("issues");
         assert_eq!(tokens.open(&text, now).expect("opens").epoch, 4);
         assert!(tokens.open(&text, now + TimeDelta::seconds(61)).is_none());
         assert!(tokens.open(&text[1..], now).is_none());
@@ -128,8 +109,19 @@ mod tests {
             expires_max: Some(now + TimeDelta::seconds(5)),
             ..Origin::default()
         };
-        let text = tokens.issue(&person, origin, now).expect("issues");
+        let text = tokens.issue("alice", 4, origin, now).expect("issues");
         assert!(tokens.open(&text, now + TimeDelta::seconds(4)).is_some());
         assert!(tokens.open(&text, now + TimeDelta::seconds(5)).is_none());
+    }
+
+    #[test]
+    fn a_token_that_may_live_for_ever_is_issued_and_opens() {
+        let tokens = Tokens::new(&[3; 32], u64::MAX);
+        let now = Utc::now();
+        let text = tokens
+            .issue("alice", 4, Origin::default(), now)
+            .expect("issues");
+        let token = tokens.open(&text, now).expect("opens");
+        assert_eq!(token.origin.expires_max, Some(DateTime::<Utc>::MAX_UTC));
     }
 }

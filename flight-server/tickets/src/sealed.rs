@@ -5,7 +5,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use crate::error::{Error, Result};
+use crate::TicketError;
 
 const NONCE_BYTES: usize = 24;
 
@@ -30,7 +30,10 @@ impl Sealer {
     }
 
     /// Random nonce, then XChaCha20-Poly1305 (RFC 8439 with a 192-bit nonce).
-    pub fn seal(&self, plain: &[u8]) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`TicketError::Random`], [`TicketError::Seal`].
+    pub fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, TicketError> {
         let nonce: [u8; NONCE_BYTES] = random()?;
         let payload = Payload {
             msg: plain,
@@ -39,7 +42,7 @@ impl Sealer {
         let sealed = self
             .cipher
             .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|error| Error::internal("sealing failed", &error))?;
+            .map_err(TicketError::Seal)?;
         Ok([&nonce[..], &sealed].concat())
     }
 
@@ -55,11 +58,14 @@ impl Sealer {
 }
 
 /// Random bytes of the operating system.
-pub fn random<const N: usize>() -> Result<[u8; N]> {
+///
+/// # Errors
+/// [`TicketError::Random`].
+pub fn random<const N: usize>() -> Result<[u8; N], TicketError> {
     let mut bytes = [0; N];
     SysRng
         .try_fill_bytes(&mut bytes)
-        .map_err(|error| Error::internal("the system gave no random bytes", &error))?;
+        .map_err(TicketError::Random)?;
     Ok(bytes)
 }
 
