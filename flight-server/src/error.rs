@@ -26,10 +26,12 @@ pub enum ErrorKind {
     Unavailable,
     Unimplemented,
     Internal,
+    /// Another statement was first, or a key went: the same one may succeed.
+    Aborted,
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::NotFound,
@@ -40,6 +42,7 @@ impl ErrorKind {
         Self::Unavailable,
         Self::Unimplemented,
         Self::Internal,
+        Self::Aborted,
     ];
 
     /// The label of metrics and usage records.
@@ -55,6 +58,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
+            Self::Aborted => "aborted",
         }
     }
 
@@ -75,6 +79,7 @@ impl ErrorKind {
             Self::Unavailable => Code::Unavailable,
             Self::Unimplemented => Code::Unimplemented,
             Self::Internal => Code::Internal,
+            Self::Aborted => Code::Aborted,
         }
     }
 }
@@ -356,8 +361,14 @@ impl From<LedgerError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict { .. } => Error::invalid(
+            StoreError::Conflict { .. } => Error::new(
+                ErrorKind::Aborted,
                 "another statement changed this space at the same time; run the statement again",
+            ),
+            StoreError::KeyDropped { .. } => Error::new(
+                ErrorKind::Aborted,
+                "the keys of this space were dropped while the statement ran and nothing was \
+                 changed; run the statement again",
             ),
             StoreError::QuotaExceeded { used, quota } => Error::exhausted(format!(
                 "the project's space would hold {used} bytes and its quota is {quota}; drop \

@@ -59,6 +59,8 @@ pub struct Hub {
     pub space_files: Arc<SealedStore>,
     /// What statements are writing into spaces now.
     pub space_writes: Arc<space::Writes>,
+    /// Statements go before what the hub merges.
+    pub space_turns: space::Turns,
     /// Seals tickets.
     pub tickets: Sealer,
     /// Logical bytes of visible columns, by the digest of the view and the column.
@@ -230,6 +232,7 @@ impl Hub {
             running: Registry::default(),
             space_files,
             space_writes: Arc::default(),
+            space_turns: space::Turns::default(),
             tickets: Sealer::new(&secrets.derive("tickets"), b"hubflight ticket 1"),
             visible_sizes: Mutex::default(),
             secrets,
