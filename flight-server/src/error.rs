@@ -27,10 +27,12 @@ pub enum ErrorKind {
     Unavailable,
     Unimplemented,
     Internal,
+    /// Another statement was first, or a key went: the same one may succeed.
+    Aborted,
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::NotFound,
@@ -41,6 +43,7 @@ impl ErrorKind {
         Self::Unavailable,
         Self::Unimplemented,
         Self::Internal,
+        Self::Aborted,
     ];
 
     /// The label of metrics and usage records.
@@ -56,6 +59,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Unimplemented => "unimplemented",
             Self::Internal => "internal",
+            Self::Aborted => "aborted",
         }
     }
 
@@ -76,6 +80,7 @@ impl ErrorKind {
             Self::Unavailable => Code::Unavailable,
             Self::Unimplemented => Code::Unimplemented,
             Self::Internal => Code::Internal,
+            Self::Aborted => Code::Aborted,
         }
     }
 }
@@ -379,8 +384,14 @@ impl From<KeyError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict { .. } => Error::invalid(
+            StoreError::Conflict { .. } => Error::new(
+                ErrorKind::Aborted,
                 "another statement changed this space at the same time; run the statement again",
+            ),
+            StoreError::KeyDropped { .. } => Error::new(
+                ErrorKind::Aborted,
+                "the keys of this space were dropped while the statement ran and nothing was \
+                 changed; run the statement again",
             ),
             StoreError::QuotaExceeded { used, quota } => Error::exhausted(format!(
                 "the project's space would hold {used} bytes and its quota is {quota}; drop \

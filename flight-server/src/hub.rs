@@ -12,7 +12,7 @@ use hubflight_policy::LinkageKeys;
 use hubflight_policy::Sources;
 use hubflight_rights::Rules;
 use hubflight_store::{
-    Key, KeyError, LinkageGeneration, Organisation, Project, Rights, Secrets, Store, StoreError,
+    KeyError, LinkageGeneration, Organisation, Project, Rights, Secrets, Store, StoreError,
 };
 use hubflight_tickets::{Sealer, Tokens};
 use hubflight_udfs::WorkerPool;
@@ -62,6 +62,8 @@ pub struct Hub {
     pub space_files: Arc<SealedStore>,
     /// What statements are writing into spaces now.
     pub space_writes: Arc<space::Writes>,
+    /// Statements go before what the hub merges.
+    pub space_turns: space::Turns,
     /// Seals tickets.
     pub tickets: Sealer,
     /// Logical bytes of visible columns, by the digest of the view and the column.
@@ -257,6 +259,7 @@ impl Hub {
             running: Registry::default(),
             space_files,
             space_writes: Arc::default(),
+            space_turns: space::Turns::default(),
             tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
             visible_sizes: Mutex::default(),
             secrets,
@@ -271,11 +274,6 @@ impl Hub {
     /// Begins a change that is recorded with what is done.
     pub async fn change(&self, client: &'static str, at: DateTime<Utc>) -> Result<Change<'_>> {
         Change::begin(&self.store, &self.secrets, client, at).await
-    }
-
-    /// A key for one use.
-    pub fn derive(&self, label: &str) -> Result<Key> {
-        Ok(self.secrets.derive(label)?)
     }
 
     /// The keys of a project's linkage group, in its present generation.

@@ -6,6 +6,7 @@ hand, as an attacker writes it."""
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -192,3 +193,46 @@ def test_dictionaries_that_no_row_uses_are_not_kept_without_end(hub):
         send([coded(seed, 4 << 20, 0) for seed in range(20)])
     with pytest.raises(pa.ArrowException, match="rows"):
         send([coded(1, 10, 0)] * 25_000)
+
+
+def resident(hub, what: str) -> int:
+    """MiB of the server's memory: `VmRSS` is now, `VmHWM` the peak since it was reset."""
+    status = Path(f"/proc/{hub.process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(what)).split()[1]) >> 10
+
+
+def nested(inner: str, step: str, depth: int) -> str:
+    for _ in range(depth):
+        inner = f"SELECT {step} AS a FROM ({inner}) s"
+    return inner
+
+
+GROWING = {
+    "constant text": nested("SELECT repeat('x', 1000) AS a", "a || a", 22),
+    "text": nested("SELECT repeat(CAST(value AS VARCHAR), 500) AS a FROM range(100)", "a || a", 22),
+    "list": nested("SELECT array_repeat(value, 1000) AS a FROM range(100)", "array_concat(a, a)", 22),
+    "literal list": nested("SELECT value AS a FROM range(100)", "[a, a]", 22),
+    "struct": nested("SELECT value AS a FROM range(100)", "struct(a, a)", 22),
+    "literal struct": nested("SELECT value AS a FROM range(100)", "{'l': a, 'r': a}", 22),
+    "hexadecimal": nested("SELECT repeat(CAST(value AS VARCHAR), 500) AS a FROM range(100)",
+                          "encode(CAST(a AS BYTEA), 'hex')", 22),
+    "many constants": "SELECT " + ", ".join(f"repeat('x', {9_000_000 + i}) AS c{i}" for i in range(400)),
+    "one constant in many rows": "SELECT repeat('x', 16000000) AS a FROM range(8192)",
+    "CASE": "SELECT CASE WHEN value > 3 THEN repeat('x', 16000000) END AS a FROM range(8192)",
+    "WITH RECURSIVE": "WITH RECURSIVE r AS (SELECT 'x' AS a, 0 AS n UNION ALL "
+                      "SELECT a || a, n + 1 FROM r WHERE n < 40) SELECT max(octet_length(a)) FROM r",
+}
+# The memory of a query where nothing else is configured, and what a server takes besides.
+GROWTH_MIB_MAX = 2_048 + 300
+
+
+@pytest.mark.parametrize("what", GROWING)
+def test_what_doubles_is_refused_before_it_fills_the_memory(hub, what):
+    Path(f"/proc/{hub.process.pid}/clear_refs").write_text("5")
+    before, started = resident(hub, "VmRSS"), time.monotonic()
+    status, text = hub.error("researcher", GROWING[what])
+    peak, seconds = resident(hub, "VmHWM") - before, time.monotonic() - started
+    print(f"{what}: {peak} MiB more at most, {seconds:.1f} s: {text[:100]}")
+    assert any(kind in text for kind in ("ResourceExhausted", "InvalidArgument")), text
+    assert peak < GROWTH_MIB_MAX and seconds < 30
+    assert hub.query("researcher", "SELECT 'a' || 1 AS a")["a"].to_pylist() == ["a1"]

@@ -1,8 +1,12 @@
 //! `admin space …`: the keys that projects' spaces are encrypted with.
 
+use std::collections::HashSet;
+
 use clap::Subcommand;
+use hubflight_store::Backend;
 
 use super::{Desk, Place};
+use crate::airlock::package;
 use crate::change::Act;
 use crate::error::{Error, Result};
 
@@ -64,17 +68,67 @@ async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
     let mut change = desk.change().await?;
     let dropped = change.write.drop_space_keys(project, desk.now).await?;
     if dropped == 0 {
+        // An earlier drop may have left the log to others who read it; it waits for who writes.
+        drop(change);
+        empty_log(desk).await?;
         return Err(Error::not_found(format!(
             "the space of `{project}` has no key: nothing was ever kept in it, or its keys were \
              dropped before"
         )));
     }
     change.record(act("space_keys_dropped", project));
+    let withdrawn = change.write.withdraw_exports(project).await?;
+    for id in &withdrawn {
+        change.record(Act {
+            detail: format!("export {id}, whose key was dropped"),
+            ..act("export_withdrawn", project)
+        });
+    }
     let said = format!(
-        "the keys of `{project}` are dropped; whoever has the master key and a copy of the store \
-         from before can still read copies of its files: end those too\n"
+        "the keys of `{project}` are dropped, and {} of its exports withdrawn; whoever has the \
+         master key and a copy of the store from before can still read copies of its files: end \
+         those too\n",
+        withdrawn.len()
     );
-    desk.finish(change, said).await
+    let said = desk.finish(change, said).await?;
+    if desk.dry_run {
+        return Ok(said);
+    }
+    remove_packages(desk, project).await?;
+    Ok(said + empty_log(desk).await?)
+}
+
+/// Removes the files of every package that the project ever had; nobody can read them any more.
+async fn remove_packages(desk: &Desk, project: &str) -> Result<()> {
+    let exports = desk.store.exports(Some(project)).await?;
+    let ids: HashSet<String> = exports.into_iter().map(|e| e.package.id).collect();
+    let found = package::found(&desk.config.server.state);
+    let found = found.map_err(|error| Error::internal("exports cannot be listed", &error))?;
+    for package in found.iter().filter(|f| ids.contains(&f.id.to_string())) {
+        package.remove();
+    }
+    Ok(())
+}
+
+/// Ends what the store itself still holds of what was dropped, and says what it cannot end.
+async fn empty_log(desk: &Desk) -> Result<&'static str> {
+    if desk.dry_run {
+        return Ok("");
+    }
+    Ok(
+        match (desk.store.backend(), desk.store.empty_log().await?) {
+            (Backend::Sqlite, true) => "",
+            (Backend::Sqlite, false) => {
+                "somebody reads the store, so that its file `-wal` still holds them: run this again \
+             until it no longer says so\n"
+            }
+            (Backend::Postgres, _) => {
+                "the database keeps the old rows of `space_keys` until they are vacuumed (`VACUUM \
+             FULL space_keys`), and its log, archive and replicas for as long as they are set \
+             up to\n"
+            }
+        },
+    )
 }
 
 async fn check(desk: &Desk, project: &str) -> Result<()> {

@@ -23,7 +23,7 @@
 
 pub mod call;
 mod lineage;
-mod package;
+pub mod package;
 mod rules;
 mod table;
 #[cfg(test)]
@@ -315,6 +315,14 @@ impl Entry {
             false => Some(self.place(id).await?),
         };
         let mut change = hub.change(CLIENT, *now).await?;
+        if let Some((_, key)) = &placed
+            && !change.write.keeps_space_key(&self.project, *key).await?
+        {
+            return Err(Error::new(
+                ErrorKind::Aborted,
+                "the project's keys were dropped while the export was made; ask for it again",
+            ));
+        }
         expire(&mut change, *now).await?;
         if change.write.opposed_since(*now).await? {
             return Err(Error::new(
@@ -359,7 +367,7 @@ impl Entry {
         }
         self.record(&mut change, &new, &findings);
         // A commit that fails may have happened: what nobody owns is swept later.
-        if let Some(placed) = placed {
+        if let Some((placed, _)) = placed {
             placed.keep();
         }
         change.commit().await?;
@@ -369,10 +377,15 @@ impl Entry {
         }
     }
 
-    async fn place(&self, id: Uuid) -> Result<package::Placed> {
+    /// The package in its place, with the number of the key that it needs.
+    async fn place(&self, id: Uuid) -> Result<(package::Placed, u32)> {
         let (hub, package) = (Arc::clone(&self.hub), self.packed.package.clone());
-        let placed = tokio::task::spawn_blocking(move || package::place(&hub, id, &package)).await;
-        placed.map_err(|lost| Error::internal("a package was lost", &lost))?
+        let key = hub.space_files.keys().newest(&self.project).await?;
+        let key_id = key.id();
+        let place = move || package::place(&hub, &key, id, &package);
+        let placed = tokio::task::spawn_blocking(place).await;
+        let placed = placed.map_err(|lost| Error::internal("a package was lost", &lost))?;
+        Ok((placed?, key_id))
     }
 
     fn export(&self, id: Uuid, findings: &[Finding]) -> Result<NewExport> {

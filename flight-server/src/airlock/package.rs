@@ -1,9 +1,15 @@
 //! A package at rest: Parquet, sealed under a key of its own, in a file apart from the project's
 //! space.
 //!
-//! The key is derived from the hub's secret and the package's identifier, so that one package
-//! cannot be put in another's place, and nobody reads it who has the files alone. The store knows
-//! the digest of what was sealed.
+//! The key is derived from a key of the project's space and the package's identifier, so that one
+//! package cannot be put in another's place, nobody reads it who has the files alone, and what
+//! ends the space ends its packages too, wherever they were copied. The store knows the digest of
+//! what was sealed.
+//!
+//! ```text
+//!  "hubpack1" │ key id │ sealed package
+//!       8         4
+//! ```
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -25,10 +31,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use crate::at_rest::ProjectKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 
-const PURPOSE: &[u8] = b"hubflight airlock 1";
+const PURPOSE: &[u8] = b"hubflight airlock 2";
+const MAGIC: &[u8; 8] = b"hubpack1";
 const FILE: &str = "package";
 /// A file that no package of the store owns may be one that is written just now.
 const UNKNOWN_SECONDS_MAX: u64 = 3600;
@@ -43,9 +51,8 @@ fn folder_of(hub: &Hub, id: Uuid) -> PathBuf {
     folder(&hub.config.server.state).join(id.to_string())
 }
 
-fn sealer(hub: &Hub, id: Uuid) -> Result<Sealer> {
-    let key = hub.derive(&format!("airlock {id}"))?;
-    Ok(Sealer::new(&key, PURPOSE))
+fn sealer(key: &ProjectKey, id: Uuid) -> Sealer {
+    Sealer::new(&key.key_of(&format!("hubflight airlock 2 {id}")), PURPOSE)
 }
 
 /// The rows as Parquet; their types are storable.
@@ -93,8 +100,9 @@ impl Drop for Placed {
 ///
 /// # Errors
 /// `Unavailable` where it cannot be written.
-pub fn place(hub: &Hub, id: Uuid, package: &[u8]) -> Result<Placed> {
-    let sealed = sealer(hub, id)?.seal(package)?;
+pub fn place(hub: &Hub, key: &ProjectKey, id: Uuid, package: &[u8]) -> Result<Placed> {
+    let sealed = sealer(key, id).seal(package)?;
+    let sealed = [&MAGIC[..], &key.id().to_le_bytes(), &sealed].concat();
     let placed = Placed {
         folder: folder_of(hub, id),
         kept: false,
@@ -133,23 +141,36 @@ fn write(folder: &Path, sealed: &[u8]) -> std::io::Result<()> {
 /// The rows of a package, if they are what was sealed for it.
 ///
 /// # Errors
-/// `Unavailable` where the file is gone, or another.
-pub fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
-    let damaged = |why: &str| {
-        tracing::error!(export = %export.id, why, "a package is not what was sealed");
-        Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "the package of `exports.{}` is damaged and is not handed out; ask for it again, \
-                 and tell an administrator",
-                export.name
-            ),
-        )
-    };
+/// `Unavailable` where the file is gone, or another; `PermissionDenied` where the project's keys
+/// were dropped.
+pub async fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
+    let damaged = |why: &str| damaged(export, why);
     let id = Uuid::parse_str(&export.id).map_err(|_| damaged("its identifier is none"))?;
-    let sealed = std::fs::read(folder_of(hub, id).join(FILE))
-        .map_err(|error| damaged(&error.to_string()))?;
-    let package = sealer(hub, id)?.open(&sealed);
+    let sealed = tokio::fs::read(folder_of(hub, id).join(FILE)).await;
+    let sealed = Bytes::from(sealed.map_err(|error| damaged(&error.to_string()))?);
+    let key_id = sealed
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.first_chunk());
+    let key_id = key_id.ok_or_else(|| damaged("it is no package"))?;
+    let keys = hub.space_files.keys();
+    let key = keys
+        .key(&export.project, u32::from_le_bytes(*key_id))
+        .await?;
+    let key = key.ok_or_else(|| damaged("its project never had its key"))?;
+    let sealed = sealed.slice(MAGIC.len() + key_id.len()..);
+    let export = export.clone();
+    let opened = tokio::task::spawn_blocking(move || unsealed(&key, id, &export, &sealed)).await;
+    opened.map_err(|lost| Error::internal("a package was lost", &lost))?
+}
+
+fn unsealed(
+    key: &ProjectKey,
+    id: Uuid,
+    export: &NewExport,
+    sealed: &[u8],
+) -> Result<Vec<RecordBatch>> {
+    let damaged = |why: &str| damaged(export, why);
+    let package = sealer(key, id).open(sealed);
     let package = package.ok_or_else(|| damaged("it does not open"))?;
     if !bool::from(digest(&package)[..].ct_eq(&export.digest[..])) {
         return Err(damaged("its digest is another"));
@@ -161,6 +182,18 @@ pub fn open(hub: &Hub, export: &NewExport) -> Result<Vec<RecordBatch>> {
     reader
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(|error| unreadable(&error))
+}
+
+fn damaged(export: &NewExport, why: &str) -> Error {
+    tracing::error!(export = %export.id, why, "a package is not what was sealed");
+    Error::new(
+        ErrorKind::Unavailable,
+        format!(
+            "the package of `exports.{}` is damaged and is not handed out; ask for it again, and \
+             tell an administrator",
+            export.name
+        ),
+    )
 }
 
 /// A folder where a package is, or was written.

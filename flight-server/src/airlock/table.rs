@@ -125,9 +125,7 @@ impl ExportTable {
     /// Opens the package, which is in the audit before anything of it is handed on, as is that it
     /// did not open.
     async fn open(&self) -> Result<Vec<RecordBatch>> {
-        let (hub, package) = (Arc::clone(&self.hub), self.package.clone());
-        let opened = tokio::task::spawn_blocking(move || package::open(&hub, &package)).await;
-        let opened = opened.map_err(|lost| Error::internal("a package was lost", &lost))?;
+        let opened = package::open(&self.hub, &self.package).await;
         let event = AuditEvent {
             event: "export_downloaded",
             outcome: match &opened {

@@ -504,6 +504,23 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
 }
 
 /// What is refused stays on record, so that nobody fills the store with it.
+/// A package ends with the keys of its project, wherever its file was copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_cannot_be_read_once_its_projects_keys_are_dropped() {
+    let bench = Bench::new().await;
+    let ada = bench.ada().await;
+    bench.request(&ada, "cells", CELLS).await.expect("released");
+    let read = "SELECT * FROM exports.cells";
+    assert_eq!(bench.run(&ada, read).await.expect("read"), 2);
+    let mut write = bench.hub.store.change_rights().await.expect("begins");
+    let dropped = write.drop_space_keys("p", Utc::now()).await;
+    assert_eq!(dropped.expect("dropped"), 1);
+    write.commit().await.expect("committed");
+    let error = bench.run(&ada, read).await.expect_err("dropped");
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    assert!(error.to_string().contains("dropped"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_project_asks_so_often_a_day() {
     let bench = Bench::new().await;

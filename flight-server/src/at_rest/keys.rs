@@ -82,6 +82,16 @@ impl ProjectKey {
         }
     }
 
+    /// Its number, from 1 in each project.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// A key for something else of the project, which ends with this one.
+    pub fn key_of(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        derive(&[0; SALT_BYTES], &self.key, purpose)
+    }
+
     /// Begins a file of the space that will have that name.
     pub fn begin<W: std::io::Write>(&self, name: &str, file: W) -> Result<SealedWriter<W>> {
         let header = Header {

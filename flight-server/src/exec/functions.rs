@@ -12,6 +12,7 @@ use datafusion::logical_expr::ScalarUDF;
 use hubflight_udfs::is_worker_function;
 
 use super::bounded::bounded;
+use super::bounded::rule::{BoundExpressions, BoundLiterals};
 
 /// Scalar functions of DataFusion, sorted. Left out: `input_file_name` and `file_row_index`,
 /// which tell where a row is stored, and `with_metadata`, after which two plans of one query
@@ -100,6 +101,10 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
             .map(|function| (function.name().to_owned(), function))
             .collect();
     builder
+        // Before DataFusion's own, which knows of no bound.
+        .with_expr_planners(vec![Arc::new(BoundLiterals)])
+        .with_analyzer_rule(Arc::new(BoundExpressions))
+        .with_optimizer_rule(Arc::new(BoundExpressions))
         .with_default_features()
         .with_scalar_functions(scalars.collect())
         .with_higher_order_functions(higher_order.collect())
@@ -111,6 +116,11 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
 /// True for a scalar function that a query may call.
 pub fn is_scalar(function: &ScalarUDF) -> bool {
     SCALARS.contains(&function.name()) || is_worker_function(function)
+}
+
+/// True for a name of DataFusion's scalar functions that queries may call.
+pub fn is_listed(name: &str) -> bool {
+    SCALARS.contains(&name)
 }
 
 /// True for a function of lambdas that a query may call.

@@ -1,7 +1,7 @@
 //! Running authorised queries: a CPU runtime apart from IO, bounded permits and memory.
 
 pub mod admission;
-mod bounded;
+pub mod bounded;
 pub mod change;
 mod chunks;
 pub mod commits;

@@ -37,6 +37,7 @@ use crate::catalog::project::ProjectView;
 use crate::catalog::space;
 use crate::error::{Error, Result};
 use crate::exec::Engine;
+use crate::exec::bounded::account::Account;
 use crate::hub::Hub;
 use authorise::{TableAccess, check_plan, space_bytes_read, tables_read};
 use parse::{Kind, Parsed};
@@ -133,6 +134,7 @@ impl Planning<'_> {
         if let Some(zone) = &self.options.time_zone {
             options.execution.time_zone = Some(zone.clone());
         }
+        options.extensions.insert(Account::planning());
         state.execution_props_mut().query_execution_start_time = Some(self.now);
         state
     }

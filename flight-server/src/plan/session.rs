@@ -26,11 +26,15 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use hubflight_udfs::StatementWork;
 
+use crate::exec::bounded::account::Account;
+
 pub struct StatementSession {
     state: Arc<SessionState>,
     config: SessionConfig,
     table_options: TableOptions,
     environment: Arc<RuntimeEnv>,
+    /// With the options that functions see.
+    props: ExecutionProps,
 }
 
 impl StatementSession {
@@ -39,8 +43,14 @@ impl StatementSession {
         environment: Arc<RuntimeEnv>,
         work: Arc<StatementWork>,
     ) -> Self {
+        let mut config = state.config().clone().with_extension(work);
+        let account = Account::running(Arc::clone(&environment.memory_pool));
+        config.options_mut().extensions.insert(account);
+        let mut props = SessionState::execution_props(&state).clone();
+        props.config_options = Some(Arc::clone(config.options()));
         Self {
-            config: state.config().clone().with_extension(work),
+            config,
+            props,
             table_options: state.table_options().clone(),
             state,
             environment,
@@ -113,7 +123,7 @@ impl Session for StatementSession {
     }
 
     fn execution_props(&self) -> &ExecutionProps {
-        SessionState::execution_props(&self.state)
+        &self.props
     }
 
     fn as_any(&self) -> &dyn Any {

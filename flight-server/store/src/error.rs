@@ -51,6 +51,11 @@ pub enum StoreError {
     },
 
     #[error(
+        "the keys of project `{project}` were dropped while this was written; run the statement again"
+    )]
+    KeyDropped { project: String },
+
+    #[error(
         "the space would hold {used} bytes, its quota is {quota}; drop tables or ask for a larger quota"
     )]
     QuotaExceeded { used: i64, quota: i64 },
@@ -99,6 +104,7 @@ impl StoreError {
         matches!(
             self,
             StoreError::Conflict { .. }
+                | StoreError::KeyDropped { .. }
                 | StoreError::QuotaExceeded { .. }
                 | StoreError::HeldExceeded { .. }
                 | StoreError::TooMany { .. }

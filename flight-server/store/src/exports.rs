@@ -311,6 +311,18 @@ impl WriteTransaction {
         Ok(withdrawn > 0)
     }
 
+    /// Takes back every package of a project that waits or is released, and tells which they are.
+    pub async fn withdraw_exports(&mut self, project: &str) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "UPDATE exports SET state = 'withdrawn' \
+             WHERE project = $1 AND state IN ('waiting', 'released') RETURNING id",
+        )
+        .bind(project)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| get(row, "id")).collect()
+    }
+
     /// Ends the packages whose time has come, and tells which they are.
     pub async fn expire_exports(&mut self, now: DateTime<Utc>) -> Result<Vec<Export>, StoreError> {
         let due = due(self.connection(), now).await?;

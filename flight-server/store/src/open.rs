@@ -15,6 +15,10 @@ use crate::rights::Read;
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
+/// How often the log is tried to be emptied while others read it, each after waiting for them.
+const LOG_TRIES_MAX: u32 = 5;
+const LOG_PAUSE: Duration = Duration::from_millis(200);
+
 /// Which database serves the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -135,6 +139,26 @@ impl Store {
             read: Arc::default(),
             password_checks: Arc::new(Semaphore::new(limits.password_checks_max.max(1))),
         })
+    }
+
+    /// Writes SQLite's log into its file and empties it, so that neither says what was there
+    /// before. False where others read what the log holds, and for PostgreSQL, whose log is its
+    /// own affair.
+    pub async fn empty_log(&self) -> Result<bool, StoreError> {
+        if self.backend == Backend::Postgres {
+            return Ok(false);
+        }
+        let _turn = self.writer.clone().lock_owned().await;
+        for _ in 0..LOG_TRIES_MAX {
+            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&self.writers)
+                .await?;
+            if crate::columns::get::<i64>(&row, "busy")? == 0 {
+                return Ok(true);
+            }
+            tokio::time::sleep(LOG_PAUSE).await;
+        }
+        Ok(false)
     }
 
     pub fn backend(&self) -> Backend {
@@ -274,10 +298,11 @@ impl Address {
         match self.backend {
             Backend::Sqlite => {
                 let mut setup = format!(
-                    // What is overwritten, such as the salt of a key that is dropped, leaves its page.
+                    // What is overwritten or deleted, such as the salt of a key that is dropped, leaves
+                    // its page, free pages too.
                     "PRAGMA busy_timeout = {wait}; PRAGMA journal_mode = WAL; \
                      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                     PRAGMA secure_delete = FAST;"
+                     PRAGMA secure_delete = ON;"
                 );
                 if let Some(pages) = limits.sqlite_pages_max {
                     setup.push_str(&format!(" PRAGMA max_page_count = {pages};"));

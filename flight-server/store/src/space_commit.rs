@@ -13,6 +13,7 @@ use sqlx::AnyConnection;
 use crate::columns::{get, micros};
 use crate::people::found;
 use crate::space::{not_a_project, objects_of, room_of};
+use crate::space_keys::is_kept;
 use crate::{ObjectKind, SpaceFile, Store, StoreError};
 
 /// What one statement does to a space.
@@ -24,6 +25,8 @@ pub struct SpaceCommit {
     pub statement_id: String,
     /// Applied in order.
     pub changes: Vec<SpaceChange>,
+    /// The number of the key that the new files are sealed with.
+    pub key: Option<u32>,
     pub limits: SpaceLimits,
 }
 
@@ -126,6 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when another commit touched the same objects since the base,
+    /// [`StoreError::KeyDropped`] when nobody could read the new files,
     /// [`StoreError::QuotaExceeded`], [`StoreError::HeldExceeded`], [`StoreError::TooMany`],
     /// [`StoreError::Exists`] and [`StoreError::NotFound`] for objects and files,
     /// [`StoreError::Invalid`]: these are refusals, and nothing is changed. After any other
@@ -148,6 +152,7 @@ impl Store {
             project: &commit.project,
             snapshot,
         };
+        check_key(connection, commit).await?;
         check_conflicts(connection, commit, snapshot - 1).await?;
         for change in &commit.changes {
             apply(connection, target, change).await?;
@@ -190,6 +195,18 @@ async fn check_room(
         at_most("files", room.files, limits.files_max)?;
     }
     Ok(())
+}
+
+/// Files whose key was dropped while they were written would be rows that nobody can read. The
+/// project's row is locked, and who drops keys locks it too.
+async fn check_key(connection: &mut AnyConnection, commit: &SpaceCommit) -> Result<(), StoreError> {
+    let project = &commit.project;
+    match commit.key {
+        Some(key) if !is_kept(connection, project, key).await? => Err(StoreError::KeyDropped {
+            project: project.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn check_conflicts(

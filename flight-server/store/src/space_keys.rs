@@ -2,7 +2,10 @@
 //!
 //! The salt is no secret by itself, and the master secret gives no key without it: dropping a
 //! project's salts makes whatever its space held unreadable, wherever copies of the files are.
-//! Copies of the store that are older than the drop still have them.
+//! Copies of the store that are older than the drop still have them. In the store itself SQLite
+//! overwrites what is dropped, and [`Store::empty_log`] ends what its log still says; PostgreSQL
+//! keeps the old row until it is vacuumed, and its log, its archive and its replicas as long as
+//! they are set up to.
 
 use chrono::{DateTime, Utc};
 use rand::TryRng;
@@ -91,12 +94,23 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Drops every key of a project, for good, and answers how many there were.
+    /// True where a project's key of that number was not dropped.
+    pub async fn keeps_space_key(&mut self, project: &str, id: u32) -> Result<bool, StoreError> {
+        is_kept(self.connection(), project, id).await
+    }
+
+    /// Drops every key of a project, for good, and answers how many there were. What is not
+    /// committed by then with one of them is refused.
     pub async fn drop_space_keys(
         &mut self,
         project: &str,
         at: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
+        // Commits of the project wait for its row, and see what was dropped.
+        sqlx::query("UPDATE projects SET space_snapshot = space_snapshot WHERE id = $1")
+            .bind(project)
+            .execute(self.connection())
+            .await?;
         let dropped = sqlx::query(
             "UPDATE space_keys SET salt = NULL, dropped_at = $2 \
              WHERE project = $1 AND salt IS NOT NULL",
@@ -108,6 +122,21 @@ impl WriteTransaction {
         .rows_affected();
         Ok(dropped)
     }
+}
+
+pub(crate) async fn is_kept(
+    connection: &mut AnyConnection,
+    project: &str,
+    id: u32,
+) -> Result<bool, StoreError> {
+    let kept = sqlx::query(
+        "SELECT key_id FROM space_keys WHERE project = $1 AND key_id = $2 AND salt IS NOT NULL",
+    )
+    .bind(project)
+    .bind(i64::from(id))
+    .fetch_optional(connection)
+    .await?;
+    Ok(kept.is_some())
 }
 
 async fn newest_kept(

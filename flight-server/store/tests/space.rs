@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use chrono::{TimeDelta, Utc};
 use common::{on_each_store, populate};
 use hubflight_store::{
-    NewObject, ObjectKind, SpaceChange, SpaceCommit, SpaceFile, SpaceLimits, SpaceView, Store,
-    StoreError,
+    Backend, NewObject, ObjectKind, SpaceChange, SpaceCommit, SpaceFile, SpaceLimits, SpaceView,
+    Store, StoreError,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -81,6 +81,7 @@ async fn commit_in(
             base_snapshot: base,
             statement_id: "s".to_owned(),
             changes,
+            key: None,
             limits,
         })
         .await
@@ -397,6 +398,62 @@ fn tables_and_files_are_counted_when_they_are_committed() {
         commit_in(&store, base + 2, vec![drop_object("t")], none)
             .await
             .unwrap();
+    });
+}
+
+/// Whether any file of a SQLite store holds these bytes.
+fn is_on_disk(store: &Store, bytes: &[u8]) -> bool {
+    let path = store.sqlite_path().unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut paths = files.map(|file| file.unwrap().path());
+    paths.any(|path| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(name)
+            && std::fs::read(&path)
+                .unwrap()
+                .windows(bytes.len())
+                .any(|window| window == bytes)
+    })
+}
+
+#[test]
+fn what_is_written_while_its_key_is_dropped_is_refused_and_the_salts_are_gone() {
+    on_each_store("dropped_keys", |store| async move {
+        populate(&store).await;
+        commit(&store, 0, vec![table("t")]).await.unwrap();
+        let key = store.newest_space_key("p").await.unwrap();
+        let written = |key| SpaceCommit {
+            project: "p".to_owned(),
+            base_snapshot: 1,
+            statement_id: "s".to_owned(),
+            changes: vec![add("t", "f1", 1)],
+            key: Some(key),
+            limits: LIMITS,
+        };
+        let salts: Vec<_> = [key.salt.unwrap()].into();
+        let mut write = store.write().await.unwrap();
+        write.drop_space_keys("p", Utc::now()).await.unwrap();
+        write.commit().await.unwrap();
+        let refused = store.commit_space(&written(key.id)).await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::KeyDropped { .. }),
+            "{refused}"
+        );
+        assert!(refused.is_refusal());
+        let fresh = store.newest_space_key("p").await.unwrap();
+        store.commit_space(&written(fresh.id)).await.unwrap();
+        if store.backend() == Backend::Sqlite {
+            assert!(is_on_disk(&store, &salts[0]), "in the log until then");
+            assert!(store.empty_log().await.unwrap());
+            assert!(!is_on_disk(&store, &salts[0]));
+            assert!(is_on_disk(&store, &fresh.salt.unwrap()), "it can be found");
+        } else {
+            assert!(!store.empty_log().await.unwrap());
+        }
     });
 }
 

@@ -152,3 +152,40 @@ async fn what_was_made_before_somebody_opposed_is_not_released() {
     let ends = open[0].package.expires_at - Utc::now();
     assert!(ends > TimeDelta::days(2) && ends <= TimeDelta::days(3));
 }
+
+#[tokio::test]
+async fn dropped_keys_take_the_projects_packages_with_them() {
+    let (bench, _) = deciding().await;
+    let id = uuid::Uuid::now_v7().to_string();
+    bench.waiting(&id).await;
+    let kept = bench.store.newest_space_key("study").await.expect("made");
+    let airlock = bench.config.server.state.join("airlock");
+    let other = uuid::Uuid::now_v7().to_string();
+    for package in [&id, &other] {
+        std::fs::create_dir_all(airlock.join(package)).expect("a folder");
+        std::fs::write(airlock.join(package).join("package"), "sealed").expect("written");
+    }
+    let drop = "space drop-keys study --confirm study";
+    bench.run(&format!("{drop} --dry-run")).await.expect("told");
+    assert!(airlock.join(&id).exists());
+    let said = bench.run(drop).await.expect("dropped");
+    assert!(said.contains("1 of its exports withdrawn"), "{said}");
+    assert!(!airlock.join(&id).exists());
+    assert!(airlock.join(&other).exists(), "another project's");
+    let exports = bench.store.exports(Some("study")).await.expect("read");
+    assert_eq!(exports[0].package.state, ExportState::Withdrawn);
+    let events = bench.audit().await.into_iter().map(|(event, _)| event);
+    let events: Vec<String> = events.filter(|e| e.ends_with("withdrawn")).collect();
+    assert_eq!(events, ["export_withdrawn"]);
+    // Nothing of the store says the salt any more.
+    let salt = kept.salt.expect("a salt");
+    let store = bench.store.sqlite_path().expect("SQLite").to_owned();
+    let log = store.with_file_name(format!(
+        "{}-wal",
+        store.file_name().expect("a name").to_string_lossy()
+    ));
+    for file in [store, log] {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        assert!(!bytes.windows(salt.len()).any(|window| window == salt));
+    }
+}

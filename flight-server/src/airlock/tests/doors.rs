@@ -227,7 +227,8 @@ async fn a_package_that_is_not_what_was_sealed_is_not_handed_out() {
         ErrorKind::Unavailable
     );
     let forged = package::encode(&inside_schema(), &[]).expect("Parquet");
-    package::place(&bench.hub, id, &forged)
+    let key = bench.hub.space_files.keys().newest("p").await;
+    package::place(&bench.hub, &key.expect("its key"), id, &forged)
         .expect("placed")
         .keep();
     assert_eq!(

@@ -19,7 +19,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Statement as Sql;
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Sql};
 use futures::StreamExt;
 use hubflight_policy::table_of;
 use hubflight_store::{SpaceChange, SpaceCommit, StoreError};
@@ -126,6 +126,19 @@ pub async fn change(
     let mut view = Arc::clone(planning.view);
     let charged = AtomicBool::new(false);
     let mut conflicts = 0;
+    let turn = hub.space_turns.of(&project);
+    let changing = match replaces_files(&statement) {
+        true => Some(turn.change().await),
+        false => None,
+    };
+    // A merge may have come between this statement's planning and its turn.
+    let snapshot = space_of(&view)?.snapshot;
+    if changing
+        .as_ref()
+        .is_some_and(|changing| changing.is_behind(snapshot))
+    {
+        view = Arc::new(view.newest(hub, planning.now).await?);
+    }
     loop {
         let planning = Planning {
             view: &view,
@@ -161,6 +174,16 @@ pub async fn change(
         }
         view = Arc::new(view.newest(hub, planning.now).await?);
     }
+}
+
+/// Whether a merge of files could disturb a statement: all but an INSERT of values, which only
+/// adds files and labels nothing.
+fn replaces_files(statement: &Sql) -> bool {
+    let Sql::Insert(insert) = statement else {
+        return true;
+    };
+    let source = insert.source.as_ref();
+    !source.is_some_and(|query| matches!(*query.body, SetExpr::Values(_)))
 }
 
 fn pause(conflicts: u32) -> Duration {
@@ -348,7 +371,9 @@ impl Change<'_> {
     /// Commits, whether or not the caller waits: a commit that is sent may happen, and then
     /// its files must stay. They go only where the store has refused it; where nobody knows
     /// what became of it they are orphans at worst. Not sent where the statement has ended.
-    pub async fn commit(&self, commit: Commit) -> Result<(), Failure> {
+    ///
+    /// The answer is the new snapshot.
+    pub async fn commit(&self, commit: Commit) -> Result<i64, Failure> {
         let _sent = self.commits.send()?;
         let Commit {
             changes,
@@ -361,6 +386,7 @@ impl Change<'_> {
             base_snapshot: self.space.snapshot,
             statement_id: self.work.statement_id.clone(),
             changes,
+            key: written.key(),
             limits: self.planning.hub.config.limits.space(),
         };
         let committed = tokio::spawn(async move {
@@ -372,11 +398,13 @@ impl Change<'_> {
             result
         });
         match committed.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error @ StoreError::Conflict { .. })) => Err(Failure::Conflict {
-                error: error.into(),
-                again,
-            }),
+            Ok(Ok(snapshot)) => Ok(snapshot),
+            Ok(Err(error @ (StoreError::Conflict { .. } | StoreError::KeyDropped { .. }))) => {
+                Err(Failure::Conflict {
+                    error: error.into(),
+                    again,
+                })
+            }
             Ok(Err(StoreError::HeldExceeded { held, max })) => Err(Error::exhausted(format!(
                 "the project's space would hold {held} bytes with the files that were replaced \
                  lately, and it may hold {max}; try again in an hour, or ask an administrator \

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
@@ -25,6 +26,11 @@ use crate::plan::Planning;
 const SMALL_FILE_BYTES: i64 = 8 << 20;
 /// With this many small files a table is compacted.
 const SMALL_FILES_MAX: usize = 32;
+/// How often a merge begins anew because a statement was in its way; then the table's next INSERT
+/// begins one.
+const TRIES_MAX: u32 = 6;
+/// The pause before that, doubled each time.
+const PAUSE_MS: u64 = 500;
 
 /// One at a time is enough: a table whose turn it is not has its turn at its next INSERT.
 static COMPACTING: Semaphore = Semaphore::const_new(1);
@@ -59,8 +65,10 @@ impl Change<'_> {
         });
     }
 
-    async fn merge(&self, object: &Object, small: Vec<SpaceFile>) -> Result<(), Failure> {
+    /// False where a statement was in its way and nothing was done.
+    async fn merge(&self, object: &Object, small: Vec<SpaceFile>) -> Result<bool, Failure> {
         let project = &self.planning.view.project;
+        let turn = self.planning.hub.space_turns.of(project);
         let table = SpaceTable::of_files(self.planning.hub, project, object, &small)?;
         let source = provider_as_source(Arc::new(table));
         let plan = LogicalPlanBuilder::scan("small", source, None)?.build()?;
@@ -82,28 +90,48 @@ impl Change<'_> {
             written,
             again: false,
         };
-        self.commit(commit).await?;
-        Ok(())
+        // What was written is removed again where somebody came between.
+        let Some(merging) = turn.merge() else {
+            return Ok(false);
+        };
+        merging.done(self.commit(commit).await?);
+        Ok(true)
     }
 }
 
-/// Merges the small files of a table as it is now. The rows stay the same, and if another
-/// statement changes them meanwhile nothing happens: the next one tries.
+/// Merges the small files of a table, when no statement that changes the project's tables is
+/// under way.
 async fn compact(
     planning: &Planning<'_>,
     name: &str,
-    (work, meter): (&Arc<StatementWork>, &Arc<Meter>),
+    account: (&Arc<StatementWork>, &Arc<Meter>),
 ) -> Result<()> {
+    for tried in 0..TRIES_MAX {
+        if compacted(planning, name, account).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(PAUSE_MS << tried)).await;
+    }
+    Ok(())
+}
+
+/// Merges the small files of a table as it is now, whose rows stay the same. False where a
+/// statement changes something meanwhile: then nothing happens.
+async fn compacted(
+    planning: &Planning<'_>,
+    name: &str,
+    (work, meter): (&Arc<StatementWork>, &Arc<Meter>),
+) -> Result<bool> {
     let project = &planning.view.project;
     let space = Space::load(planning.hub, project, None, planning.now, &[]).await?;
     let space = Arc::new(space);
     let Some(object) = space.object(name) else {
-        return Ok(());
+        return Ok(true);
     };
     let small: Vec<SpaceFile> = small(&object.files).cloned().collect();
     let room = planning.hub.store.space_room(project).await?;
     if small.len() < SMALL_FILES_MAX || !leaves_room(room, bytes_of(&small)) {
-        return Ok(());
+        return Ok(true);
     }
     let charged = AtomicBool::new(true);
     let commits = Commits::default();
@@ -117,7 +145,8 @@ async fn compact(
         charged: &charged,
     };
     match change.merge(object, small).await {
-        Ok(()) | Err(Failure::Conflict { .. }) => Ok(()),
+        Ok(merged) => Ok(merged),
+        Err(Failure::Conflict { .. }) => Ok(false),
         Err(Failure::Failed(error)) => Err(error),
     }
 }

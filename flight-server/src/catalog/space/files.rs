@@ -122,11 +122,18 @@ fn is_storable(data_type: &DataType) -> bool {
 pub struct Written {
     folder: PathBuf,
     pub files: Vec<SpaceFile>,
+    /// The number of the key that they are sealed with.
+    key: Option<u32>,
     kept: bool,
     share: Option<Arc<Share>>,
 }
 
 impl Written {
+    /// The key without which nobody reads the files, where there are any.
+    pub fn key(&self) -> Option<u32> {
+        self.key.filter(|_| !self.files.is_empty())
+    }
+
     /// The manifest may name the files from now on: they stay.
     pub fn keep(&mut self) {
         self.kept = true;
@@ -212,6 +219,7 @@ impl SpaceWriter {
     pub fn new(target: Target, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
         std::fs::create_dir_all(&target.folder).map_err(|error| Error::of_disk(&error))?;
         let written = Written {
+            key: Some(target.key.id()),
             folder: target.folder.clone(),
             files: Vec::new(),
             kept: false,

@@ -225,7 +225,7 @@ impl Change<'_> {
             written,
             again,
         };
-        self.commit(commit).await
+        self.commit(commit).await.map(drop)
     }
 }
 

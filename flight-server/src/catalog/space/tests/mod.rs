@@ -2,6 +2,7 @@
 
 mod at_rest;
 mod limits;
+mod merges;
 mod rights;
 mod tables;
 

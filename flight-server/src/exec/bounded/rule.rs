@@ -1,0 +1,276 @@
+//! Puts the bounded function in the place of each that has no bound: of the operator `||`, and
+//! of what DataFusion's planner makes of `{…}`, `[…]` and the like, which asks no session.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::functions::core as core_functions;
+use datafusion::functions_nested as nested_functions;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawDictionaryExpr};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
+use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
+use hubflight_udfs::is_worker_function;
+
+use super::bounded;
+use super::join::{Join, SPREAD, Spread};
+use crate::error::Error;
+use crate::exec::functions;
+
+/// A constant above this is reckoned with before it is copied into every row.
+const LARGE_CONSTANT_BYTES: usize = 32 << 10;
+/// Width of a type that a cast may name, in bytes: rows without a value have it too.
+const WIDTH_MAX: u64 = 128 << 10;
+
+static JOINED: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Join::new()))));
+static SPREADING: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Spread::new()))));
+
+/// First among the analysers' results, and last among the optimiser's.
+#[derive(Debug)]
+pub struct BoundExpressions;
+
+impl AnalyzerRule for BoundExpressions {
+    fn name(&self) -> &str {
+        "bound_expressions"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let mut steps = 0;
+        let bound = plan.transform_up_with_subqueries(|node| {
+            let names = NamePreserver::new(&node);
+            let is_projection = matches!(node, LogicalPlan::Projection(_));
+            steps += 1;
+            node.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let made = expr.transform_up(bound)?;
+                let made = made.update_data(|expr| name.restore(expr));
+                Ok(match is_projection {
+                    true => made.update_data(|expr| told_apart(expr, steps)),
+                    false => made,
+                })
+            })
+        })?;
+        Ok(bound.data)
+    }
+}
+
+impl OptimizerRule for BoundExpressions {
+    fn name(&self) -> &str {
+        "bound_expressions"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        let names = NamePreserver::new(&plan);
+        let is_projection = matches!(plan, LogicalPlan::Projection(_));
+        let schema = match plan.inputs().as_slice() {
+            [input] if is_projection => Arc::clone(input.schema()),
+            _ => Arc::new(DFSchema::empty()),
+        };
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let made = expr.transform_up(bound)?;
+            let made = made.transform_data(|expr| expr.transform_up(spread_inside))?;
+            let made = match is_projection {
+                true => made.transform_data(|expr| spread_column(expr, &schema))?,
+                false => made,
+            };
+            Ok(made.update_data(|expr| name.restore(expr)))
+        })
+    }
+}
+
+/// DataFusion 55 takes a projection for the one beneath it where their expressions are equal, and
+/// drops it (`optimize_projections`): `a + 1 AS a` of `a + 1 AS a` would add once. A name inside,
+/// which no other has and nobody sees, keeps an expression that is called as what it reads.
+fn told_apart(expr: Expr, step: usize) -> Expr {
+    let Expr::Alias(mut alias) = expr else {
+        return expr;
+    };
+    let is_plain = matches!(*alias.expr, Expr::Column(_) | Expr::Alias(_));
+    let reads = alias.expr.column_refs();
+    if !is_plain && reads.iter().any(|read| read.name == alias.name) {
+        alias.expr = Box::new(alias.expr.alias(format!("step {step}")));
+    }
+    Expr::Alias(alias)
+}
+
+/// An expression with its bound, whose parts have theirs.
+fn bound(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::StringConcat,
+            right,
+        }) => Ok(Transformed::yes(JOINED.call(vec![*left, *right]))),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            // Functions of ours that no query can call are left as their operators know them.
+            let made = match functions::is_listed(func.name()) {
+                true => bounded(Arc::clone(&func)),
+                false => Arc::clone(&func),
+            };
+            let changed = !Arc::ptr_eq(&made, &func);
+            let call = Expr::ScalarFunction(ScalarFunction { func: made, args });
+            Ok(match changed {
+                true => Transformed::yes(call),
+                false => Transformed::no(call),
+            })
+        }
+        Expr::Cast(cast) => {
+            check_width(cast.field.data_type())?;
+            Ok(Transformed::no(Expr::Cast(cast)))
+        }
+        Expr::TryCast(cast) => {
+            check_width(cast.field.data_type())?;
+            Ok(Transformed::no(Expr::TryCast(cast)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Large constants that CASE and functions of lists copy into rows.
+fn spread_inside(expr: Expr) -> Result<Transformed<Expr>> {
+    let mut changed = false;
+    let mut spread = |inner: Box<Expr>| match is_large(&inner) {
+        true => {
+            changed = true;
+            Box::new(SPREADING.call(vec![*inner]))
+        }
+        false => inner,
+    };
+    let expr = match expr {
+        Expr::Case(mut case) => {
+            let branches = case.when_then_expr.into_iter();
+            case.when_then_expr = branches.map(|(when, then)| (when, spread(then))).collect();
+            case.else_expr = case.else_expr.map(spread);
+            Expr::Case(case)
+        }
+        Expr::Lambda(mut lambda) => {
+            lambda.body = spread(lambda.body);
+            Expr::Lambda(lambda)
+        }
+        other => other,
+    };
+    Ok(Transformed::new_transformed(expr, changed))
+}
+
+fn is_large(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.size() > LARGE_CONSTANT_BYTES)
+}
+
+/// A column of a projection that is the same in every row.
+fn spread_column(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let inner = expr.clone().unalias_nested().data;
+    let is_spread = matches!(&inner, Expr::ScalarFunction(call) if call.name() == SPREAD);
+    let computed = !is_spread
+        && !matches!(inner, Expr::Literal(..))
+        && inner.column_refs().is_empty()
+        && calls(&inner)?
+        && inner.get_type(schema)?.primitive_width().is_none();
+    if !is_large(&inner) && !computed {
+        return Ok(Transformed::no(expr));
+    }
+    Ok(Transformed::yes(SPREADING.call(vec![inner])))
+}
+
+/// True where a function is called, and nothing that is no expression of one row.
+fn calls(expr: &Expr) -> Result<bool> {
+    let (mut calls, mut other) = (false, false);
+    expr.apply(|part| {
+        match part {
+            Expr::ScalarFunction(call) if is_worker_function(&call.func) => other = true,
+            Expr::ScalarFunction(_) | Expr::HigherOrderFunction(_) => calls = true,
+            Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) | Expr::Unnest(_) => {
+                other = true;
+            }
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(calls && !other)
+}
+
+fn check_width(data_type: &DataType) -> Result<()> {
+    match width(data_type) {
+        wide if wide > WIDTH_MAX => Err(Error::exhausted(format!(
+            "a cast names a type of {wide} bytes a value, and at most {WIDTH_MAX} are allowed"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that a value of a type has, whatever it is.
+fn width(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(width) => u64::from(width.unsigned_abs()),
+        DataType::FixedSizeList(item, length) => {
+            u64::from(length.unsigned_abs()).saturating_mul(width(item.data_type()).max(1))
+        }
+        DataType::Struct(fields) => fields
+            .iter()
+            .fold(0, |sum, field| sum.saturating_add(width(field.data_type()))),
+        other => other.primitive_width().unwrap_or(0) as u64,
+    }
+}
+
+/// Plans literals of structs with the functions that are bounded: DataFusion's planner computes
+/// their types, which double, before any rule sees them.
+#[derive(Debug)]
+pub struct BoundLiterals;
+
+impl ExprPlanner for BoundLiterals {
+    fn plan_dictionary_literal(
+        &self,
+        expr: RawDictionaryExpr,
+        _: &DFSchema,
+    ) -> Result<PlannerResult<RawDictionaryExpr>> {
+        let pairs = expr.keys.into_iter().zip(expr.values);
+        let args = pairs.flat_map(|(key, value)| [key, value]).collect();
+        let made = bounded(core_functions::named_struct());
+        Ok(PlannerResult::Planned(made.call(args)))
+    }
+
+    fn plan_struct_literal(
+        &self,
+        args: Vec<Expr>,
+        is_named_struct: bool,
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let function = match is_named_struct {
+            true => core_functions::named_struct(),
+            false => core_functions::r#struct(),
+        };
+        Ok(PlannerResult::Planned(bounded(function).call(args)))
+    }
+
+    /// Keys and values come in turn; where one is missing, DataFusion's planner says so.
+    fn plan_make_map(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        if !args.len().is_multiple_of(2) {
+            return Ok(PlannerResult::Original(args));
+        }
+        let pairs = args.into_iter().enumerate();
+        let (keys, values): (Vec<_>, Vec<_>) = pairs.partition(|(at, _)| at.is_multiple_of(2));
+        let list = |of: Vec<(usize, Expr)>| {
+            let items = of.into_iter().map(|(_, item)| item).collect();
+            nested_functions::make_array::make_array(items)
+        };
+        let map = bounded(nested_functions::map::map_udf());
+        Ok(PlannerResult::Planned(
+            map.call(vec![list(keys), list(values)]),
+        ))
+    }
+}

@@ -1,0 +1,289 @@
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
+
+use super::account::Account;
+use super::*;
+use crate::error::ErrorKind;
+use crate::exec::functions::with_permitted_functions;
+
+fn session() -> SessionContext {
+    let builder = with_permitted_functions(SessionStateBuilder::new());
+    SessionContext::new_with_state(builder.build())
+}
+
+async fn one(sql: &str) -> crate::error::Result<String> {
+    let context = session();
+    let batches = context.sql(sql).await?.collect().await?;
+    let column = batches[0].column(0);
+    let shown = arrow::util::display::array_value_to_string(column, 0)?;
+    Ok(shown)
+}
+
+#[tokio::test]
+async fn what_would_be_too_large_is_refused_before_it_is_made() {
+    for sql in [
+        "SELECT octet_length(repeat('x', 2000000000))",
+        "SELECT octet_length(repeat(v, 100000000)) FROM (VALUES ('ab'), ('c')) t(v)",
+        "SELECT octet_length(lpad('x', 2147483647, 'y'))",
+        "SELECT octet_length(rpad('x', 2147483647))",
+        "SELECT cardinality(range(0, 2000000000))",
+        "SELECT cardinality(range(2000000000))",
+        "SELECT cardinality(generate_series(9223372036854775807, 0, -3))",
+        "SELECT cardinality(range(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01', INTERVAL '1 millisecond'))",
+        "SELECT cardinality(generate_series(DATE '0001-01-01', DATE '9999-01-01', INTERVAL '1 day')) + cardinality(range(10000000))",
+        "SELECT cardinality(array_repeat(1, 2000000000))",
+        "SELECT cardinality(array_repeat('', 2000000000))",
+        "SELECT cardinality(list_repeat(array_repeat(1, 100000), 100000))",
+        "SELECT cardinality(array_resize([1], 2000000000, 7))",
+        "SELECT octet_length(replace(repeat('x', 1000000), 'x', repeat('y', 1000000)))",
+        "SELECT octet_length(regexp_replace(repeat('x', 1000000), 'x', repeat('y', 1000000), 'g'))",
+        "SELECT octet_length(regexp_replace(repeat('x', 4000000), '.', 'yyyyyyyy', 'g'))",
+        "SELECT octet_length(concat(v, v, v)) FROM (SELECT repeat('x', 10000000) AS v)",
+        "SELECT octet_length(concat_ws(v, '', '', '')) FROM (SELECT repeat('x', 10000000) AS v)",
+        "SELECT octet_length(array_to_string(range(1000000), repeat('x', 1000000)))",
+    ] {
+        let error = one(sql).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{sql}: {error}");
+    }
+    let both_ways =
+        "SELECT range(DATE '2020-01-01', DATE '2020-02-01', INTERVAL '1 month -31 days')";
+    let error = one(both_ways).await.expect_err(both_ways);
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_is_of_usual_size_is_made() {
+    for (sql, expected) in [
+        ("SELECT repeat('ab', 3)", "ababab"),
+        ("SELECT octet_length(repeat('x', 16777216))", "16777216"),
+        ("SELECT repeat('x', -1)", ""),
+        ("SELECT repeat(NULL, 3) IS NULL", "true"),
+        ("SELECT lpad('7', 3, '0')", "007"),
+        ("SELECT rpad('é', 3, 'à')", "éàà"),
+        ("SELECT range(3)", "[0, 1, 2]"),
+        ("SELECT range(3, 0)", "[]"),
+        ("SELECT generate_series(5, 1, -2)", "[5, 3, 1]"),
+        (
+            "SELECT cardinality(range(DATE '2020-01-01', DATE '2021-01-01', INTERVAL '1 month'))",
+            "12",
+        ),
+        (
+            "SELECT cardinality(generate_series(DATE '1900-01-01', DATE '2100-01-01', INTERVAL '1 day'))",
+            "73050",
+        ),
+        ("SELECT array_repeat('x', 2)", "[x, x]"),
+        ("SELECT array_resize([1], 2, 7)", "[1, 7]"),
+        ("SELECT replace('aXbX', 'X', '--')", "a--b--"),
+        (
+            "SELECT regexp_replace('a1b2', '([0-9])', '<\\1>', 'g')",
+            "a<1>b<2>",
+        ),
+        ("SELECT concat('a', NULL, 'b')", "ab"),
+        ("SELECT concat_ws('-', 'a', NULL, 'b')", "a-b"),
+        ("SELECT array_to_string([1, NULL, 3], ',', '?')", "1,?,3"),
+        (
+            "SELECT sum(octet_length(regexp_replace(repeat('x', 50000), 'y', 'zz', 'g') || v)) FROM (SELECT CAST(value AS TEXT) AS v FROM range(5000))",
+            "250018890",
+        ),
+    ] {
+        assert_eq!(one(sql).await.expect(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn rows_are_cut_where_they_could_be_too_much() {
+    assert!(parts(&[]).is_empty());
+    let whole = 0_usize..3;
+    assert_eq!(parts(&[1, 2, 3]), [whole]);
+    let half = PART_BYTES_MAX / 2 + 1;
+    assert_eq!(parts(&[half, half, 1, half]), [0_usize..1, 1..3, 3..4]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_made_in_parts_is_the_same() {
+    let sql = "SELECT sum(octet_length(regexp_replace(t, '^a', '0123456789', 'g'))) FROM \
+               (SELECT repeat('a', 10000) || value AS t FROM range(10000))";
+    // 10 000 texts of 10 000 letters and a number, of which one letter became ten.
+    assert_eq!(one(sql).await.expect(sql), "100128890");
+}
+
+/// A query in which each of so many subqueries does `step` to the column `a` of the one inside.
+fn nested(inner: &str, step: &str, depth: usize) -> String {
+    (0..depth).fold(inner.to_owned(), |sql, _| {
+        format!("SELECT {step} AS a FROM ({sql}) s")
+    })
+}
+
+/// What doubles its argument ends at a bound, constants and columns alike.
+#[tokio::test]
+async fn growth_by_nesting_is_refused() {
+    const TEXTS: [&str; 2] = [
+        "SELECT repeat('x', 100) AS a",
+        "SELECT repeat(CAST(value AS TEXT), 100) AS a FROM range(3)",
+    ];
+    const LISTS: [&str; 2] = [
+        "SELECT range(100) AS a",
+        "SELECT array_repeat(value, 100) AS a FROM range(3)",
+    ];
+    const NUMBERS: [&str; 2] = ["SELECT 1 AS a", "SELECT value AS a FROM range(3)"];
+    let growing = [
+        (TEXTS, "a || a"),
+        (TEXTS, "arrow_cast(a, 'LargeUtf8') || a"),
+        (TEXTS, "arrow_cast(a, 'Utf8View') || a"),
+        (TEXTS, "concat(a, a)"),
+        (TEXTS, "encode(CAST(a AS BYTEA), 'hex')"),
+        (TEXTS, "overlay(a PLACING a FROM 1 FOR 0)"),
+        (TEXTS, "regexp_replace(a, '^(.*)$', '\\1\\1')"),
+        (LISTS, "a || a"),
+        (LISTS, "array_concat(a, a)"),
+        (LISTS, "flatten([a, a])"),
+        (NUMBERS, "make_array(a, a)"),
+        (NUMBERS, "[a, a]"),
+    ];
+    for (inners, step) in growing {
+        for inner in inners {
+            let sql = nested(inner, step, 22);
+            let error = one(&sql).await.expect_err(step);
+            let kind = error.kind;
+            assert_eq!(kind, ErrorKind::ResourceExhausted, "{step}: {error}");
+        }
+    }
+}
+
+/// Types double too, and are computed before any value is.
+#[tokio::test]
+async fn types_that_double_are_refused() {
+    for step in [
+        "struct(a, a)",
+        "named_struct('l', a, 'r', a)",
+        "{'l': a, 'r': a}",
+        "(a, a)",
+        "arrays_zip([a], [a])",
+        "map(['k'], [struct(a, a)])",
+        "map([a], [a])",
+        "MAP {a: a}",
+    ] {
+        let begun = std::time::Instant::now();
+        let sql = nested("SELECT 1 AS a", step, 20);
+        let error = one(&sql).await.expect_err(step);
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{step}: {error}");
+        assert!(
+            error.to_string().contains("nested types"),
+            "{step}: {error}"
+        );
+        assert!(begun.elapsed().as_secs() < 20, "{step}");
+    }
+}
+
+#[tokio::test]
+async fn names_and_values_stay_as_they_were() {
+    for (sql, expected) in [
+        ("SELECT 'a' || 1 || NULL IS NULL", "true"),
+        ("SELECT 'a' || 1", "a1"),
+        ("SELECT [1] || [2]", "[1, 2]"),
+        ("SELECT [1] || 2", "[1, 2]"),
+        ("SELECT v || '-' || v FROM (VALUES ('x')) t(v)", "x-x"),
+        ("SELECT {'l': 1, 'r': 'x'}['r']", "x"),
+        ("SELECT MAP {'l': 1, 'r': 2}['r']", "2"),
+        (
+            "SELECT octet_length(CASE WHEN v THEN repeat('x', 100000) ELSE 'y' END) \
+             FROM (VALUES (true), (false)) t(v)",
+            "100000",
+        ),
+        (
+            "SELECT sum(octet_length(a)) FROM (SELECT repeat('x', 100000) AS a FROM range(100))",
+            "10000000",
+        ),
+    ] {
+        assert_eq!(one(sql).await.expect(sql), expected, "{sql}");
+    }
+    let batches = session()
+        .sql("SELECT v || 'x', upper(v || v) FROM (VALUES ('a')) t(v)")
+        .await
+        .expect("planned")
+        .collect()
+        .await
+        .expect("runs");
+    let schema = batches[0].schema();
+    let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(names, ["t.v || Utf8(\"x\")", "upper(t.v || t.v)"]);
+}
+
+fn session_in(pool: &Arc<dyn MemoryPool>) -> SessionContext {
+    let context = session();
+    let account = Account::running(Arc::clone(pool));
+    let state = context.state_ref();
+    let mut state = state.write();
+    state.config_mut().options_mut().extensions.insert(account);
+    drop(state);
+    context
+}
+
+/// Together: values that are small alone, in many columns or rows.
+#[tokio::test]
+async fn results_are_in_the_statements_memory_until_they_are_dropped() {
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(64 << 20));
+    let run = async |sql: &str| {
+        let frame = session_in(&pool).sql(sql).await?;
+        frame.collect().await
+    };
+    let columns: Vec<String> = (0..20)
+        .map(|i| format!("repeat(v, {}) AS c{i}", 1_000 + i))
+        .collect();
+    let many = format!(
+        "SELECT {} FROM (SELECT CAST(value AS TEXT) AS v FROM range(8000))",
+        columns.join(", ")
+    );
+    for sql in [
+        many.as_str(),
+        "SELECT repeat('x', 1000000) AS a FROM range(8000)",
+        "SELECT CASE WHEN value > 5 THEN repeat('x', 1000000) END AS a FROM range(8000)",
+        "SELECT v || v AS a FROM (SELECT repeat(CAST(value AS TEXT), 3000) AS v FROM range(8000))",
+    ] {
+        let error = crate::error::Error::from(run(sql).await.expect_err(sql));
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{sql}: {error}");
+        assert_eq!(pool.reserved(), 0, "{sql}");
+    }
+    let held = "SELECT repeat(CAST(value AS TEXT), 2000) AS a FROM range(4000)";
+    let batches = run(held).await.expect(held);
+    assert!(pool.reserved() > 20 << 20, "{}", pool.reserved());
+    let slice = batches[0].slice(0, 1);
+    drop(batches);
+    assert!(pool.reserved() > 20 << 20, "a slice keeps all of it");
+    drop(slice);
+    assert_eq!(pool.reserved(), 0);
+}
+
+#[test]
+fn constants_of_one_statement_are_counted_together() {
+    let account = Account::planning();
+    let mut first = account.reserve("f", 20 << 20).expect("fits");
+    assert!(account.reserve("f", 13 << 20).is_err());
+    first.resize(1 << 20).expect("smaller");
+    account.reserve("f", 30 << 20).expect("fits");
+    assert!(account.reserve("f", 13 << 20).is_err(), "never given back");
+}
+
+/// DataFusion drops a projection that looks like the one beneath it.
+#[tokio::test]
+async fn a_step_that_is_written_twice_is_taken_twice() {
+    for (inner, step, expected) in [
+        ("SELECT 1 AS a", "a + 1", "4"),
+        ("SELECT value AS a FROM range(1)", "a + 1", "3"),
+        ("SELECT 'x' AS a", "a || a", "xxxxxxxx"),
+        (
+            "SELECT value AS a FROM range(1)",
+            "[a, a]",
+            "[[[0, 0], [0, 0]], [[0, 0], [0, 0]]]",
+        ),
+    ] {
+        // Without a name of the subquery, so that both read the same column.
+        let sql = nested(inner, step, 3).replace(") s", ")");
+        assert_eq!(one(&sql).await.expect(&sql), expected, "{sql}");
+        let filtered = format!("SELECT {step} AS a FROM ({inner})");
+        let sql = format!("SELECT {step} AS a FROM ({filtered}) WHERE a IS NOT NULL");
+        let one_less = one(&nested(inner, step, 2)).await.expect(step);
+        assert_eq!(one(&sql).await.expect(&sql), one_less, "{sql}");
+    }
+}
