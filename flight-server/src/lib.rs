@@ -22,6 +22,7 @@ pub mod http;
 pub mod hub;
 pub mod metrics;
 pub mod opposition;
+pub mod own;
 pub mod plan;
 pub mod provision;
 #[cfg(test)]

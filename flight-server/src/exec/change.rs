@@ -24,7 +24,7 @@ use super::registry::{Registered, Stop};
 use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
-use crate::catalog::space;
+use crate::catalog::space::{self, Touched};
 use crate::error::{Error, Result};
 use crate::flight::call::Caller;
 use crate::hub::Hub;
@@ -40,6 +40,8 @@ pub struct Change {
     pub parsed: Parsed,
     /// Rows of parameters.
     pub rows: Vec<Vec<ScalarValue>>,
+    /// What the audit was told that it reads and writes.
+    pub touched: Touched,
     pub execution: Execution,
     pub permit: Permit,
     pub stop: Arc<Stop>,
@@ -72,6 +74,7 @@ impl Change {
             view,
             parsed,
             rows,
+            touched,
             execution,
             permit,
             stop,
@@ -80,7 +83,7 @@ impl Change {
         } = self;
         let begun = Instant::now();
         let deadline = Deadline::now() + time;
-        let meter = Meter::new(&hub, Arc::clone(execution.quantities()));
+        let meter = Meter::of_change(&hub, Arc::clone(execution.quantities()), touched);
         let work = Arc::new(StatementWork {
             statement_id: execution.statement_id().to_string(),
             tenant: view.project.clone(),
