@@ -2,6 +2,7 @@
 
 pub mod identities;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -260,9 +261,16 @@ impl Limits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Folder that gets one file for each checkpoint of the audit log, best on another machine
-    /// where nothing is overwritten. It must exist.
-    pub witness: Option<PathBuf>,
+    /// Folder, or `s3://bucket/folder`, that gets one file for each checkpoint of the audit log,
+    /// best on another machine where nothing is overwritten. It must exist.
+    pub witness: Option<String>,
+    /// Options of that bucket's store, as those of a dataset.
+    pub storage: BTreeMap<String, String>,
+    /// Collector that is told each checkpoint: `unix:/dev/log`, `udp://host:514`,
+    /// `tcp://host:601` or `tls://host:6514`.
+    pub syslog: Option<String>,
+    /// PEM file of the authority that signed the collector's certificate.
+    pub syslog_ca: Option<PathBuf>,
     /// Between two checkpoints, while entries come.
     pub checkpoint_seconds: u64,
 }
@@ -271,6 +279,9 @@ impl Default for Audit {
     fn default() -> Self {
         Self {
             witness: None,
+            storage: BTreeMap::new(),
+            syslog: None,
+            syslog_ca: None,
             checkpoint_seconds: 60,
         }
     }
@@ -344,7 +355,7 @@ pub struct DatasetConfig {
     /// Options of an S3-like store (`endpoint`, `region`, `allow_http`); credentials come from
     /// the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`).
     #[serde(default)]
-    pub storage: std::collections::BTreeMap<String, String>,
+    pub storage: BTreeMap<String, String>,
 }
 
 fn one() -> u32 {
@@ -492,9 +503,11 @@ impl Config {
         for provider in &mut self.oidc {
             provider.ca = provider.ca.as_ref().map(|file| base.join(file));
         }
-        if let Some(witness) = &mut self.audit.witness {
-            *witness = base.join(&*witness);
+        let audit = &mut self.audit;
+        if let Some(witness) = audit.witness.as_mut().filter(|w| !w.contains("://")) {
+            *witness = base.join(&*witness).to_string_lossy().into_owned();
         }
+        audit.syslog_ca = audit.syslog_ca.as_ref().map(|file| base.join(file));
         for file in &mut self.policies.files {
             *file = base.join(&*file);
         }
@@ -655,6 +668,54 @@ mod tests {
             assert!(error.contains(address), "{error}");
             parse(&format!("{text}\nkey_file = 'k'")).expect("with a key");
         }
+    }
+
+    #[test]
+    fn places_of_the_audit_are_checked() {
+        let places = |text: &str| {
+            let audit = parse(&format!("[audit]\n{text}")).expect(text).audit;
+            let witness = crate::hub::witness(&audit).map_err(|error| error.to_string())?;
+            let syslog = crate::hub::syslog(&audit).map_err(|error| error.to_string())?;
+            Ok::<_, String>((witness.is_some(), syslog.is_some()))
+        };
+        let region = "storage = { region = 'us-east-1' }";
+        for (text, found) in [
+            ("", (false, false)),
+            ("witness = '/mnt/audit'", (true, false)),
+            (
+                format!("witness = 's3://hub/audit'\n{region}").as_str(),
+                (true, false),
+            ),
+            ("syslog = 'unix:/dev/log'", (false, true)),
+            ("witness = 'audit'\nsyslog = 'tcp://logs:601'", (true, true)),
+        ] {
+            assert_eq!(places(text), Ok(found), "{text}");
+        }
+        for (text, said) in [
+            ("witness = 'gs://hub/audit'", "s3://"),
+            (
+                format!("witness = '/mnt/audit'\n{region}").as_str(),
+                "storage",
+            ),
+            (region, "audit.witness"),
+            ("witness = 's3://hub/a'\nstorage = { wrong = '1' }", "wrong"),
+            ("syslog = '/dev/log'", "unix:/dev/log"),
+            ("syslog = 'udp://logs'", "port"),
+            ("syslog = 'tls://logs:6514'", "authority"),
+            (
+                "syslog = 'tls://logs:6514'\nsyslog_ca = '/nowhere.pem'",
+                "/nowhere.pem",
+            ),
+            (
+                "syslog = 'tcp://logs:601'\nsyslog_ca = 'Cargo.toml'",
+                "only tls://",
+            ),
+            ("syslog_ca = 'ca.pem'", "audit.syslog"),
+        ] {
+            let wrong = places(text).expect_err(text);
+            assert!(wrong.contains(said), "{text}: {wrong}");
+        }
+        parse("[audit]\nwitnes = 'x'").expect_err("unknown");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use hubflight_audit::{Signer, TextPublicKey, seal_text};
-use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits};
+use hubflight_ledger::{AuditSettings, Ledger, LedgerLimits, Syslog, SyslogAddress, Witness};
 use hubflight_policy::LinkageKeys;
 use hubflight_policy::Sources;
 use hubflight_rights::Rules;
@@ -27,9 +27,9 @@ use crate::auth::oidc::Providers;
 use crate::auth::passwords::Passwords;
 use crate::auth::session::Sessions;
 use crate::catalog::datasets::Datasets;
-use crate::catalog::space;
+use crate::catalog::{bucket, space};
 use crate::change::Change;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::exec::Engine;
 use crate::exec::registry::Registry;
@@ -38,6 +38,7 @@ use crate::linkage;
 use crate::metrics::Metrics;
 use crate::opposition;
 use crate::rules;
+use crate::tls;
 use crate::versions::ReadVersions;
 
 /// The open hub: state, engine and pool. Shared by all requests.
@@ -195,6 +196,59 @@ async fn ensure_admin_catalog(store: &Store) -> Result<()> {
     Ok(())
 }
 
+/// Where the configuration keeps the audit's checkpoints besides the database.
+///
+/// # Errors
+/// `InvalidArgument` where it names something else than a folder or a bucket.
+pub fn witness(audit: &config::Audit) -> Result<Option<Witness>> {
+    let Some(place) = &audit.witness else {
+        if audit.storage.is_empty() {
+            return Ok(None);
+        }
+        return Err(Error::invalid(
+            "`audit.storage` is of a bucket; name it with `audit.witness`",
+        ));
+    };
+    let shown = format!("`audit.witness` `{place}`");
+    match bucket::reach(&shown, place, &audit.storage)? {
+        Some(reached) => Ok(Some(Witness::bucket(
+            reached.store,
+            reached.folder,
+            place.clone(),
+        ))),
+        None if audit.storage.is_empty() => Ok(Some(Witness::folder(place.into()))),
+        None => Err(Error::invalid(format!(
+            "{shown} is a folder, which has no `storage`"
+        ))),
+    }
+}
+
+/// The collector of syslog that the configuration tells the audit's checkpoints.
+///
+/// # Errors
+/// `InvalidArgument` where its address or authority cannot be used.
+pub fn syslog(audit: &config::Audit) -> Result<Option<Syslog>> {
+    let Some(text) = &audit.syslog else {
+        return match &audit.syslog_ca {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid(
+                "`audit.syslog_ca` is of a collector; name it with `audit.syslog`",
+            )),
+        };
+    };
+    let wrong = |reason: &dyn std::fmt::Display| {
+        Error::invalid(format!("`audit.syslog` is `{text}`: {reason}"))
+    };
+    let address: SyslogAddress = text.parse().map_err(|reason| wrong(&reason))?;
+    let authority = match &audit.syslog_ca {
+        Some(file) => Some(tls::read(file)?),
+        None => None,
+    };
+    Syslog::new(address, authority.as_deref())
+        .map(Some)
+        .map_err(|error| wrong(&error))
+}
+
 /// Seals the secrets of second factors.
 pub fn factors(secrets: &Secrets) -> Result<Sealer> {
     let key = secrets.derive("second factors")?;
@@ -222,7 +276,8 @@ impl Hub {
         };
         let audit = AuditSettings {
             signer: audit_signer(&secrets)?,
-            witness: config.audit.witness.clone(),
+            witness: witness(&config.audit)?,
+            syslog: syslog(&config.audit)?,
         };
         let ledger = Ledger::open(&store, config.tariff()?, ledger_limits, audit)
             .await

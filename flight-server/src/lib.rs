@@ -23,6 +23,7 @@ pub mod hub;
 pub mod linkage;
 pub mod metrics;
 pub mod opposition;
+pub mod own;
 pub mod plan;
 pub mod provision;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use hubflight_ledger::SecondPlace;
 use hubflight_protocol::{BatchUsage, functions};
 use prometheus::core::Collector;
 use prometheus::{
@@ -61,6 +62,10 @@ pub struct Metrics {
     ledger_commit_failures: IntCounter,
     /// Times that the supervised worker was started again after it had ended.
     pub worker_restarts: IntCounter,
+    /// One where checkpoints of the audit do not reach a second place now, by `place`.
+    audit_place_behind: IntGaugeVec,
+    /// One where a second place knew of another history when this server started, by `place`.
+    audit_place_contradicts: IntGaugeVec,
 }
 
 impl Metrics {
@@ -124,6 +129,16 @@ impl Metrics {
             )?,
             worker_restarts: add
                 .counter("worker_restarts_total", "restarts of the supervised worker")?,
+            audit_place_behind: add.gauges(
+                "audit_place_behind",
+                "one where checkpoints of the audit do not reach a second place now",
+                &["place"],
+            )?,
+            audit_place_contradicts: add.gauges(
+                "audit_place_contradicts",
+                "one where a second place knew of another history at the start",
+                &["place"],
+            )?,
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -194,6 +209,17 @@ impl Metrics {
         }
     }
 
+    /// How a place stands that gets the audit's checkpoints.
+    pub fn second_place(&self, place: &SecondPlace) {
+        let gauges = [
+            (&self.audit_place_behind, place.is_behind()),
+            (&self.audit_place_contradicts, place.contradicts()),
+        ];
+        for (gauge, is) in gauges {
+            gauge.with_label_values(&[place.kind]).set(i64::from(is));
+        }
+    }
+
     /// Counts what the ledger could not write, and passes its answer on.
     pub fn ledger<T, E>(&self, answer: std::result::Result<T, E>) -> std::result::Result<T, E> {
         answer.inspect_err(|_| self.ledger_commit_failures.inc())
@@ -231,6 +257,10 @@ impl Declare<'_> {
         self.add(IntGauge::with_opts(options(name, help))?)
     }
 
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
     fn seconds(&self, name: &str, help: &str) -> prometheus::Result<Histogram> {
         let options = HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec());
         self.add(Histogram::with_opts(options)?)
@@ -247,10 +277,11 @@ fn options(name: &str, help: &str) -> Opts {
 }
 
 fn build_info(add: &Declare<'_>) -> prometheus::Result<()> {
-    let build = add.add(IntGaugeVec::new(
-        options("build_info", "one, with the version that runs"),
+    let build = add.gauges(
+        "build_info",
+        "one, with the version that runs",
         &["version"],
-    )?)?;
+    )?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
 }

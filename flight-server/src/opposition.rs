@@ -22,6 +22,9 @@ use crate::hub::Hub;
 /// Bytes of the name that an entry has in the audit.
 const REFERENCE_BYTES: usize = 16;
 
+/// What the audit calls that persons are excluded from now on.
+pub const APPLIED: &str = "oppositions_applied";
+
 /// Excludes who is on the store's list now, at a revision of rights that was read before.
 pub async fn apply(hub: &Hub, revision: i64) -> Result<()> {
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -38,7 +41,7 @@ pub async fn apply(hub: &Hub, revision: i64) -> Result<()> {
     }
     tracing::info!(persons, revision, "persons who oppose are excluded");
     let event = AuditEvent {
-        event: "oppositions_applied",
+        event: APPLIED,
         outcome: "ok",
         person: None,
         project: None,

@@ -4,11 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::Utc;
 use hubflight_protocol::Key;
 use hubflight_rights::{Asker, Login, Method, Zone};
 use hubflight_udfs::{PoolConfig, WorkerPool};
+use tonic::metadata::MetadataMap;
 
 use crate::config::Config;
+use crate::error::Result;
+use crate::flight::call::Caller;
 use crate::hub::{Hub, Mode, open_store};
 use crate::provision::provision;
 
@@ -62,6 +66,30 @@ pub fn asker(person: &str, projects: &[&str]) -> Asker {
             second_factor: false,
         },
     }
+}
+
+/// The person of a header `authorization`, inside.
+pub async fn caller(hub: &Arc<Hub>, header: &str) -> Result<Caller> {
+    let mut metadata = MetadataMap::new();
+    metadata.insert("authorization", header.parse().expect("a header"));
+    let now = Utc::now();
+    let principal = hub.auth.authenticate(&metadata, "test", now).await?;
+    let place = hub.engine.call(&principal.person.id)?;
+    Ok(Caller {
+        principal,
+        zone: inside(),
+        now,
+        timeout: None,
+        place,
+    })
+}
+
+/// `ada`, in a session.
+pub async fn ada_in_session(hub: &Arc<Hub>) -> Caller {
+    let ada = hub.store.person("ada").await.expect("read").expect("there");
+    let token = hub.auth.tokens.issue(&ada, Default::default(), Utc::now());
+    let header = format!("Bearer {}", token.expect("issued"));
+    caller(hub, &header).await.expect("let in")
 }
 
 /// A provisioned hub whose configuration is written in `folder`. Nobody listens where its worker

@@ -1,5 +1,6 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,9 @@ use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
-use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
+use hubflight_ledger::{
+    Execution, ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
+};
 use hubflight_tickets::{Ticket, after};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -18,7 +21,7 @@ use uuid::Uuid;
 use crate::asked;
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::Labels;
+use crate::catalog::space::{Labels, Touched};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::change::Change;
 use crate::exec::registry::Stop;
@@ -27,6 +30,7 @@ use crate::exec::run;
 use crate::flight::BoxStream;
 use crate::flight::call::Caller;
 use crate::hub::Hub;
+use crate::own;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters};
 
@@ -109,6 +113,9 @@ async fn planned<T: Send + 'static>(
 
 async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Described> {
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
+    if let Some(call) = parsed.own()? {
+        call.check_prepared()?;
+    }
     if !parsed.is_query() {
         let fields = (0..parsed.placeholders)
             .map(|_| arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true));
@@ -190,7 +197,9 @@ impl<'a> Opening<'a> {
 
     async fn open(&self) -> Result<Opened, Failure> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
-        if let Some(cancelled) = parsed.cancels() {
+        if let Some(call) = parsed.own()? {
+            self.own(call, parsed.placeholders).await
+        } else if let Some(cancelled) = parsed.cancels() {
             self.cancel(&self.view(self.caller).await?, cancelled).await
         } else if parsed.is_query() {
             let view = Arc::new(self.view(self.caller).await?);
@@ -206,16 +215,27 @@ impl<'a> Opening<'a> {
         caller.view(self.hub, project, None).await
     }
 
+    /// The rows of parameters that were bound, of which a statement with placeholders has one.
+    fn rows(&self, placeholders: usize) -> Result<Vec<Vec<ScalarValue>>> {
+        let rows = parameters::decode(&self.text.parameters)?;
+        parameters::check_arity(&rows, placeholders)?;
+        match rows.is_empty() && placeholders > 0 {
+            true => Err(unbound(placeholders)),
+            false => Ok(rows),
+        }
+    }
+
+    /// The statement as it was asked, for the audit.
+    fn asked(&self) -> Cow<'_, str> {
+        asked::encode(&self.text.sql, &self.text.parameters)
+    }
+
     fn person(&self) -> &str {
         &self.caller.principal.person.id
     }
 
     async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
-        let rows = parameters::decode(&self.text.parameters)?;
-        parameters::check_arity(&rows, parsed.placeholders)?;
-        if rows.is_empty() && parsed.placeholders > 0 {
-            return Err(unbound(parsed.placeholders));
-        }
+        let rows = self.rows(parsed.placeholders)?;
         let first = rows.into_iter().next();
         let work = authorised(
             self.hub.clone(),
@@ -227,17 +247,13 @@ impl<'a> Opening<'a> {
         let (schema, kind) = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
         let handle = ticket.seal(&self.hub.tickets)?;
-        self.record(kind, ticket.expires).await?;
+        self.record(kind, ticket.expires, &self.asked()).await?;
         Ok(Opened::Query { schema, handle })
     }
 
     /// Runs a change for each row of parameters, as one execution.
     async fn change(&self, parsed: Parsed) -> Result<Opened, Failure> {
-        let rows = parameters::decode(&self.text.parameters)?;
-        parameters::check_arity(&rows, parsed.placeholders)?;
-        if rows.is_empty() && parsed.placeholders > 0 {
-            return Err(unbound(parsed.placeholders).into());
-        }
+        let rows = self.rows(parsed.placeholders)?;
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
         let permit = self.hub.engine.admit(self.person()).await?;
@@ -249,12 +265,17 @@ impl<'a> Opening<'a> {
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
+        let touched = self.touched(&caller, &view, &parsed, time).await?;
         let kind = match parsed.is_ddl() {
             true => StatementKind::Ddl,
             false => StatementKind::Dml,
         };
-        self.record(kind, caller.now + time).await?;
-        let begun = self.hub.ledger.begin(self.started(&view)).await;
+        self.record(kind, caller.now + time, &self.asked()).await?;
+        let begun = self
+            .hub
+            .ledger
+            .begin(self.started(Some(&*view), &touched))
+            .await;
         let execution = self.hub.metrics.ledger(begun)?;
         let change = Change {
             hub: Arc::clone(self.hub),
@@ -262,6 +283,7 @@ impl<'a> Opening<'a> {
             view,
             parsed,
             rows,
+            touched,
             execution,
             permit,
             stop,
@@ -272,15 +294,44 @@ impl<'a> Opening<'a> {
         Ok(Opened::Changed { rows })
     }
 
-    fn started(&self, view: &ProjectView) -> ExecutionStarted {
-        let habilitations = view.habilitations();
+    /// What the change will read and write, planned on the CPU runtime.
+    async fn touched(
+        &self,
+        caller: &Caller,
+        view: &Arc<ProjectView>,
+        parsed: &Parsed,
+        time: Duration,
+    ) -> Result<Touched> {
+        let (hub, view) = (Arc::clone(self.hub), Arc::clone(view));
+        let (caller, parsed) = (caller.clone(), parsed.clone());
+        let planned = async move {
+            let planning = Planning {
+                hub: &hub,
+                view: &view,
+                options: &caller.principal.options,
+                now: caller.now,
+            };
+            Ok(Touched::of(&planning, &parsed).await)
+        };
+        let deadline = tokio::time::Instant::now() + time;
+        self.hub.engine.compute(deadline, planned).await
+    }
+
+    fn started(&self, view: Option<&ProjectView>, touched: &Touched) -> ExecutionStarted {
+        let is_read = |dataset: &str| touched.tables.iter().any(|t| t.dataset == dataset);
+        let read = || {
+            let habilitations = view.into_iter().flat_map(ProjectView::habilitations);
+            habilitations.filter(|(dataset, _)| is_read(&dataset.name))
+        };
         ExecutionStarted {
             statement_id: self.statement_id,
-            habilitations: habilitations
+            habilitations: read()
                 .map(|(_, habilitation)| (habilitation.id.clone(), habilitation.version))
                 .collect(),
-            datasets: view.versions(),
-            columns: serde_json::Value::Null,
+            datasets: read()
+                .map(|(dataset, _)| (dataset.name.clone(), dataset.version))
+                .collect(),
+            columns: touched.columns(),
             started_at: Utc::now(),
         }
     }
@@ -290,22 +341,47 @@ impl<'a> Opening<'a> {
     /// reads as one that does not run.
     async fn cancel(&self, view: &ProjectView, statement: Uuid) -> Result<Opened, Failure> {
         let expires_at = self.caller.now + CALL_TIME_MAX;
-        self.record(StatementKind::Dml, expires_at).await?;
-        let metrics = &self.hub.metrics;
-        let execution = metrics.ledger(self.hub.ledger.begin(self.started(view)).await)?;
+        self.record(StatementKind::Dml, expires_at, &self.asked())
+            .await?;
+        let started = self.started(Some(view), &Touched::default());
+        let begun = self.hub.ledger.begin(started).await;
+        let execution = self.hub.metrics.ledger(begun)?;
         let done = match self.hub.running.cancel(statement, self.person()) {
             true => Ok(Opened::Changed { rows: 1 }),
             false => Err(Error::not_found(format!(
                 "no statement `{statement}` of yours runs; `hub.queries` lists what ran"
             ))),
         };
+        self.settled(execution, done).await
+    }
+
+    /// Changes what is the person's own. It needs no project, and no place to run: who is shut out
+    /// of their work can still shut out whoever has their password.
+    async fn own(&self, call: own::Call, placeholders: usize) -> Result<Opened, Failure> {
+        let rows = self.rows(placeholders)?;
+        let expires_at = self.caller.now + CALL_TIME_MAX;
+        let kept = call.kept(self.text);
+        self.record(StatementKind::Dml, expires_at, &kept).await?;
+        let started = self.started(None, &Touched::default());
+        let begun = self.hub.ledger.begin(started).await;
+        let execution = self.hub.metrics.ledger(begun)?;
+        // Whether or not the caller waits: what is done is recorded as done.
+        let run = call.run(Arc::clone(self.hub), self.caller.clone(), rows);
+        let done = match tokio::spawn(run).await {
+            Ok(done) => done.map(|rows| Opened::Changed { rows }),
+            Err(lost) => Err(Error::internal("a call was lost", &lost)),
+        };
+        self.settled(execution, done).await
+    }
+
+    async fn settled(&self, execution: Execution, done: Result<Opened>) -> Result<Opened, Failure> {
         let outcome = match &done {
             Ok(_) => Outcome::Ok,
             Err(error) => outcome_of(error),
         };
-        // What was stopped is told so, and the ledger keeps what it cannot write now.
-        if let Err(error) = metrics.ledger(execution.settle(outcome).await) {
-            tracing::error!(%error, "a cancel is settled later");
+        // What was done is told so, and the ledger keeps what it cannot write now.
+        if let Err(error) = self.hub.metrics.ledger(execution.settle(outcome).await) {
+            tracing::error!(%error, "a call is settled later");
         }
         done.map_err(Failure::Settled)
     }
@@ -346,12 +422,17 @@ impl<'a> Opening<'a> {
         }
     }
 
-    async fn record(&self, kind: StatementKind, expires_at: DateTime<Utc>) -> Result<()> {
+    /// `asked` is what is kept of the statement.
+    async fn record(
+        &self,
+        kind: StatementKind,
+        expires_at: DateTime<Utc>,
+        asked: &str,
+    ) -> Result<()> {
         let principal = &self.caller.principal;
         let project = principal.project().ok().filter(|id| *id != ADMIN_CATALOG);
         let tags = principal.options.tags.clone();
-        let asked = asked::encode(&self.text.sql, &self.text.parameters);
-        let sealing = self.hub.sealed_text(project, self.statement_id, &asked);
+        let sealing = self.hub.sealed_text(project, self.statement_id, asked);
         let sql_sealed = sealing.await?;
         let opened = StatementOpened {
             statement_id: self.statement_id,
@@ -384,14 +465,19 @@ impl<'a> Opening<'a> {
             habilitations: Vec::new(),
             at: self.caller.now,
         };
-        if !self.is_recorded.load(Ordering::Relaxed)
-            && let Err(unrecorded) = self.record(StatementKind::Query, self.caller.now).await
-        {
-            return unrecorded;
+        let bytes_max = self.hub.config.limits.sql_bytes_max;
+        if !self.is_recorded.load(Ordering::Relaxed) {
+            let (kind, kept) = (
+                StatementKind::Query,
+                own::kept_of_refused(self.text, bytes_max),
+            );
+            if let Err(unrecorded) = self.record(kind, self.caller.now, &kept).await {
+                return unrecorded;
+            }
         }
         let recorded = self.hub.ledger.refuse(refusal).await;
         match self.hub.metrics.ledger(recorded) {
-            Ok(_) => error,
+            Ok(_) => own::told(&self.text.sql, bytes_max, error),
             Err(unrecorded) => unrecorded.into(),
         }
     }

@@ -42,7 +42,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     let tariff: Tariff = toml::from_str(TARIFF)?;
     let settings = AuditSettings {
         signer,
-        witness: Some(folder.join("witness")),
+        witness: Some(hubflight_ledger::Witness::folder(folder.join("witness"))),
+        syslog: None,
     };
     let ledger = Ledger::open(&store, tariff, LedgerLimits::default(), settings).await?;
 
@@ -166,7 +167,8 @@ async fn commits(store: &Store) -> Result<Vec<Duration>> {
 async fn verified(store: &Store, folder: &std::path::Path, key: VerifierKey) -> Result<u64> {
     let options = VerifyOptions {
         key,
-        witness: Some(folder.join("witness")),
+        witness: Some(hubflight_ledger::Witness::folder(folder.join("witness"))),
+        given: Vec::new(),
     };
     let report = verify(store, &options).await?;
     ensure!(

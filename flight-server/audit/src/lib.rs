@@ -6,12 +6,14 @@
 
 mod checkpoint;
 mod entry;
+mod line;
 mod merkle;
 mod note;
 mod text;
 
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Payload, Salt};
+pub use line::{checkpoint_line, checkpoint_notes};
 pub use merkle::{
     Collector, EMPTY_ROOT, Frontier, Hash, consistency_ranges, inclusion_ranges, leaf_hash,
     node_hash, verify_consistency, verify_inclusion,

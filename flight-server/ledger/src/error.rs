@@ -66,8 +66,8 @@ pub enum LedgerError {
         latest: DateTime<Utc>,
     },
 
-    #[error("the witness folder `{folder}` cannot be used: {reason}")]
-    Witness { folder: String, reason: String },
+    #[error("the audit's second place `{place}` cannot be used: {reason}")]
+    Witness { place: String, reason: String },
 
     #[error(transparent)]
     Store(Arc<StoreError>),

@@ -8,7 +8,7 @@ use hubflight_store::{Store, micros};
 use sqlx::Row;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::audit::{AuditLog, AuditSettings, Notary, Witness};
+use crate::audit::{AuditLog, AuditSettings, Notary, SecondPlace, SecondPlaces};
 use crate::owner::Owner;
 use crate::write::Begin;
 use crate::writer::{Queued, Reply, Request, Writer};
@@ -58,6 +58,7 @@ impl Default for LedgerLimits {
 pub struct Ledger {
     pub(crate) store: Store,
     tariff: Arc<Tariff>,
+    second_places: Vec<SecondPlace>,
     sender: mpsc::UnboundedSender<Queued>,
     places: Arc<Semaphore>,
     queue_wait_ms_max: u64,
@@ -79,19 +80,18 @@ impl Ledger {
         limits: LedgerLimits,
         audit: AuditSettings,
     ) -> Result<Self, LedgerError> {
-        let AuditSettings { signer, witness } = audit;
-        let witness = match witness {
-            Some(folder) => Some(Witness::open(folder).await?),
-            None => None,
-        };
+        let AuditSettings {
+            signer,
+            witness,
+            syslog,
+        } = audit;
         let owner = Owner::claim(store).await?;
         let tariff = Arc::new(tariff);
         keep_tariff(store, &tariff).await?;
         let log = Arc::new(AuditLog::new(signer));
         let entries = log.look(store).await?;
-        if let Some(witness) = witness.as_ref().filter(|_| entries == 0) {
-            witness.expect_empty().await?;
-        }
+        let places = SecondPlaces::open(witness, syslog, entries).await?;
+        let second_places = places.states();
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut writer = Writer::new(
             store.clone(),
@@ -108,15 +108,21 @@ impl Ledger {
             );
         }
         let every = Duration::from_millis(limits.checkpoint_ms.max(1));
-        writer.notary = Some(Notary::new(store.clone(), log, every, witness).start());
+        writer.notary = Some(Notary::new(store.clone(), log, every, places).start());
         tokio::spawn(writer.run());
         Ok(Ledger {
             store: store.clone(),
             tariff,
+            second_places,
             sender,
             places: Arc::new(Semaphore::new(limits.queue_requests_max.max(1))),
             queue_wait_ms_max: limits.queue_wait_ms_max,
         })
+    }
+
+    /// How the places stand that get the audit's checkpoints.
+    pub fn second_places(&self) -> &[SecondPlace] {
+        &self.second_places
     }
 
     pub fn tariff(&self) -> &Tariff {

@@ -18,6 +18,9 @@ const PAGE_ROWS_MAX: u32 = 10_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub project: Option<String>,
+    /// An event of the audit that is no project's and concerns every one: it passes beside those
+    /// of `project`.
+    pub of_all: Option<&'static str>,
     pub person: Option<String>,
     pub statement_id: Option<Uuid>,
     /// Usage that ended, statements that opened, events that happened at this time or later.
@@ -134,8 +137,30 @@ impl Ledger {
         page: Page,
     ) -> Result<Vec<AuditRecord>, LedgerError> {
         let select = Select::new("SELECT a.* FROM audit a", "a", "at");
-        let rows = select.run(self, filter, page).await?;
-        rows.iter().map(audit_of).collect()
+        let mut rows = select.run(self, filter, page).await?;
+        if let (Some(_), Some(event)) = (&filter.project, filter.of_all) {
+            // Two ways along an index; either alone would be a sort of all that follows.
+            rows.extend(self.of_all(event, page).await?);
+        }
+        let records = rows.iter().map(audit_of);
+        let mut records: Vec<AuditRecord> = records.collect::<Result<_, _>>()?;
+        records.sort_by_key(|record| record.seq);
+        records.truncate(usize::try_from(page.limit()).unwrap_or(usize::MAX));
+        Ok(records)
+    }
+
+    /// Those of an event that are no project's.
+    async fn of_all(&self, event: &str, page: Page) -> Result<Vec<AnyRow>, LedgerError> {
+        let rows = sqlx::query(
+            "SELECT a.* FROM audit a WHERE a.seq > $1 AND a.project IS NULL AND a.event = $2 \
+             ORDER BY a.seq LIMIT $3",
+        )
+        .bind(page.after_seq)
+        .bind(event.to_owned())
+        .bind(page.limit())
+        .fetch_all(self.store.pool())
+        .await?;
+        Ok(rows)
     }
 }
 

@@ -45,6 +45,7 @@ pub struct Act {
     pub at: DateTime<Utc>,
     pub event: String,
     pub person: Option<String>,
+    pub project: Option<String>,
     pub outcome: String,
     pub client: String,
 }
@@ -160,7 +161,7 @@ async fn acts(
     to: DateTime<Utc>,
 ) -> Result<Vec<Act>, LedgerError> {
     let rows = sqlx::query(
-        "SELECT at, event, person, outcome, client FROM audit \
+        "SELECT at, event, person, project, outcome, client FROM audit \
          WHERE at >= $1 AND at < $2 AND statement_id IS NULL ORDER BY seq LIMIT $3",
     )
     .bind(micros(from))
@@ -173,6 +174,7 @@ async fn acts(
             at: instant(row.try_get("at")?)?,
             event: text(row, "event")?,
             person: row.try_get("person")?,
+            project: row.try_get("project")?,
             outcome: text(row, "outcome")?,
             client: text(row, "client")?,
         })

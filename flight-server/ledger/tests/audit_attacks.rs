@@ -14,7 +14,7 @@ use common::{
 use hubflight_audit::{Entry, Payload};
 use hubflight_ledger::{
     AuditEvent, AuditSettings, Finding, Flaw, Ledger, LedgerError, Outcome, Place, Purged, Refusal,
-    StatementKind, prove_inclusion, purge_before, record_act, record_event, recorded_text,
+    StatementKind, Witness, prove_inclusion, purge_before, record_act, record_event, recorded_text,
     text_key_created,
 };
 use hubflight_store::{Secrets, Store, StoreLimits, TextHolder};
@@ -36,7 +36,8 @@ fn empty_frontier(url: &str) -> &'static str {
 async fn open(store: &Store, witness: Option<&Path>) -> Result<Ledger, LedgerError> {
     let settings = AuditSettings {
         signer: signer(),
-        witness: witness.map(Path::to_owned),
+        witness: witness.map(|path| Witness::folder(path.to_owned())),
+        syslog: None,
     };
     Ledger::open(store, tariff(), limits(), settings).await
 }

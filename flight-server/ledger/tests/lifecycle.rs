@@ -401,6 +401,30 @@ fn pages_and_filters() {
             ..Filter::default()
         };
         assert!(ledger.usage(&none, Page::FIRST).await.unwrap().is_empty());
+        for (event, project) in [
+            ("all", None),
+            ("all", Some("q")),
+            ("one", None),
+            ("one", Some("p")),
+        ] {
+            let event = hubflight_ledger::AuditEvent {
+                event,
+                project: project.map(str::to_owned),
+                ..common::login(chrono::Utc::now())
+            };
+            ledger.event(event).await.unwrap();
+        }
+        let own = Filter {
+            project: Some("p".to_owned()),
+            of_all: Some("all"),
+            ..Filter::default()
+        };
+        let seen = ledger.audit(&own, Page::FIRST).await.unwrap();
+        let events = seen.iter().filter(|entry| entry.statement_id.is_none());
+        let events: Vec<_> = events
+            .map(|e| (e.event.as_str(), e.project.as_deref()))
+            .collect();
+        assert_eq!(events, [("all", None), ("one", Some("p"))]);
         ledger.close().await.unwrap();
     });
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
-use hubflight_audit::{TextKey, VerifierKey, open_text};
+use hubflight_audit::{TextKey, VerifierKey, checkpoint_notes, open_text};
 use hubflight_ledger::{
     AuditEvent, InclusionProof, Report, VerifyOptions, newest_checkpoint, prove_inclusion,
     purge_before, record_act, recorded_text, text_key_created, verify,
@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::Which;
 use crate::asked;
 use crate::config::Config;
-use crate::hub::{SECRET_FILE, audit_signer, open_store};
+use crate::hub::{SECRET_FILE, audit_signer, open_store, witness};
 
 const DATABASE_FILE: &str = "hub.sqlite";
 const CLIENT: &str = "flight-server admin";
@@ -34,10 +34,14 @@ pub enum AuditCommand {
     Verify {
         #[command(flatten)]
         source: Source,
-        /// Folder of the witness, whose checkpoints the log must continue [default: that of the
-        /// configuration].
-        #[arg(long, value_name = "FOLDER")]
-        witness: Option<PathBuf>,
+        /// Witness, whose checkpoints the log must continue: a folder, or `s3://bucket/folder`
+        /// with what the environment says of it [default: that of the configuration].
+        #[arg(long, value_name = "FOLDER|URL")]
+        witness: Option<String>,
+        /// Checkpoints that the log must continue, as `checkpoint` prints them or as syslog got
+        /// them: a text, or a file with a line for each.
+        #[arg(long, value_name = "FILE|TEXT")]
+        checkpoint: Vec<String>,
         /// Public key of the log, as `admin audit key` prints it [default: that of the secret
         /// beside the store].
         #[arg(long, value_name = "PUBLIC")]
@@ -129,8 +133,9 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
         AuditCommand::Verify {
             source,
             witness,
+            checkpoint,
             key,
-        } => verify_copy(&source, witness, key).await,
+        } => verify_copy(&source, witness, &checkpoint, key).await,
         AuditCommand::Checkpoint { source } => {
             let store = Store::open_copy(&source.url()?).await?;
             let note = newest_checkpoint(&store).await?;
@@ -250,16 +255,28 @@ impl Source {
 
 async fn verify_copy(
     source: &Source,
-    witness: Option<PathBuf>,
+    place: Option<String>,
+    checkpoints: &[String],
     key: Option<VerifierKey>,
 ) -> anyhow::Result<()> {
+    let mut given = Vec::new();
+    for named in checkpoints {
+        given.extend(notes(named)?);
+    }
     let (store, key) = source.copy(key).await?;
-    let witness = match witness {
-        Some(folder) => Some(folder),
-        None => source.hub()?.and_then(|hub| hub.audit.witness),
-    };
+    let mut audit = source.hub()?.unwrap_or_default().audit;
+    if place.is_some() {
+        // What the configuration says of its own place is not of another.
+        (audit.witness, audit.storage) = (place, Default::default());
+    }
+    let witness = witness(&audit)?;
     print(&format!("key {key}\n"))?;
-    let report = verify(&store, &VerifyOptions { key, witness }).await?;
+    let options = VerifyOptions {
+        key,
+        witness,
+        given,
+    };
+    let report = verify(&store, &options).await?;
     print(&report_text(&report))?;
     if report.is_sound() {
         return Ok(());
@@ -267,15 +284,27 @@ async fn verify_copy(
     bail!("the audit log is not as it was signed")
 }
 
+/// The notes of checkpoints in a file, or in the text itself.
+fn notes(named: &str) -> anyhow::Result<Vec<String>> {
+    let text = match checkpoint_notes(named) {
+        Ok(notes) => return Ok(notes),
+        Err(_) if named.contains("checkpoint log=") => named.to_owned(),
+        Err(_) => std::fs::read_to_string(named)
+            .with_context(|| format!("`{named}` is neither a checkpoint nor a file with one"))?,
+    };
+    checkpoint_notes(&text).with_context(|| format!("`{named}`"))
+}
+
 fn report_text(report: &Report) -> String {
     let mut text = format!(
         "{} entries, {} of them with an erased payload; {} executions open; {} checkpoints, {} at \
-         the witness\nroot {}\n",
+         the witness, {} given\nroot {}\n",
         report.entries,
         report.erased,
         report.open,
         report.checkpoints,
         report.witnessed,
+        report.given,
         HEXLOWER.encode(&report.root),
     );
     for finding in &report.findings {

@@ -63,11 +63,12 @@ pub async fn of_month(desk: &Desk, month: NaiveDate) -> Result<String> {
         let person = entry.person.unwrap_or_else(|| "-".to_owned());
         refused.row([person, entry.event, entry.kind, entry.times.to_string()]);
     }
-    let mut acts = Table::new(&["at", "act", "person", "outcome", "by"]);
+    let mut acts = Table::new(&["at", "act", "person", "project", "outcome", "by"]);
     for act in review.acts {
-        let person = act.person.unwrap_or_else(|| "-".to_owned());
+        let [person, project] =
+            [act.person, act.project].map(|id| id.unwrap_or_else(|| "-".into()));
         let at = act.at.format("%Y-%m-%d %H:%M:%S").to_string();
-        acts.row([at, act.event, person, act.outcome, act.client]);
+        acts.row([at, act.event, person, project, act.outcome, act.client]);
     }
     Ok(format!(
         "Volumes of {month}\n{}\nRefusals and failures\n{}\nActs on rights, keys and logs\n{}",

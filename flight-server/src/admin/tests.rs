@@ -77,6 +77,7 @@ impl Bench {
         let settings = AuditSettings {
             signer: audit_signer(&self.secrets).expect("a signer"),
             witness: None,
+            syslog: None,
         };
         let ledger = Ledger::open(&self.store, tariff, Default::default(), settings).await;
         let ledger = ledger.expect("a ledger");

@@ -6,6 +6,7 @@ use hubflight_store::{IssuedToken, NewToken, Store};
 
 use super::person::existing;
 use super::{Desk, Place, lists};
+use crate::auth::project_of;
 use crate::change::{Act, Change};
 use crate::error::{Error, Result};
 
@@ -148,6 +149,7 @@ pub(super) async fn issue(
     change.record(Act {
         event: "token_created",
         person: Some(token.person),
+        project: project_of(wanted.project),
         detail: format!(
             "token {} for catalog {}, {} days",
             issued.id, wanted.project, wanted.days
@@ -172,6 +174,7 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
     change.record(Act {
         event: "token_revoked",
         person: Some(token.person.clone()),
+        project: project_of(&token.project),
         detail: format!("token {id} for catalog {}", token.project),
         ..Act::default()
     });

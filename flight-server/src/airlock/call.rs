@@ -78,19 +78,26 @@ fn withdrawn(call: &Function) -> Result<Call> {
 
 /// The arguments, where they are so many texts and nothing else.
 fn texts<const N: usize>(call: &Function) -> Option<[&str; N]> {
+    let texts = values::<N>(call)?.map(|value| match value {
+        Value::SingleQuotedString(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let texts: Option<Vec<&str>> = texts.into_iter().collect();
+    texts?.try_into().ok()
+}
+
+/// The arguments, where they are so many values and nothing else.
+pub fn values<const N: usize>(call: &Function) -> Option<[&Value; N]> {
     let FunctionArguments::List(list) = &call.args else {
         return None;
     };
-    let texts = list.args.iter().map(text).collect::<Option<Vec<_>>>()?;
-    is_plain(call).then_some(texts)?.try_into().ok()
+    let values = list.args.iter().map(value).collect::<Option<Vec<_>>>()?;
+    is_plain(call).then_some(values)?.try_into().ok()
 }
 
-fn text(argument: &FunctionArg) -> Option<&str> {
+fn value(argument: &FunctionArg) -> Option<&Value> {
     match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => match &value.value {
-            Value::SingleQuotedString(text) => Some(text),
-            _ => None,
-        },
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => Some(&value.value),
         _ => None,
     }
 }

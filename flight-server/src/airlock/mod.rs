@@ -115,6 +115,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
         )));
     }
     let query = authorised.optimise()?;
+    run.meter.reads(&query.tables)?;
     let labels = Labels::of(&query.providers()?, view)?;
     check_policies(planning, &labels).await?;
     let bytes = visible::bytes(hub, view, std::slice::from_ref(&query)).await?;

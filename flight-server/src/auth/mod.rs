@@ -40,6 +40,11 @@ use standing::Standing;
 /// The catalog of administrators, which is no project of the store.
 pub const ADMIN_CATALOG: &str = "admin";
 
+/// The project of a catalog, which sees in its audit what concerns it.
+pub fn project_of(catalog: &str) -> Option<String> {
+    (catalog != ADMIN_CATALOG).then(|| catalog.to_owned())
+}
+
 /// A person in a session, and the projects that they may choose from.
 #[derive(Clone, Debug)]
 pub struct Principal {

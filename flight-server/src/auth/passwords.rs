@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use hubflight_store::{Login, Person, Store};
+use hubflight_store::{HashedPassword, Login, Person, Store};
 use hubflight_tickets::{Sealer, random};
 use parking_lot::Mutex;
 use sha2::Sha256;
@@ -134,6 +134,42 @@ impl Passwords {
         self.attempts.forged(asked.peer, asked.now)
     }
 
+    /// The person of a session, if this is their password: of one who has a second factor, its
+    /// code was asked for when the session began. What is wrong counts against the name.
+    pub async fn confirm(
+        &self,
+        store: &Store,
+        user: &str,
+        password: &str,
+        asked: Asked,
+    ) -> Result<Person, Refusal> {
+        let login = store.login(user).await?;
+        let attempt = Attempt {
+            name: user,
+            peer: asked.peer,
+            unlocked: login.unlocked_at,
+            now: asked.now,
+        };
+        self.attempts.check(attempt)?;
+        if let Some(person) = self.matching(store, attempt, password, false).await? {
+            self.attempts.succeeded(attempt);
+            return Ok(person);
+        }
+        Err(Refusal {
+            error: Error::denied("the old password is not yours; nothing was changed"),
+            locked: self.attempts.failed(attempt),
+        })
+    }
+
+    /// Hashes a new password, a bounded number at once.
+    pub async fn hash(&self, store: &Store, password: &str) -> Result<HashedPassword> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(too_many());
+        };
+        let _permit = self.hashing.acquire().await;
+        Ok(store.hash_password(password).await?)
+    }
+
     async fn verify_now(
         &self,
         store: &Store,
@@ -230,9 +266,7 @@ impl Passwords {
             }
         }
         let Ok(_place) = self.waiting.try_acquire() else {
-            return Err(Refusal::of(Error::exhausted(
-                "too many logins wait; try again in a moment, or use an access token",
-            )));
+            return Err(Refusal::of(too_many()));
         };
         let permit = self.hashing.acquire().await;
         self.attempts.begin(attempt)?;
@@ -264,4 +298,8 @@ impl Passwords {
         mac.update(password.as_bytes());
         Ok(mac.finalize().into_bytes().into())
     }
+}
+
+fn too_many() -> Error {
+    Error::exhausted("too many logins wait; try again in a moment, or use an access token")
 }

@@ -13,7 +13,7 @@ use tonic::metadata::MetadataMap;
 use super::attempts::Subject;
 use super::certificates::Shown;
 use super::oidc::{self, Named, Refusal};
-use super::passwords::{Asked, LoggedIn};
+use super::passwords::{self, Asked, LoggedIn};
 use super::session::SessionId;
 use super::standing::Standing;
 use super::{Authenticator, Login, Method, Peer, refused};
@@ -184,13 +184,31 @@ impl Authenticator {
                 };
                 Ok(Proof::new(person, peer.connection.clone(), origin))
             }
-            Err(refusal) => {
-                for subject in refusal.locked {
-                    self.record_lock(subject, now).await?;
-                }
-                Err(refusal.error)
-            }
+            Err(refusal) => Err(self.locking(refusal, now).await?),
         }
+    }
+
+    /// The person of a session, if this is their password; wrong ones lock as failed logins do.
+    pub async fn confirm_password(
+        &self,
+        person: &str,
+        password: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Person> {
+        let asked = Asked { peer: None, now };
+        let confirmed = self.passwords.confirm(&self.store, person, password, asked);
+        match confirmed.await {
+            Ok(person) => Ok(person),
+            Err(refusal) => Err(self.locking(refusal, now).await?),
+        }
+    }
+
+    /// Records whom a refused password locked out, and gives what is told.
+    async fn locking(&self, refusal: passwords::Refusal, now: DateTime<Utc>) -> Result<Error> {
+        for subject in refusal.locked {
+            self.record_lock(subject, now).await?;
+        }
+        Ok(refusal.error)
     }
 
     /// Records a lock-out: of a person, if there is one of that name, or of an address. What

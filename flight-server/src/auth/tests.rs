@@ -70,6 +70,7 @@ async fn opened_where(folder: &tempfile::TempDir, passwords: bool) -> Authentica
     let settings = AuditSettings {
         signer: Signer::of_hub(&[2; 32]).expect("a signer"),
         witness: None,
+        syslog: None,
     };
     let ledger = Ledger::open(&store, tariff, Default::default(), settings).await;
     Authenticator {

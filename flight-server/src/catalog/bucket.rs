@@ -1,5 +1,6 @@
-//! A dataset's folder in an S3-like object store: how to reach it and which tables it holds.
+//! A folder in an S3-like object store: how to reach it, and which tables a dataset's holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,55 @@ const RETRIES_MAX: usize = 3;
 const RETRY_SECONDS_MAX: Duration = Duration::from_secs(20);
 const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
 
+/// How a bucket of `s3://bucket/folder` is reached, and where in it.
+pub struct Reached {
+    pub store: Arc<AmazonS3>,
+    pub url: ObjectStoreUrl,
+    pub folder: Path,
+}
+
+/// Reaches the bucket of `s3://bucket/folder`, or none where `folder` is a local one. Credentials
+/// come from the environment, never from a file. Errors call it `shown`.
+///
+/// # Errors
+/// Another scheme, or an option of `storage` that no S3 client knows.
+pub fn reach(
+    shown: &str,
+    folder: &str,
+    storage: &BTreeMap<String, String>,
+) -> Result<Option<Reached>> {
+    let Some((scheme, rest)) = folder.split_once("://") else {
+        return Ok(None);
+    };
+    if scheme != "s3" {
+        return Err(Error::invalid(format!(
+            "{shown}: a folder is a local path or s3://bucket/folder"
+        )));
+    }
+    let wrong = |error: &dyn std::fmt::Display| Error::invalid(format!("{shown}: {error}"));
+    let (name, folder) = rest.split_once('/').unwrap_or((rest, ""));
+    let client = ClientOptions::new().with_connect_timeout(CONNECT_SECONDS_MAX);
+    let mut builder = AmazonS3Builder::from_env()
+        .with_client_options(client)
+        .with_retry(RetryConfig {
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_SECONDS_MAX,
+            ..RetryConfig::default()
+        })
+        .with_bucket_name(name);
+    for (key, value) in storage {
+        let key = key
+            .parse()
+            .map_err(|error: object_store::Error| wrong(&error))?;
+        builder = builder.with_config(key, value);
+    }
+    Ok(Some(Reached {
+        store: Arc::new(builder.build().map_err(|error| wrong(&error))?),
+        url: ObjectStoreUrl::parse(format!("s3://{name}")).map_err(|error| wrong(&error))?,
+        folder: Path::parse(folder).map_err(|error| wrong(&error))?,
+    }))
+}
+
 pub struct Bucket {
     store: Arc<AmazonS3>,
     url: ObjectStoreUrl,
@@ -26,42 +76,17 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket of `s3://bucket/folder`, or none where the folder is a local one. Credentials
-    /// come from the environment, never from the file.
+    /// The bucket of a dataset, or none where its folder is a local one.
     ///
     /// # Errors
-    /// Another scheme, or an option of `storage` that no S3 client knows.
+    /// As [`reach`].
     pub fn of(config: &DatasetConfig) -> Result<Option<Self>> {
-        let Some((scheme, rest)) = config.folder.split_once("://") else {
-            return Ok(None);
-        };
         let shown = format!("dataset `{}`, folder `{}`", config.name, config.folder);
-        if scheme != "s3" {
-            return Err(Error::invalid(format!(
-                "{shown}: a folder is a local path or s3://bucket/folder"
-            )));
-        }
-        let wrong = |error: &dyn std::fmt::Display| Error::invalid(format!("{shown}: {error}"));
-        let (name, folder) = rest.split_once('/').unwrap_or((rest, ""));
-        let client = ClientOptions::new().with_connect_timeout(CONNECT_SECONDS_MAX);
-        let mut builder = AmazonS3Builder::from_env()
-            .with_client_options(client)
-            .with_retry(RetryConfig {
-                max_retries: RETRIES_MAX,
-                retry_timeout: RETRY_SECONDS_MAX,
-                ..RetryConfig::default()
-            })
-            .with_bucket_name(name);
-        for (key, value) in &config.storage {
-            let key = key
-                .parse()
-                .map_err(|error: object_store::Error| wrong(&error))?;
-            builder = builder.with_config(key, value);
-        }
-        Ok(Some(Self {
-            store: Arc::new(builder.build().map_err(|error| wrong(&error))?),
-            url: ObjectStoreUrl::parse(format!("s3://{name}")).map_err(|error| wrong(&error))?,
-            folder: Path::parse(folder).map_err(|error| wrong(&error))?,
+        let reached = reach(&shown, &config.folder, &config.storage)?;
+        Ok(reached.map(|Reached { store, url, folder }| Self {
+            store,
+            url,
+            folder,
             shown,
         }))
     }

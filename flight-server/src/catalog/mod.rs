@@ -1,6 +1,6 @@
 //! What a project sees: its datasets through the barrier, its space, and schema `hub`.
 
-mod bucket;
+pub(crate) mod bucket;
 pub mod datasets;
 pub mod dicom_folder;
 pub mod hub_schema;

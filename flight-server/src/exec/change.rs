@@ -26,7 +26,7 @@ use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
 use super::steps::Steps;
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
-use crate::catalog::space;
+use crate::catalog::space::{self, Touched};
 use crate::error::{Error, Result};
 use crate::flight::call::Caller;
 use crate::hub::Hub;
@@ -42,6 +42,8 @@ pub struct Change {
     pub parsed: Parsed,
     /// Rows of parameters.
     pub rows: Vec<Vec<ScalarValue>>,
+    /// What the audit was told that it reads and writes.
+    pub touched: Touched,
     pub execution: Execution,
     pub permit: Permit,
     pub stop: Arc<Stop>,
@@ -74,6 +76,7 @@ impl Change {
             view,
             parsed,
             rows,
+            touched,
             execution,
             permit,
             stop,
@@ -83,7 +86,7 @@ impl Change {
         let begun = Instant::now();
         let steps = Steps::begin();
         let deadline = Deadline::now() + time;
-        let meter = Meter::new(&hub, Arc::clone(execution.quantities()));
+        let meter = Meter::of_change(&hub, Arc::clone(execution.quantities()), touched);
         let work = Arc::new(StatementWork {
             statement_id: execution.statement_id().to_string(),
             tenant: view.project.clone(),

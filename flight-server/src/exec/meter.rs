@@ -7,7 +7,10 @@ use std::time::Instant;
 use hubflight_ledger::Quantities;
 use hubflight_udfs::{BatchUsage, WorkMeter, WorkUnit};
 
+use crate::catalog::space::Touched;
+use crate::error::Result;
 use crate::hub::Hub;
+use crate::plan::authorise::TableAccess;
 
 /// The account of one execution.
 pub struct Meter {
@@ -15,6 +18,8 @@ pub struct Meter {
     hub: Arc<Hub>,
     begun: Instant,
     first_left: AtomicBool,
+    /// What the audit was told that a change reads.
+    told: Option<Touched>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -25,12 +30,30 @@ impl std::fmt::Debug for Meter {
 
 impl Meter {
     pub fn new(hub: &Arc<Hub>, quantities: Arc<Quantities>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(hub, quantities, None))
+    }
+
+    /// That of a change, which reads nothing that the audit was not told of.
+    pub fn of_change(hub: &Arc<Hub>, quantities: Arc<Quantities>, told: Touched) -> Arc<Self> {
+        Arc::new(Self::of(hub, quantities, Some(told)))
+    }
+
+    fn of(hub: &Arc<Hub>, quantities: Arc<Quantities>, told: Option<Touched>) -> Self {
+        Self {
             quantities,
             hub: Arc::clone(hub),
             begun: Instant::now(),
             first_left: AtomicBool::new(false),
-        })
+            told,
+        }
+    }
+
+    /// Refuses to read what the audit was not told of.
+    ///
+    /// # Errors
+    /// `Unavailable`: another statement changed what this one reads.
+    pub fn reads(&self, tables: &[TableAccess]) -> Result<()> {
+        self.told.as_ref().map_or(Ok(()), |told| told.check(tables))
     }
 
     /// A frame was taken by the transport.

@@ -173,10 +173,16 @@ async fn ready(State(pages): State<Pages>) -> Response {
         [] => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
+    // Queries are answered while checkpoints of the audit wait for a place that is away.
+    let places = pages.hub.ledger.second_places().iter();
+    let places: Vec<serde_json::Value> = places
+        .map(|place| serde_json::json!({ "place": place.kind, "state": place.state() }))
+        .collect();
     let body = serde_json::json!({
         "ready": reasons.is_empty(),
         "reasons": reasons,
         "workers": workers,
+        "audit": places,
     });
     (status, [no_store()], Json(body)).into_response()
 }
@@ -204,6 +210,9 @@ async fn metrics(State(pages): State<Pages>) -> Response {
         .memory_reserved_bytes
         .set(gauge(hub.engine.memory_reserved()));
     metrics.sessions.set(gauge(hub.auth.sessions.count()));
+    for place in hub.ledger.second_places() {
+        metrics.second_place(place);
+    }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(CONTENT_TYPE, kind), no_store()], metrics.render()).into_response()
 }

@@ -142,7 +142,24 @@ pub fn providers(plan: &LogicalPlan) -> Result<Vec<Arc<dyn TableProvider>>> {
 
 /// Logical bytes of the columns of the space's tables that an optimised plan reads.
 pub fn space_bytes_read(plan: &LogicalPlan) -> Result<u64> {
-    let mut found: BTreeMap<String, (Arc<dyn TableProvider>, BTreeSet<String>)> = BTreeMap::new();
+    let found = space_read(plan)?;
+    let read = found.values();
+    let sizes = read.filter_map(|(provider, columns)| {
+        space_table(provider).map(|table| table.logical_bytes(columns))
+    });
+    Ok(sizes.sum())
+}
+
+/// The space's tables that a plan reads, with their columns.
+pub fn space_columns_read(plan: &LogicalPlan) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let found = space_read(plan)?.into_iter();
+    Ok(found.map(|(name, (_, columns))| (name, columns)).collect())
+}
+
+type SpaceRead = BTreeMap<String, (Arc<dyn TableProvider>, BTreeSet<String>)>;
+
+fn space_read(plan: &LogicalPlan) -> Result<SpaceRead> {
+    let mut found = SpaceRead::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             let provider = source_as_provider(&scan.source)?;
@@ -156,11 +173,7 @@ pub fn space_bytes_read(plan: &LogicalPlan) -> Result<u64> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    let read = found.values();
-    let sizes = read.filter_map(|(provider, columns)| {
-        space_table(provider).map(|table| table.logical_bytes(columns))
-    });
-    Ok(sizes.sum())
+    Ok(found)
 }
 
 fn space_table(provider: &Arc<dyn TableProvider>) -> Option<&space::SpaceTable> {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::shape;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
+use crate::own;
 
 /// Depth of nesting that the parser accepts.
 const NESTING_MAX: usize = 128;
@@ -70,6 +71,14 @@ impl Parsed {
     pub fn airlock(&self) -> Result<Option<Call>> {
         match &self.statement {
             Statement::Statement(inner) => call::called(inner),
+            _ => Ok(None),
+        }
+    }
+
+    /// What it calls of the person's own.
+    pub fn own(&self) -> Result<Option<own::Call>> {
+        match &self.statement {
+            Statement::Statement(inner) => own::called(inner),
             _ => Ok(None),
         }
     }
@@ -145,6 +154,7 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
         } => Kind::Change,
         Sql::Call(_) if cancelled(inner).is_some() => Kind::Change,
         Sql::Call(_) if call::called(inner)?.is_some() => Kind::Change,
+        Sql::Call(_) if own::called(inner)?.is_some() => Kind::Change,
         Sql::Call(_) => return Err(refused("CALL")),
         other => return Err(refused(&first_words(&other.to_string()))),
     };
@@ -179,7 +189,8 @@ fn refused(verb: &str) -> Error {
          COLUMNS, DESCRIBE, and in schema `space` CREATE TABLE, CREATE VIEW, INSERT, UPDATE, \
          DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours, \
          `CALL hub.request_export('SELECT …', 'name', 'purpose')` asks for an export and `CALL \
-         hub.withdraw_export('name')` takes it back; options are set on the session"
+         hub.withdraw_export('name')` takes it back, `CALL hub.change_password('old', 'new')` and \
+         `CALL hub.revoke_token('id')` are for your own; options are set on the session"
     ))
 }
 

@@ -102,6 +102,7 @@ impl Bench {
         let settings = AuditSettings {
             signer: audit_signer(&secrets()).expect("a signer"),
             witness: None,
+            syslog: None,
         };
         let ledger = Ledger::open(&self.store, tariff, Default::default(), settings).await;
         let ledger = ledger.expect("a ledger");

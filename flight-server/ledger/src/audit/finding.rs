@@ -5,8 +5,16 @@ use std::fmt;
 /// Where a checkpoint is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    Store { id: i64 },
-    Witness { file: String },
+    Store {
+        id: i64,
+    },
+    Witness {
+        file: String,
+    },
+    /// One that whoever verifies brought, counted from 1.
+    Given {
+        number: usize,
+    },
 }
 
 impl fmt::Display for Place {
@@ -14,6 +22,7 @@ impl fmt::Display for Place {
         match self {
             Place::Store { id } => write!(f, "checkpoint {id}"),
             Place::Witness { file } => write!(f, "witness file `{file}`"),
+            Place::Given { number } => write!(f, "given checkpoint {number}"),
         }
     }
 }

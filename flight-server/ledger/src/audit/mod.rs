@@ -4,8 +4,8 @@
 //!  one transaction                         the notary
 //! ┌──────────────────────────────┐       ┌────────────────────────────┐
 //! │ entries with their leaf hash │ head  │ copies the signed head into │
-//! │ the tree's head, signed      │──────▶│ audit_checkpoints and to    │
-//! └──────────────────────────────┘       │ the witness's folder        │
+//! │ the tree's head, signed      │──────▶│ audit_checkpoints, to the   │
+//! └──────────────────────────────┘       │ witness and to syslog       │
 //!                                        └────────────────────────────┘
 //! ```
 //!
@@ -29,11 +29,11 @@ mod policies;
 mod proof;
 mod purge;
 mod row;
+mod second;
+mod syslog;
 mod usage;
 mod verify;
 mod witness;
-
-use std::path::PathBuf;
 
 use hubflight_audit::Signer;
 
@@ -47,14 +47,19 @@ pub use policies::{policies_changed, policies_told};
 pub use proof::{InclusionProof, RecordedText, prove_inclusion, recorded_text};
 pub use purge::{Purged, purge_before};
 pub(crate) use row::sealed_sha256;
+pub use second::SecondPlace;
+pub(crate) use second::SecondPlaces;
+pub use syslog::{Syslog, SyslogAddress};
 pub(crate) use usage::usage_digest;
 pub use verify::{Report, VerifyOptions, verify};
-pub(crate) use witness::Witness;
+pub use witness::Witness;
 
 /// How the audit log is signed and who keeps its checkpoints.
 #[derive(Debug)]
 pub struct AuditSettings {
     pub signer: Signer,
-    /// A folder, best on another machine, that gets one file a checkpoint. It must exist.
-    pub witness: Option<PathBuf>,
+    /// Where each checkpoint is kept, and read back.
+    pub witness: Option<Witness>,
+    /// Where each checkpoint is told, and never read back.
+    pub syslog: Option<Syslog>,
 }

@@ -1,6 +1,6 @@
 //! Checkpoints: the signed states of the log that are kept.
 //!
-//! The notary is a task beside the writer, so that a slow witness delays no query. A checkpoint
+//! The notary is a task beside the writer, so that a slow second place delays no query. A checkpoint
 //! is made when entries came since the last one and `every` has passed, when the ledger closes,
 //! and, as its seal, for each day that is over. Servers that share a database make one between
 //! them, since they look under the lock of the log's head.
@@ -17,26 +17,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::append::{AuditLog, Head};
-use super::witness::{self, Asked, Witness};
+use super::second::SecondPlaces;
 use crate::LedgerError;
 
-/// How long a stop waits for the last checkpoint and its witness: longer than for the witness.
+/// How long a stop waits for the last checkpoint and the second places: longer than for those.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-/// Checkpoints that are read at once to be witnessed.
-const WITNESSED_AT_ONCE: i64 = 100;
 
 pub(crate) struct Notary {
     store: Store,
     log: Arc<AuditLog>,
     every: Duration,
-    witness: Option<Witness>,
-    /// The last checkpoint that the witness is known to have.
-    witnessed: i64,
-    /// What the witness is writing now, up to that checkpoint. While it does not answer, it is
-    /// asked for nothing else, and checkpoints go on.
-    showing: Option<(i64, Asked<()>)>,
-    /// How long a look waits for the witness.
-    wait: Duration,
+    places: SecondPlaces,
 }
 
 #[derive(Debug)]
@@ -63,20 +54,12 @@ enum Due {
 }
 
 impl Notary {
-    pub fn new(
-        store: Store,
-        log: Arc<AuditLog>,
-        every: Duration,
-        witness: Option<Witness>,
-    ) -> Self {
+    pub fn new(store: Store, log: Arc<AuditLog>, every: Duration, places: SecondPlaces) -> Self {
         Notary {
             store,
             log,
             every,
-            witness,
-            witnessed: 0,
-            showing: None,
-            wait: witness::WAIT,
+            places,
         }
     }
 
@@ -89,7 +72,8 @@ impl Notary {
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) {
-        self.compare_with_witness().await;
+        let key = self.log.signer.key();
+        self.places.compare(&self.store, key).await;
         let mut tick = interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first is at once, and what is written just after the start belongs to the next.
@@ -101,7 +85,7 @@ impl Notary {
                 _ = &mut stopped => None,
             };
             if let Err(error) = self.look(every).await {
-                tracing::error!(%error, "a checkpoint is not made or not witnessed; it is tried again");
+                tracing::error!(%error, "a checkpoint is not made, or did not reach a second place; it is tried again");
             }
             if every.is_none() {
                 return;
@@ -110,7 +94,7 @@ impl Notary {
     }
 
     /// Makes the checkpoint that is due. Without `every`, any new entry makes it so.
-    async fn look(&mut self, every: Option<Duration>) -> Result<(), LedgerError> {
+    pub(super) async fn look(&mut self, every: Option<Duration>) -> Result<(), LedgerError> {
         let now = Utc::now();
         // A look that finds nothing to do takes no lock.
         let due = due(&mut *self.store.pool().acquire().await?, every, now).await?;
@@ -122,7 +106,7 @@ impl Notary {
             }
             write.commit().await?;
         }
-        self.show_witness().await
+        self.places.give(&self.store).await
     }
 
     async fn make(
@@ -152,70 +136,6 @@ impl Notary {
             .execute(connection)
             .await?;
         Ok(())
-    }
-
-    /// Gives the witness the checkpoints that it does not have.
-    async fn show_witness(&mut self) -> Result<(), LedgerError> {
-        let Some(witness) = self.witness.clone() else {
-            return Ok(());
-        };
-        loop {
-            if let Some((last, asked)) = &mut self.showing {
-                let last = *last;
-                let Some(shown) = asked.wait(self.wait).await else {
-                    return Err(asked.silent());
-                };
-                self.showing = None;
-                shown?;
-                self.witnessed = last;
-            }
-            let rows = sqlx::query(
-                "SELECT id, size, note FROM audit_checkpoints WHERE id > $1 ORDER BY id LIMIT $2",
-            )
-            .bind(self.witnessed)
-            .bind(WITNESSED_AT_ONCE)
-            .fetch_all(self.store.pool())
-            .await?;
-            let mut checkpoints: Vec<(u64, String)> = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let size: i64 = row.try_get("size")?;
-                let size =
-                    u64::try_from(size).map_err(|_| LedgerError::Corrupt { what: "checkpoint" })?;
-                checkpoints.push((size, row.try_get("note")?));
-            }
-            let Some(last) = rows.last() else {
-                return Ok(());
-            };
-            let keep = move |witness: &Witness| {
-                let mut notes = checkpoints.iter();
-                notes.try_for_each(|(size, note)| witness.keep(*size, note))
-            };
-            self.showing = Some((last.try_get("id")?, Asked::of(&witness, keep)?));
-        }
-    }
-
-    /// Says so if the witness knows of more entries than the log has: the store was put back to
-    /// an earlier state, by a restored backup or by somebody who hides something.
-    async fn compare_with_witness(&self) {
-        let Some(witness) = self.witness.clone() else {
-            return;
-        };
-        let compared = async {
-            let witnessed = witness.ask(Witness::list).await?;
-            let witnessed = witnessed.last().map_or(0, |(size, _)| *size);
-            let head = Head::peek(&mut *self.store.pool().acquire().await?).await?;
-            Ok::<_, LedgerError>((witnessed, head.frontier.size()))
-        };
-        match compared.await {
-            Ok((witnessed, entries)) if witnessed > entries => tracing::error!(
-                witnessed,
-                entries,
-                folder = %witness.folder().display(),
-                "the audit log was put back: its witness knows of more entries than it has"
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the witness cannot be read"),
-        }
     }
 }
 
@@ -268,64 +188,4 @@ pub async fn newest_checkpoint(store: &Store) -> Result<Option<String>, LedgerEr
         .fetch_optional(store.pool())
         .await?;
     Ok(note)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{AuditEvent, record_event};
-    use hubflight_audit::Signer;
-
-    fn signer() -> Signer {
-        Signer::of_hub(&[1; 32]).expect("a signer")
-    }
-
-    /// An entry, as the administrator's commands write it.
-    async fn append(store: &Store) {
-        let event = AuditEvent {
-            event: "login",
-            outcome: "ok",
-            person: None,
-            project: None,
-            client: String::new(),
-            at: Utc::now(),
-        };
-        let mut write = store.write().await.expect("begins");
-        let recorded = record_event(&mut write, signer(), &event).await;
-        recorded.expect("recorded");
-        write.commit().await.expect("commits");
-    }
-
-    #[tokio::test]
-    async fn a_witness_that_hangs_stops_no_checkpoint() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}/hub.db", folder.path().display());
-        let store = Store::open(&url).await.expect("opens");
-        let witness = Witness::new(folder.path().to_owned()).expect("a witness");
-        let log = Arc::new(AuditLog::new(signer()));
-        let every = Duration::from_secs(60);
-        let mut notary = Notary::new(store.clone(), log, every, Some(witness.clone()));
-        notary.wait = Duration::from_millis(50);
-        let (hanging, ends) = std::sync::mpsc::channel::<()>();
-        let hang = move |_: &Witness| {
-            ends.recv().expect_err("nothing is sent");
-            Ok(())
-        };
-        notary.showing = Some((0, Asked::of(&witness, hang).expect("asked")));
-        for made in 1..=2_i64 {
-            append(&store).await;
-            let looked = notary.look(None).await;
-            assert!(
-                matches!(looked, Err(LedgerError::Witness { .. })),
-                "{looked:?}"
-            );
-            let count = sqlx::query_scalar("SELECT COUNT(*) FROM audit_checkpoints");
-            let count: i64 = count.fetch_one(store.pool()).await.expect("counted");
-            assert_eq!(count, made);
-        }
-        assert_eq!(witness.list().expect("read").len(), 0);
-        drop(hanging);
-        notary.look(None).await.expect("witnessed");
-        assert_eq!(witness.list().expect("read").len(), 2);
-    }
 }

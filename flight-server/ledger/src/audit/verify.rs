@@ -8,7 +8,6 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use hubflight_audit::{Checkpoint, EMPTY_ROOT, Frontier, Hash, VerifierKey};
@@ -31,11 +30,16 @@ const FINDINGS_MAX: usize = 1_000;
 /// The newest checkpoints that the witness may not have yet.
 const WITNESS_BEHIND_MAX: i64 = 3;
 
+/// Notes of the witness that are read at once.
+const READ_AT_ONCE: usize = 256;
+
 /// What the log is verified against.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
     pub key: VerifierKey,
-    pub witness: Option<PathBuf>,
+    pub witness: Option<Witness>,
+    /// Notes of checkpoints from elsewhere, as from a line of syslog, which the log must continue.
+    pub given: Vec<String>,
 }
 
 /// What a verification read and found.
@@ -49,6 +53,8 @@ pub struct Report {
     pub checkpoints: u64,
     /// Checkpoints at the witness.
     pub witnessed: u64,
+    /// Checkpoints from elsewhere that the key has signed.
+    pub given: u64,
     pub root: Hash,
     /// The first 1,000.
     pub findings: Vec<Finding>,
@@ -84,10 +90,11 @@ impl Findings {
 /// # Errors
 /// Those of reading: whatever was tampered with is a finding.
 pub async fn verify(store: &Store, options: &VerifyOptions) -> Result<Report, LedgerError> {
-    let witness = options.witness.clone().map(Witness::new).transpose()?;
     // What the witness has is listed first, so that it is not ahead of a log that is in use.
-    let files = witness.as_ref().map(Witness::list).transpose()?;
-    let files = files.unwrap_or_default();
+    let files = match &options.witness {
+        Some(witness) => witness.list().await?,
+        None => Vec::new(),
+    };
     let snapshot = match store.backend() {
         Backend::Sqlite => "BEGIN",
         Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -108,11 +115,16 @@ pub async fn verify(store: &Store, options: &VerifyOptions) -> Result<Report, Le
         due_at_witness: newest.saturating_sub(WITNESS_BEHIND_MAX),
         names: files.iter().map(|(_, name)| name.clone()).collect(),
         files: files.into(),
-        witness,
+        notes: VecDeque::new(),
+        witness: options.witness.as_ref(),
+        given: VecDeque::new(),
         findings: Findings::default(),
         report: Report::default(),
     };
-    verification.run(&mut transaction).await
+    verification
+        .given(&options.given)
+        .run(&mut transaction)
+        .await
 }
 
 struct Verification<'a> {
@@ -130,12 +142,33 @@ struct Verification<'a> {
     due_at_witness: i64,
     names: BTreeSet<String>,
     files: VecDeque<(u64, String)>,
-    witness: Option<Witness>,
+    /// The notes of the first of them.
+    notes: VecDeque<Option<String>>,
+    witness: Option<&'a Witness>,
+    given: VecDeque<(u64, usize, String)>,
     findings: Findings,
     report: Report,
 }
 
 impl Verification<'_> {
+    /// Takes notes from elsewhere, in order of what they cover.
+    fn given(mut self, notes: &[String]) -> Self {
+        let mut given = Vec::new();
+        for (number, note) in (1..).zip(notes) {
+            match Checkpoint::open(note, self.key) {
+                Ok(signed) => given.push((signed.size, number, note.clone())),
+                Err(_) => self.findings.add(Finding::Checkpoint {
+                    place: Place::Given { number },
+                    flaw: Flaw::Unsigned,
+                }),
+            }
+        }
+        given.sort_unstable();
+        self.report.given = given.len() as u64;
+        self.given = given.into();
+        self
+    }
+
     async fn run(mut self, connection: &mut AnyConnection) -> Result<Report, LedgerError> {
         let head = match Head::peek(connection).await {
             Err(LedgerError::AuditForged) => None,
@@ -272,14 +305,31 @@ impl Verification<'_> {
         }
         while let Some((covers, file)) = self.files.pop_front_if(|(covers, _)| *covers <= size) {
             self.report.witnessed += 1;
-            let note = self.witness.as_ref().and_then(|w| w.read(&file));
+            let note = self.note(&file).await?;
             let place = Place::Witness { file };
             is_confirmed |= self.compare(place, Some(covers), None, note.as_deref());
+        }
+        while let Some((covers, number, note)) = self.given.pop_front_if(|next| next.0 <= size) {
+            let place = Place::Given { number };
+            is_confirmed |= self.compare(place, Some(covers), None, Some(&note));
         }
         if is_confirmed {
             self.sound_seq = self.last_seq;
         }
         Ok(())
+    }
+
+    /// The note of the witness's next file; some are read at once.
+    async fn note(&mut self, file: &str) -> Result<Option<String>, LedgerError> {
+        let Some(witness) = self.witness else {
+            return Ok(None);
+        };
+        if self.notes.is_empty() {
+            let next = self.files.iter().take(READ_AT_ONCE - 1);
+            let names = std::iter::once(file.to_owned()).chain(next.map(|(_, name)| name.clone()));
+            self.notes = witness.read(names.collect()).await?.into();
+        }
+        Ok(self.notes.pop_front().flatten())
     }
 
     fn compare_kept(&mut self, kept: Kept) -> bool {

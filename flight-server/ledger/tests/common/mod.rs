@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hubflight_audit::Signer;
 use hubflight_ledger::{
     AuditEvent, AuditSettings, ExecutionStarted, Ledger, LedgerLimits, Outcome, Report,
-    StatementKind, StatementOpened, Tariff, VerifyOptions, verify,
+    StatementKind, StatementOpened, Tariff, VerifyOptions, Witness, verify,
 };
 use hubflight_store::{Organisation, Project, Store};
 use sqlx::migrate::MigrateDatabase;
@@ -106,6 +106,7 @@ pub fn audit() -> AuditSettings {
     AuditSettings {
         signer: signer(),
         witness: None,
+        syslog: None,
     }
 }
 
@@ -173,11 +174,16 @@ pub const LOG_ENTRIES: u64 = 42;
 /// A log of 42 entries with three checkpoints, of 14, 28 and 42, which a witness has too. Of
 /// each 14 the first 12 are the intents and outcomes of six executions, the last two logins.
 pub async fn write_log(url: &str, witness: &Path) {
+    write_log_to(url, Witness::folder(witness.to_owned())).await;
+}
+
+pub async fn write_log_to(url: &str, witness: Witness) {
     let store = store(url).await;
     for _ in 0..3 {
         let settings = AuditSettings {
             signer: signer(),
-            witness: Some(witness.to_owned()),
+            witness: Some(witness.clone()),
+            syslog: None,
         };
         let ledger = Ledger::open(&store, tariff(), limits(), settings)
             .await
@@ -196,7 +202,8 @@ pub async fn report(url: &str, witness: Option<&Path>) -> Report {
     let copy = Store::open_copy(url).await.unwrap();
     let options = VerifyOptions {
         key: signer().key().clone(),
-        witness: witness.map(Path::to_owned),
+        witness: witness.map(|path| Witness::folder(path.to_owned())),
+        given: Vec::new(),
     };
     let report = verify(&copy, &options).await.unwrap();
     copy.close().await;

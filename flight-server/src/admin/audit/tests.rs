@@ -4,7 +4,7 @@ use super::*;
 use clap::Parser;
 use hubflight_audit::{TextPublicKey, seal_text};
 use hubflight_ledger::{
-    AuditSettings, ExecutionStarted, Ledger, Outcome, StatementKind, StatementOpened,
+    AuditSettings, ExecutionStarted, Ledger, Outcome, StatementKind, StatementOpened, Witness,
 };
 
 #[derive(Parser)]
@@ -117,7 +117,8 @@ async fn ledger(store: &Store, secrets: &Secrets, witness: Option<PathBuf>) -> L
     let tariff = Config::default().tariff().expect("a tariff");
     let settings = AuditSettings {
         signer: audit_signer(secrets).expect("a signer"),
-        witness,
+        witness: witness.map(Witness::folder),
+        syslog: None,
     };
     let ledger = Ledger::open(store, tariff, Default::default(), settings).await;
     ledger.expect("a ledger")
@@ -206,4 +207,41 @@ async fn the_witness_of_the_configuration_is_asked() {
     audit(&format!("verify --dir {}", folder.path().display()))
         .await
         .expect("sound in itself");
+}
+
+#[tokio::test]
+async fn a_line_of_syslog_is_what_the_log_must_continue() {
+    let (folder, store, secrets) = hub().await;
+    let ledger = ledger(&store, &secrets, None).await;
+    ledger.event(act("test", None)).await.expect("recorded");
+    ledger.close().await.expect("closes");
+    let note = newest_checkpoint(&store).await.expect("read").expect("one");
+    store.close().await;
+    let line = hubflight_audit::checkpoint_line(&note).expect("a line");
+    let line = format!("Nov 22 00:00:04 hub hubflight[7]: {line}\n");
+    let file = folder.path().join("syslog");
+    let verified = async |checkpoint: &str| {
+        let dir = folder.path().display().to_string();
+        let words = ["audit", "verify", "--dir", &dir, "--checkpoint", checkpoint];
+        run(Line::try_parse_from(words)?.command).await
+    };
+    for (text, sound) in [
+        (line.clone(), true),
+        (note.clone(), true),
+        (line.replace("size=1 ", "size=2 "), false),
+        (line.replace("signature=", "signature=A"), false),
+        (line.replace("signature=", ""), false),
+        ("no checkpoint".to_owned(), false),
+    ] {
+        assert_eq!(verified(&text).await.is_ok(), sound, "{text}");
+        std::fs::write(&file, format!("{text}{text}")).expect("written");
+        if text != note {
+            let file = file.display().to_string();
+            assert_eq!(verified(&file).await.is_ok(), sound, "{text}");
+        }
+    }
+    std::fs::write(&file, &note).expect("written");
+    let file = file.display().to_string();
+    verified(&file).await.expect("a note in a file");
+    verified("/nowhere").await.expect_err("no file");
 }

@@ -15,6 +15,7 @@ use rust_decimal::Decimal;
 use super::{Batches, Scope, SystemTable, batch, instant, integer, text};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
+use crate::opposition;
 
 /// Records of one page, which is one batch.
 const PAGE_ROWS: u32 = 4096;
@@ -198,7 +199,12 @@ pub fn audit(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         text("client"),
     ];
     SystemTable::new(fields, move |schema| {
-        let (hub, filter) = (Arc::clone(&hub), filter(&scope));
+        // That persons were excluded concerns whoever reads data of persons; who they are nobody.
+        let filter = Filter {
+            of_all: Some(opposition::APPLIED),
+            ..filter(&scope)
+        };
+        let hub = Arc::clone(&hub);
         let read = move |page| {
             let (hub, filter) = (Arc::clone(&hub), filter.clone());
             async move { Ok(hub.ledger.audit(&filter, page).await?) }

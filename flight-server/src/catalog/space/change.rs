@@ -301,6 +301,8 @@ impl Change<'_> {
 
     /// Charges what a statement's query reads, before it runs: once, however often it runs.
     pub async fn charge(&self, query: &Optimised) -> Result<()> {
+        // Also when it runs again: a view that it reads may be another one by now.
+        self.meter.reads(&query.tables)?;
         if self.charged.load(Ordering::Relaxed) {
             return Ok(());
         }

@@ -19,6 +19,7 @@ mod rows;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod turns;
 mod view;
 mod writes;
@@ -52,6 +53,7 @@ pub use dml::plan_calls_worker;
 pub use files::check_storable;
 pub use labels::{Labels, Rights, Source};
 pub use table::{SpaceTable, check_scan};
+pub use touched::Touched;
 pub use turns::Turns;
 pub use writes::Writes;
 

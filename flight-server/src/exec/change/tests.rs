@@ -109,6 +109,7 @@ impl Bench {
             view: Arc::new(caller.view(hub, "p", None).await.expect("a view")),
             parsed: parse(sql, 1 << 20).expect("parses"),
             rows: Vec::new(),
+            touched: Touched::default(),
             execution: hub.ledger.begin(started).await.expect("begins"),
             permit: hub.engine.admit("ada").await.expect("a place"),
             place: hub.running.enter(statement_id, Arc::clone(&stop), grounds),
