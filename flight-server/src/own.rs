@@ -229,7 +229,6 @@ async fn revoke_token(hub: &Arc<Hub>, caller: &Caller, id: &str) -> Result<u64> 
         project: project_of(&token.project),
         person: Some(token.person),
         detail: format!("by themselves, token {id} for catalog {}", token.project),
-        ..Act::default()
     });
     change.commit().await?;
     Ok(1)

@@ -87,7 +87,10 @@ pub async fn caller(hub: &Arc<Hub>, header: &str) -> Result<Caller> {
 /// `ada`, in a session.
 pub async fn ada_in_session(hub: &Arc<Hub>) -> Caller {
     let ada = hub.store.person("ada").await.expect("read").expect("there");
-    let token = hub.auth.tokens.issue(&ada, Default::default(), Utc::now());
+    let token = hub
+        .auth
+        .tokens
+        .issue(&ada.id, ada.token_epoch, Default::default(), Utc::now());
     let header = format!("Bearer {}", token.expect("issued"));
     caller(hub, &header).await.expect("let in")
 }

@@ -41,6 +41,8 @@ class Place:
         self.moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         self.moto.start()
         host, port = self.moto.get_host_and_port()
+        # Servers of one process share what they hold.
+        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
         self.store = fs.S3FileSystem(access_key="synthetic", secret_key="synthetic", region="us-east-1",
                                      endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True)
         self.store.create_dir("hub")

@@ -197,5 +197,5 @@ def test_pseudonyms_take_a_new_key(tmp_path):
         hub.stop()
     import sqlite3
     with sqlite3.connect(f"file:{tmp_path / 'hubflight-state' / 'hub.sqlite'}?mode=ro", uri=True) as store:
-        rows = store.execute("SELECT project, detail FROM audit WHERE event = 'pseudonyms_rotated' ORDER BY seq")
-        assert rows.fetchall() == [("study", f"linkage group linked, generation {n}: clinic") for n in (2, 3)]
+        rows = store.execute("SELECT project, client FROM audit WHERE event = 'pseudonyms_rotated' ORDER BY seq")
+        assert rows.fetchall() == [("study", f"flight-server admin, linkage group linked, generation {n}: clinic") for n in (2, 3)]

@@ -175,10 +175,10 @@ async fn answer(
     trace: impl Fn(&str) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let peer = stream.peer_cred()?;
-    let asked = if users.contains(&peer.uid()) {
-        label(&mut stream).await?
-    } else {
-        Err("you are not the user that it answers")
+    // Read first: who writes to a closed socket is told nothing.
+    let asked = match label(&mut stream).await? {
+        asked if users.contains(&peer.uid()) => asked,
+        _ => Err("you are not the user that it answers"),
     };
     let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     let who = format!("{at} uid={} pid={}", peer.uid(), peer.pid().unwrap_or(0));

@@ -70,11 +70,13 @@ async fn is_contradicted(url: &str, witness: &Witness) -> bool {
 }
 
 fn flaws(report: &Report) -> Vec<&Flaw> {
-    let flaw = |finding| match finding {
-        &Finding::Checkpoint { ref flaw, .. } => Some(flaw),
-        _ => None,
-    };
-    report.findings.iter().filter_map(flaw).collect()
+    let findings = report.findings.iter();
+    findings
+        .filter_map(|finding| match finding {
+            Finding::Checkpoint { flaw, .. } => Some(flaw),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]

@@ -154,7 +154,6 @@ pub(super) async fn issue(
             "token {} for catalog {}, {} days",
             issued.id, wanted.project, wanted.days
         ),
-        ..Act::default()
     });
     Ok(issued)
 }
@@ -176,7 +175,6 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
         person: Some(token.person.clone()),
         project: project_of(&token.project),
         detail: format!("token {id} for catalog {}", token.project),
-        ..Act::default()
     });
     let said = format!("token `{id}` of `{}` is revoked\n", token.person);
     desk.finish(change, said).await

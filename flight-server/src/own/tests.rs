@@ -138,7 +138,10 @@ async fn a_new_password_ends_sessions_and_no_token() {
     change.commit().await.expect("commits");
     let token = format!("Bearer {}", issued.text.as_str());
     let ada = hub.store.person("ada").await.expect("read").expect("there");
-    let session = hub.auth.tokens.issue(&ada, Default::default(), Utc::now());
+    let session = hub
+        .auth
+        .tokens
+        .issue(&ada.id, ada.token_epoch, Default::default(), Utc::now());
     let session = format!("Bearer {}", session.expect("issued"));
     bench.caller(&session).await.expect("before");
     let by_token = bench.caller(&token).await.expect("a token");

@@ -32,7 +32,7 @@ const TRIES_MAX: u32 = 6;
 /// The pause before that, doubled each time.
 const PAUSE_MS: u64 = 500;
 
-/// One at a time is enough: a table whose turn it is not has its turn at its next INSERT.
+/// One at a time is enough.
 static COMPACTING: Semaphore = Semaphore::const_new(1);
 
 impl Change<'_> {
@@ -48,10 +48,12 @@ impl Change<'_> {
         );
         let (work, meter) = (Arc::clone(self.work), Arc::clone(self.meter));
         let now = self.planning.now;
+        let turn = hub.space_turns.of(&view.project);
+        let Some(alone) = turn.compact(&name) else {
+            return;
+        };
         tokio::spawn(async move {
-            let Ok(_turn) = COMPACTING.try_acquire() else {
-                return;
-            };
+            let _alone = alone;
             let planning = Planning {
                 hub: &hub,
                 view: &view,
@@ -107,7 +109,9 @@ async fn compact(
     account: (&Arc<StatementWork>, &Arc<Meter>),
 ) -> Result<()> {
     for tried in 0..TRIES_MAX {
-        if compacted(planning, name, account).await? {
+        if let Ok(_turn) = COMPACTING.acquire().await
+            && compacted(planning, name, account).await?
+        {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(PAUSE_MS << tried)).await;

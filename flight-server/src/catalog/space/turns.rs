@@ -5,7 +5,7 @@
 //! asked for must not fail for the sake of tidiness. This is one server's view: a merge of another
 //! server on the same database is a conflict as any, after which a statement runs again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -22,6 +22,20 @@ pub(super) struct Turn {
     changes: Arc<RwLock<()>>,
     /// The newest snapshot that a merge made.
     merged: AtomicI64,
+    /// The tables of which files are merged, or wait to be.
+    compacting: Mutex<HashSet<String>>,
+}
+
+/// A table whose files are merged by nobody else while it is held.
+pub(super) struct Compacting {
+    turn: Arc<Turn>,
+    table: String,
+}
+
+impl Drop for Compacting {
+    fn drop(&mut self) {
+        self.turn.compacting.lock().remove(&self.table);
+    }
 }
 
 /// No merge commits while it is held.
@@ -63,6 +77,15 @@ impl Turn {
             _guard: guard,
             merged: self.merged.load(Ordering::SeqCst),
         }
+    }
+
+    /// None where the table's files are merged already.
+    pub(super) fn compact(self: &Arc<Self>, table: &str) -> Option<Compacting> {
+        let is_new = self.compacting.lock().insert(table.to_owned());
+        is_new.then(|| Compacting {
+            turn: Arc::clone(self),
+            table: table.to_owned(),
+        })
     }
 
     /// A turn to commit a merge, where no statement is in its way.
