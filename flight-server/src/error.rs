@@ -245,7 +245,7 @@ fn from_datafusion(error: &DataFusionError) -> Error {
 /// True where an error tells how a statement would run, and so of files and of the barrier: checks of
 /// physical plans print them.
 fn shows_a_plan(text: &str) -> bool {
-    text.contains("Exec") || text.contains("file_groups")
+    text.contains("Exec:") || text.contains("file_groups")
 }
 
 /// The planner's text for a missing column lists every valid one, which may be hundreds.

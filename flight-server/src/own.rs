@@ -244,6 +244,12 @@ pub fn kept_of_refused<'a>(text: &'a Text, sql_bytes_max: usize) -> Cow<'a, str>
     }
     let lower = text.sql.to_ascii_lowercase();
     let end = lower.find("password").map_or(0, |at| at + "password".len());
+    // Of a word that only looks like it, what stands before anything that is written.
+    let written = text.sql.find(['(', '\'', '"']).unwrap_or(text.sql.len());
+    let end = match end {
+        0 => written,
+        end => end.min(written),
+    };
     Cow::Owned(format!("{}…", text.sql.get(..end).unwrap_or_default()))
 }
 
@@ -257,10 +263,14 @@ pub fn told(sql: &str, sql_bytes_max: usize, error: Error) -> Error {
 }
 
 /// Whether somebody may have meant to change a password.
-fn is_about_passwords(sql: &str) -> bool {
+pub fn is_about_passwords(sql: &str) -> bool {
     let lower = sql.to_ascii_lowercase();
+    let is_call = ["call", "alter", "user"]
+        .iter()
+        .any(|word| lower.contains(word));
+    let is_meant = ["passw", "change_p", "pwd", "_pw"];
     lower.contains("change_password")
-        || (lower.contains("password") && lower.trim_start().starts_with("call"))
+        || (is_call && is_meant.iter().any(|word| lower.contains(word)))
 }
 
 /// Whether a statement is understood as the call that changes a password.

@@ -371,6 +371,9 @@ impl<'a> Opening<'a> {
             Ok(done) => done.map(|rows| Opened::Changed { rows }),
             Err(lost) => Err(Error::internal("a call was lost", &lost)),
         };
+        // Passwords among them, which a driver may leave there for as long as it likes.
+        let prepared = &self.hub.prepared;
+        prepared.forget_bound(self.person(), own::is_about_passwords);
         self.settled(execution, done).await
     }
 

@@ -98,7 +98,7 @@ mod tests {
                 format!("another line\n<109>1 - - - - - - {line} and more\r\n"),
             ] {
                 let read = checkpoint_notes(&around).expect(&around);
-                assert_eq!(read, [note.clone()], "{around}");
+                assert_eq!(read, std::slice::from_ref(note), "{around}");
                 Checkpoint::open(&read[0], signer.key()).expect("signed");
             }
             assert_eq!(checkpoint_notes(note), Ok(vec![note.clone()]));

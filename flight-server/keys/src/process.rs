@@ -29,6 +29,8 @@ use crate::{KEY_BYTES, Key, KeyError, KeyProvider, LABEL_BYTES_MAX, Secrets};
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(2);
 /// Requests that are answered at a time.
 const REQUESTS_MAX: usize = 32;
+/// Requests of other users that are refused at a time.
+const STRANGERS_MAX: usize = 2;
 /// Length of a refusal that is read.
 const REFUSAL_BYTES_MAX: u64 = 512;
 /// Keys that a hub remembers: those of each project, each space and each package that waits.
@@ -147,15 +149,22 @@ impl Keeper {
     pub async fn serve(self, trace: impl FnMut(&str) -> std::io::Result<()> + Send + 'static) {
         let trace = Arc::new(Mutex::new(trace));
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
             let Ok((stream, _)) = self.listener.accept().await else {
                 // Out of files, say: others may end meanwhile.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            let is_known = stream
+                .peer_cred()
+                .is_ok_and(|peer| self.users.contains(&peer.uid()));
+            let place = match is_known {
+                true => Arc::clone(&places).acquire_owned().await.ok(),
+                // They take no place from who is answered, and are turned away where there is none.
+                false => Arc::clone(&strangers).try_acquire_owned().ok(),
+            };
+            let Some(place) = place else { continue };
             let (secrets, users, trace) = (self.secrets.clone(), self.users, Arc::clone(&trace));
             tokio::spawn(async move {
                 let traced = move |line: &str| (trace.lock())(line);

@@ -10,6 +10,9 @@ use crate::habilitation::{
     Cohort, Columns, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
 };
 
+/// Its name is part of what a key is asked by.
+const LINKAGE_GROUP_CHARS_MAX: usize = 128;
+
 /// Schemas of every catalog that no dataset may take.
 pub const RESERVED_SCHEMAS: [&str; 5] = ["exports", "hub", "information_schema", "sample", "space"];
 /// Characters of a dataset's or table's name.
@@ -230,6 +233,12 @@ impl Habilitation {
         ];
         if let Some((_, problem)) = named.iter().find(|(name, _)| name.is_empty()) {
             return Err(self.error(None, None, *problem));
+        }
+        let is_long = self.linkage_group.chars().count() > LINKAGE_GROUP_CHARS_MAX;
+        if is_long || self.linkage_group.chars().any(char::is_control) {
+            let problem =
+                "has a linkage group of control characters, or of more than 128; name it shortly";
+            return Err(self.error(None, None, problem));
         }
         if self.valid_to <= self.valid_from {
             return Err(self.error(None, None, "ends before it begins; set `valid_to` later"));

@@ -70,10 +70,10 @@ async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
     if dropped == 0 {
         // An earlier drop may have left the log to others who read it; it waits for who writes.
         drop(change);
-        empty_log(desk).await?;
+        let left = end_copies(desk, project).await;
         return Err(Error::not_found(format!(
             "the space of `{project}` has no key: nothing was ever kept in it, or its keys were \
-             dropped before"
+             dropped before; {left}"
         )));
     }
     change.record(act("space_keys_dropped", project));
@@ -91,11 +91,24 @@ async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
         withdrawn.len()
     );
     let said = desk.finish(change, said).await?;
+    Ok(said + &end_copies(desk, project).await)
+}
+
+/// Ends what is left of what was dropped. That it was dropped is true whatever happens here, and is
+/// not told as an error.
+async fn end_copies(desk: &Desk, project: &str) -> String {
     if desk.dry_run {
-        return Ok(said);
+        return String::new();
     }
-    remove_packages(desk, project).await?;
-    Ok(said + empty_log(desk).await?)
+    let mut said = String::new();
+    if let Err(error) = remove_packages(desk, project).await {
+        said += &format!("its packages lie there still, unreadable: {error}\n");
+    }
+    match empty_log(desk).await {
+        Ok(left) => said += left,
+        Err(error) => said += &format!("the store may still hold them, run this again: {error}\n"),
+    }
+    said
 }
 
 /// Removes the files of every package that the project ever had; nobody can read them any more.
@@ -112,9 +125,6 @@ async fn remove_packages(desk: &Desk, project: &str) -> Result<()> {
 
 /// Ends what the store itself still holds of what was dropped, and says what it cannot end.
 async fn empty_log(desk: &Desk) -> Result<&'static str> {
-    if desk.dry_run {
-        return Ok("");
-    }
     Ok(
         match (desk.store.backend(), desk.store.empty_log().await?) {
             (Backend::Sqlite, true) => "",

@@ -84,7 +84,7 @@ impl Change {
             time,
         } = self;
         let begun = Instant::now();
-        let steps = Steps::begin();
+        let mut steps = Steps::begin();
         let deadline = Deadline::now() + time;
         let meter = Meter::of_change(&hub, Arc::clone(execution.quantities()), touched);
         let work = Arc::new(StatementWork {

@@ -16,8 +16,9 @@ const FIRST: Duration = Duration::from_millis(100);
 /// How many times as late as the one before it each other step ends.
 const GROWTH: f64 = 1.25;
 
-/// Steps of one call.
-#[derive(Clone, Copy, Debug)]
+/// Steps of one call. Those of what follows begin where the last one ended, so that they grow with
+/// the time that an answer takes and not with the number of its frames.
+#[derive(Debug)]
 pub struct Steps {
     began: Instant,
 }
@@ -30,8 +31,10 @@ impl Steps {
     }
 
     /// Waits for the end of the step that this moment is in.
-    pub async fn next(&self) {
-        tokio::time::sleep_until(self.began + end_of_step(self.began.elapsed())).await;
+    pub async fn next(&mut self) {
+        let end = self.began + end_of_step(self.began.elapsed());
+        tokio::time::sleep_until(end).await;
+        self.began = end;
     }
 }
 
@@ -63,11 +66,22 @@ mod tests {
     #[tokio::test]
     async fn what_takes_less_than_a_step_leaves_at_its_end() {
         for ms in [0, 20, 60] {
-            let steps = Steps::begin();
+            let (mut steps, began) = (Steps::begin(), Instant::now());
             tokio::time::sleep(Duration::from_millis(ms)).await;
             steps.next().await;
-            let left = steps.began.elapsed();
+            let left = began.elapsed();
             assert!(left >= FIRST, "{ms}: {left:?}");
         }
+    }
+
+    /// A large answer takes as many first steps as it has frames, and not ever longer ones.
+    #[tokio::test]
+    async fn frames_that_are_ready_take_a_first_step_each() {
+        let (mut steps, began) = (Steps::begin(), Instant::now());
+        for _ in 0..20 {
+            steps.next().await;
+        }
+        let left = began.elapsed();
+        assert!(left >= 20 * FIRST && left < 40 * FIRST, "{left:?}");
     }
 }

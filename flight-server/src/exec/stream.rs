@@ -283,8 +283,8 @@ impl Producer {
         outcome
     }
 
-    async fn step(&self) {
-        if let Some(steps) = &self.steps {
+    async fn step(&mut self) {
+        if let Some(steps) = &mut self.steps {
             steps.next().await;
         }
     }

@@ -105,6 +105,15 @@ impl PreparedStatements {
         Ok(())
     }
 
+    /// Forgets what a person bound to statements of such texts.
+    pub fn forget_bound(&self, person: &str, texts: impl Fn(&str) -> bool) {
+        let mut entries = self.entries.lock();
+        let own = entries.values_mut().filter(|entry| entry.person == person);
+        for entry in own.filter(|entry| texts(&entry.text.sql)) {
+            entry.text.parameters = Vec::new();
+        }
+    }
+
     /// Forgets a statement; an unknown handle is forgotten already.
     pub fn close(&self, handle: &[u8], caller: &Principal) {
         let mut entries = self.entries.lock();

@@ -285,9 +285,9 @@ const REFUSED: &[(&str, &str)] = &[
         "primary key",
     ),
     (
-        "SELECT count(*) FROM stays a JOIN stays b ON a.person = b.person \
-         JOIN stays c ON b.person = c.person JOIN stays d ON c.person = d.person \
-         JOIN stays e ON d.person = e.person JOIN stays f ON e.person = f.person",
+        "SELECT count(*) FROM stays a JOIN stays b ON a.stay = b.stay \
+         JOIN stays c ON b.stay = c.stay JOIN stays d ON c.stay = d.stay \
+         JOIN stays e ON d.stay = e.stay JOIN stays f ON e.stay = f.stay",
         "at most 4 joins",
     ),
     (

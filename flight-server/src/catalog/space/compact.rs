@@ -71,6 +71,10 @@ impl Change<'_> {
     async fn merge(&self, object: &Object, small: Vec<SpaceFile>) -> Result<bool, Failure> {
         let project = &self.planning.view.project;
         let turn = self.planning.hub.space_turns.of(project);
+        // Nothing is written that could not be committed.
+        if turn.merge().is_none() {
+            return Ok(false);
+        }
         let table = SpaceTable::of_files(self.planning.hub, project, object, &small)?;
         let source = provider_as_source(Arc::new(table));
         let plan = LogicalPlanBuilder::scan("small", source, None)?.build()?;

@@ -8,3 +8,8 @@ CREATE TABLE linkage_keys (
 );
 CREATE TRIGGER linkage_keys_rotated_rights AFTER INSERT OR UPDATE ON linkage_keys
 FOR EACH STATEMENT EXECUTE FUNCTION count_rights();
+CREATE TRIGGER linkage_keys_only_grow BEFORE UPDATE ON linkage_keys
+FOR EACH ROW WHEN (NEW.generation <= OLD.generation)
+EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER linkage_keys_stay BEFORE DELETE ON linkage_keys
+FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -13,3 +13,5 @@ BEGIN UPDATE rights SET revision = revision + 1; END;
 CREATE TRIGGER linkage_keys_only_grow BEFORE UPDATE ON linkage_keys
 WHEN NEW.generation <= OLD.generation
 BEGIN SELECT RAISE(ABORT, 'a generation is never taken twice'); END;
+CREATE TRIGGER linkage_keys_stay BEFORE DELETE ON linkage_keys
+BEGIN SELECT RAISE(ABORT, 'a generation is never taken twice'); END;
