@@ -37,11 +37,11 @@ impl Chunks {
         self.rows == 0
     }
 
-    /// Takes rows, and gives the chunks that are full.
-    pub fn take(&mut self, batch: &RecordBatch) -> Vec<Vec<RecordBatch>> {
+    /// Takes rows of so many bytes each, and gives the chunks that are full.
+    pub fn take(&mut self, batch: &RecordBatch, bytes: &[usize]) -> Vec<Vec<RecordBatch>> {
         let mut full = Vec::new();
         let mut start = 0;
-        for (row, bytes) in bytes_of_rows(batch).into_iter().enumerate() {
+        for (row, bytes) in bytes.iter().copied().enumerate() {
             let is_full = self.rows == self.rows_max || self.bytes + bytes > self.bytes_max;
             if is_full && self.rows > 0 {
                 self.wait(batch, start, row);
@@ -73,14 +73,15 @@ impl Chunks {
     }
 }
 
-fn bytes_of(values: &ArrayRef) -> Vec<usize> {
+/// The bytes of each value, however they lie in memory.
+pub(super) fn bytes_of(values: &ArrayRef) -> Vec<usize> {
     let mut bytes = vec![0; values.len()];
     add(values, &mut bytes);
     bytes
 }
 
 /// The bytes of the values of each row, however they lie in memory.
-fn bytes_of_rows(batch: &RecordBatch) -> Vec<usize> {
+pub(super) fn bytes_of_rows(batch: &RecordBatch) -> Vec<usize> {
     let mut bytes = vec![0; batch.num_rows()];
     for column in batch.columns() {
         add(column, &mut bytes);
@@ -274,7 +275,7 @@ mod tests {
                 0 => whole.slice(start, end - start),
                 _ => take_record_batch(whole, &indices).expect("taken"),
             };
-            found.extend(chunks.take(&part));
+            found.extend(chunks.take(&part, &bytes_of_rows(&part)));
             start = end;
         }
         assert_eq!(chunks.is_empty(), chunks.rows == 0);

@@ -1,15 +1,18 @@
 //! The one writer of DoGet's frames: batches cast to the declared schema, cut and encoded.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, SchemaAsIpc};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use hubflight_tickets::Compression;
 use tokio::time::Instant;
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, bytes_of_rows};
 use crate::error::{Error, Result};
 use crate::plan::wire::conform;
 
@@ -18,6 +21,8 @@ use crate::plan::wire::conform;
 pub struct Frame {
     pub rows: u64,
     pub data: FlightData,
+    /// Memory of a row that is larger than a frame, until it is handed over.
+    _held: Option<MemoryReservation>,
 }
 
 impl Frame {
@@ -27,6 +32,8 @@ impl Frame {
     }
 }
 
+/// Copies of a row on its way into a frame: converted, encoded, and as the transport has it.
+const FRAME_COPIES: usize = 3;
 /// Rows of a frame, as clients like them.
 const ROWS_MAX: usize = 8192;
 
@@ -38,6 +45,10 @@ pub struct FrameWriter {
     tracker: DictionaryTracker,
     compression: IpcWriteContext,
     chunks: Chunks,
+    bytes_max: usize,
+    /// Of the rows that are larger than a frame: their columns may share one value, so that they are
+    /// nowhere as large as in a frame.
+    large: Option<MemoryReservation>,
     /// When the first of the rows that wait came.
     since: Instant,
 }
@@ -60,6 +71,8 @@ impl FrameWriter {
             tracker: DictionaryTracker::new(false),
             compression: IpcWriteContext::default(),
             chunks: Chunks::new(ROWS_MAX, frame_bytes_max),
+            bytes_max: frame_bytes_max,
+            large: None,
             since: Instant::now(),
         })
     }
@@ -69,13 +82,30 @@ impl FrameWriter {
         Frame {
             rows: 0,
             data: SchemaAsIpc::new(&self.schema, &self.options).into(),
+            _held: None,
         }
     }
 
     /// Takes rows, and gives those that fill a frame each.
-    pub fn take(&mut self, batch: &RecordBatch) -> Result<Vec<Vec<RecordBatch>>> {
+    ///
+    /// # Errors
+    /// Resources are exhausted where the pool has no room for rows that are larger than a frame.
+    pub fn take(
+        &mut self,
+        batch: &RecordBatch,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<Vec<Vec<RecordBatch>>> {
         let was_empty = self.chunks.is_empty();
-        let full = self.chunks.take(batch);
+        let bytes = bytes_of_rows(batch);
+        let large = bytes.iter().filter(|bytes| **bytes > self.bytes_max);
+        let large = large.fold(0, |sum: usize, bytes| sum.saturating_add(*bytes));
+        if large > 0 {
+            let held = self
+                .large
+                .get_or_insert_with(|| MemoryConsumer::new("a frame").register(pool));
+            held.try_grow(large.saturating_mul(FRAME_COPIES))?;
+        }
+        let full = self.chunks.take(batch, &bytes);
         if was_empty || !full.is_empty() {
             self.since = Instant::now();
         }
@@ -97,9 +127,25 @@ impl FrameWriter {
         (!self.chunks.is_empty()).then(|| self.chunks.rest())
     }
 
+    /// What is held for a row that is larger than a frame.
+    fn held(&mut self, parts: &[RecordBatch]) -> Result<Option<MemoryReservation>> {
+        let ([row], Some(large)) = (parts, &mut self.large) else {
+            return Ok(None);
+        };
+        let bytes = bytes_of_rows(row)
+            .into_iter()
+            .fold(0, usize::saturating_add);
+        if bytes <= self.bytes_max {
+            return Ok(None);
+        }
+        let held = bytes.saturating_mul(FRAME_COPIES).min(large.size());
+        Ok(Some(large.split(held)))
+    }
+
     /// The frame of rows that are together, which are converted now: the conversion of a whole
     /// batch of images would not fit its types.
     pub fn frame(&mut self, parts: &[RecordBatch]) -> Result<Frame> {
+        let held = self.held(parts)?;
         let parts = parts.iter().map(|part| conform(part, &self.schema));
         let parts = parts.collect::<Result<Vec<_>>>()?;
         let plain = match parts.as_slice() {
@@ -121,6 +167,7 @@ impl FrameWriter {
         Ok(Frame {
             rows: plain.num_rows() as u64,
             data: FlightData::from(body),
+            _held: held,
         })
     }
 }
@@ -128,11 +175,12 @@ impl FrameWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use arrow::array::{ArrayRef, BooleanArray, StringViewArray};
     use arrow::compute::filter_record_batch;
     use arrow::datatypes::{DataType, Field, Schema};
+
+    use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
 
     use crate::plan::wire::plain_schema;
 
@@ -164,6 +212,7 @@ mod tests {
             let schema = plain_schema(&schema, views);
             let mut writer =
                 FrameWriter::new(schema, Compression::None, 1 << 20).expect("a writer");
+            let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
             for _ in 0..100 {
                 let texts = vec!["a text, longer than a view holds itself".repeat(10); 1_000];
                 let texts: ArrayRef = Arc::new(StringViewArray::from(texts));
@@ -171,7 +220,7 @@ mod tests {
                 let mut keep = vec![false; 1_000];
                 keep[7] = true;
                 let kept = filter_record_batch(&batch, &BooleanArray::from(keep));
-                let full = writer.take(&kept.expect("filtered")).expect("taken");
+                let full = writer.take(&kept.expect("filtered"), &pool).expect("taken");
                 assert!(full.is_empty());
             }
             let rest = writer.rest().expect("rows");
@@ -179,5 +228,31 @@ mod tests {
             let held: usize = rest.iter().map(RecordBatch::get_array_memory_size).sum();
             assert!(held < 100 * 4_096, "{views}: {held}");
         }
+    }
+
+    /// Columns that share a value are in a frame once each.
+    #[test]
+    fn a_row_that_is_larger_than_a_frame_needs_room() {
+        let text: ArrayRef = Arc::new(StringViewArray::from(vec!["x".repeat(1 << 20)]));
+        let columns = (0..40).map(|column| (format!("c{column}"), Arc::clone(&text)));
+        let row = RecordBatch::try_from_iter(columns).expect("valid");
+        let schema = plain_schema(&row.schema(), false);
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100 << 20));
+        let new = || FrameWriter::new(Arc::clone(&schema), Compression::None, 2 << 20);
+        let error = new()
+            .expect("a writer")
+            .take(&row, &pool)
+            .expect_err("120 MiB");
+        assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
+        assert_eq!(pool.reserved(), 0);
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(200 << 20));
+        let mut writer = new().expect("a writer");
+        assert!(writer.take(&row, &pool).expect("fits").is_empty());
+        let rest = writer.rest().expect("a row");
+        let frame = writer.frame(&rest).expect("a frame");
+        drop((writer, rest));
+        assert!(pool.reserved() >= 120 << 20, "{}", pool.reserved());
+        drop(frame);
+        assert_eq!(pool.reserved(), 0);
     }
 }

@@ -49,14 +49,6 @@ const SCALARS: &[&str] = &[
     "union_extract", "union_tag", "upper", "uuid", "version",
 ];
 
-/// Functions that take a lambda, sorted.
-const HIGHER_ORDER: &[&str] = &[
-    "array_any_match",
-    "array_filter",
-    "array_first",
-    "array_transform",
-];
-
 /// Aggregates, sorted.
 #[rustfmt::skip]
 const AGGREGATES: &[&str] = &[
@@ -85,9 +77,6 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
         .into_iter()
         .filter(|function| SCALARS.contains(&function.name()))
         .map(bounded);
-    let higher_order = SessionStateDefaults::default_higher_order_functions()
-        .into_iter()
-        .filter(|function| is_higher_order(function.name()));
     let aggregates = SessionStateDefaults::default_aggregate_functions()
         .into_iter()
         .filter(|function| is_aggregate(function.name()));
@@ -107,7 +96,8 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
         .with_optimizer_rule(Arc::new(BoundExpressions))
         .with_default_features()
         .with_scalar_functions(scalars.collect())
-        .with_higher_order_functions(higher_order.collect())
+        // No lambda can be written in the dialect that statements are read in.
+        .with_higher_order_functions(Vec::new())
         .with_aggregate_functions(aggregates.collect())
         .with_window_functions(windows.collect())
         .with_table_functions(tables)
@@ -123,11 +113,6 @@ pub fn is_listed(name: &str) -> bool {
     SCALARS.contains(&name)
 }
 
-/// True for a function of lambdas that a query may call.
-pub fn is_higher_order(name: &str) -> bool {
-    HIGHER_ORDER.contains(&name)
-}
-
 /// True for an aggregate that a query may call.
 pub fn is_aggregate(name: &str) -> bool {
     AGGREGATES.contains(&name)
@@ -135,7 +120,13 @@ pub fn is_aggregate(name: &str) -> bool {
 
 /// True for a function that a query may call over a window.
 pub fn is_window(name: &str) -> bool {
-    WINDOWS.contains(&name) || is_aggregate(name)
+    WINDOWS.contains(&name) || (is_aggregate(name) && !collects(name))
+}
+
+/// True for an aggregate whose result has all of its rows: over a window, each row would have the
+/// whole of it.
+pub fn collects(name: &str) -> bool {
+    matches!(name, "array_agg" | "string_agg")
 }
 
 #[cfg(test)]
@@ -159,7 +150,13 @@ mod tests {
         check("scalars", scalars, SCALARS, &REFUSED);
         let higher = SessionStateDefaults::default_higher_order_functions();
         let higher = higher.iter().map(|f| f.name().to_owned()).collect();
-        check("functions of lambdas", higher, HIGHER_ORDER, &[]);
+        const OF_LAMBDAS: [&str; 4] = [
+            "array_any_match",
+            "array_filter",
+            "array_first",
+            "array_transform",
+        ];
+        check("functions of lambdas", higher, &[], &OF_LAMBDAS);
         let aggregates = SessionStateDefaults::default_aggregate_functions();
         let aggregates = aggregates.iter().map(|f| f.name().to_owned()).collect();
         check("aggregates", aggregates, AGGREGATES, &[]);

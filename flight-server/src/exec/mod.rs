@@ -16,6 +16,7 @@ mod spill;
 mod spilled;
 mod steps;
 mod stream;
+pub mod watched;
 
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl std::fmt::Debug for Engine {
 /// Memory that parsed footers and statistics of files may hold.
 const METADATA_CACHE_BYTES_MAX: usize = 64 << 20;
 /// Rows of a batch: what clients like, and what vectorised operators need.
-const BATCH_ROWS: usize = 8192;
+pub const BATCH_ROWS: usize = 8192;
 
 impl Engine {
     pub fn new(config: &Config) -> Result<Self> {

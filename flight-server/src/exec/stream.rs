@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{Stream, StreamExt};
 use hubflight_ledger::{Execution, Measured, Outcome};
@@ -327,7 +328,7 @@ impl Producer {
     async fn full(
         &mut self,
         batches: &mut SendableRecordBatchStream,
-        pool: &QueryPool,
+        pool: &Arc<QueryPool>,
     ) -> Result<Option<Vec<Vec<RecordBatch>>>> {
         let next = match self.writer.waiting_since() {
             None => batches.next().await,
@@ -341,7 +342,9 @@ impl Producer {
         };
         let Some(batch) = next else { return Ok(None) };
         let batch = batch.map_err(|error| crowded_out(error.into(), pool))?;
-        Ok(Some(self.writer.take(&batch)?))
+        let room = Arc::clone(pool) as Arc<dyn MemoryPool>;
+        let full = self.writer.take(&batch, &room);
+        Ok(Some(full.map_err(|error| crowded_out(error, pool))?))
     }
 
     async fn send_rows(&mut self, rows: &[RecordBatch]) -> Result<bool> {

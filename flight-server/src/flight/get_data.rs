@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_flight::sql::Command;
 use arrow_flight::{FlightData, Ticket};
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::StreamExt;
 use hubflight_tickets::Compression;
 use tonic::Response;
@@ -50,7 +51,9 @@ async fn answer(
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
     let mut frames = vec![writer.schema()];
-    let mut chunks = writer.take(&batch)?;
+    let (_, pool) = hub.engine.query_environment();
+    let room: Arc<dyn MemoryPool> = pool;
+    let mut chunks = writer.take(&batch, &room)?;
     chunks.extend(writer.rest());
     for rows in chunks {
         frames.push(writer.frame(&rows)?);

@@ -82,10 +82,7 @@ pub fn check_plan(plan: &LogicalPlan) -> Result<()> {
 fn check_function(expression: &Expr) -> Result<()> {
     let (name, is_permitted) = match expression {
         Expr::ScalarFunction(call) => (call.name(), functions::is_scalar(&call.func)),
-        Expr::HigherOrderFunction(call) => {
-            let name = call.func.name();
-            (name, functions::is_higher_order(name))
-        }
+        Expr::HigherOrderFunction(call) => (call.func.name(), false),
         Expr::AggregateFunction(call) => {
             let name = call.func.name();
             (name, functions::is_aggregate(name))
@@ -95,6 +92,12 @@ fn check_function(expression: &Expr) -> Result<()> {
                 WindowFunctionDefinition::AggregateUDF(function) => function.name(),
                 WindowFunctionDefinition::WindowUDF(function) => function.name(),
             };
+            if functions::collects(name) {
+                return Err(Error::invalid(format!(
+                    "`{name}` over a window would repeat its rows in each of them; use it with \
+                     GROUP BY, and join its result where each row needs it"
+                )));
+            }
             (name, functions::is_window(name))
         }
         _ => return Ok(()),

@@ -38,6 +38,7 @@ use crate::catalog::space;
 use crate::error::{Error, Result};
 use crate::exec::Engine;
 use crate::exec::bounded::account::Account;
+use crate::exec::watched;
 use crate::hub::Hub;
 use authorise::{TableAccess, check_plan, space_bytes_read, tables_read};
 use parse::{Kind, Parsed};
@@ -193,6 +194,7 @@ impl Authorised {
         if values.is_empty() {
             return Ok(self);
         }
+        parameters::check_copies(&self.asked, &values)?;
         let asked = self.asked.with_param_values(values)?;
         let plan = aggregate::protect(asked.clone())?;
         let schema = wire::schema_of(&plan, &self.state, self.views)?;
@@ -271,9 +273,10 @@ impl Optimised {
         environment: Arc<RuntimeEnv>,
         work: Arc<StatementWork>,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        let session = StatementSession::new(self.state, environment, work);
+        let batch_rows = watched::batch_rows(&self.plan)?;
+        let session = StatementSession::new(self.state, environment, work, batch_rows);
         let physical = session.physical(&self.plan).await?;
-        Ok((physical, session.task_ctx()))
+        Ok((watched::watched(physical)?, session.task_ctx()))
     }
 }
 

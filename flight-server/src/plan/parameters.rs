@@ -9,9 +9,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
+
+/// Bytes of one row of parameters, each counted as often as the statement has it.
+const COPIES_BYTES_MAX: usize = 96 << 20;
 
 /// One unnamed field a placeholder, in order; Null type where the planner cannot know.
 pub fn schema(plan: &LogicalPlan) -> Result<Schema> {
@@ -81,6 +85,31 @@ pub fn check_arity(rows: &[Vec<ScalarValue>], placeholders: usize) -> Result<()>
     }
 }
 
+/// Refuses values that a plan would copy into too many places.
+pub fn check_copies(plan: &LogicalPlan, row: &[ScalarValue]) -> Result<()> {
+    let mut bytes = 0_usize;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                if let Expr::Placeholder(placeholder) = part {
+                    let index = placeholder.id.strip_prefix('$').map(str::parse::<usize>);
+                    let index = index.and_then(std::result::Result::ok).unwrap_or(0);
+                    let value = row.get(index.wrapping_sub(1));
+                    bytes = bytes.saturating_add(value.map_or(0, ScalarValue::size));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    if bytes > COPIES_BYTES_MAX {
+        return Err(Error::exhausted(format!(
+            "the values of the parameters stand for {bytes} bytes where the statement has them and \
+             at most {COPIES_BYTES_MAX} are allowed; write large ones once"
+        )));
+    }
+    Ok(())
+}
+
 /// An empty schema for statements without parameters.
 pub fn none() -> SchemaRef {
     Arc::new(Schema::empty())
@@ -114,5 +143,20 @@ mod tests {
         assert!(check_arity(&rows, 1).is_err());
         assert!(decode(b"not arrow").is_err());
         assert!(decode(&[]).expect("none").is_empty());
+    }
+
+    #[tokio::test]
+    async fn large_values_in_many_places_are_refused() {
+        let context = datafusion::prelude::SessionContext::new();
+        let plan = async |times: usize| {
+            let columns: Vec<String> = (0..times).map(|at| format!("$1::TEXT AS a{at}")).collect();
+            let planned = context.sql(&format!("SELECT {}", columns.join(", "))).await;
+            planned.expect("planned").into_unoptimized_plan()
+        };
+        let value = [ScalarValue::from("x".repeat(20 << 20))];
+        check_copies(&plan(4).await, &value).expect("80 MiB");
+        let error = check_copies(&plan(5).await, &value).expect_err("100 MiB");
+        assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
+        check_copies(&plan(5).await, &[ScalarValue::from("x")]).expect("small");
     }
 }

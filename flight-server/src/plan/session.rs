@@ -38,12 +38,15 @@ pub struct StatementSession {
 }
 
 impl StatementSession {
+    /// A session whose batches have so many rows.
     pub fn new(
         state: Arc<SessionState>,
         environment: Arc<RuntimeEnv>,
         work: Arc<StatementWork>,
+        batch_rows: usize,
     ) -> Self {
-        let mut config = state.config().clone().with_extension(work);
+        let config = state.config().clone().with_extension(work);
+        let mut config = config.with_batch_size(batch_rows);
         let account = Account::running(Arc::clone(&environment.memory_pool));
         config.options_mut().extensions.insert(account);
         let mut props = SessionState::execution_props(&state).clone();

@@ -37,6 +37,7 @@ macro_rules! leaf_plan {
 }
 use leaf_plan;
 
+mod bounds;
 mod clean;
 mod columns;
 mod exec;

@@ -13,8 +13,10 @@ use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::lit;
 use sha2::{Digest, Sha256};
 
+use super::bounds::contradict;
 use super::columns::{How, Visible, described_schema, schema, visible};
 use super::exec::{About, PolicyScanExec, conceal};
 use super::filters::{below, is_simple, stored};
@@ -336,11 +338,17 @@ impl PolicyTable {
         filters: &[Expr],
     ) -> Result<LogicalPlan> {
         let mut plan = LogicalPlanBuilder::from(rows);
+        // Rows that are kept as bits have passed the habilitation's conditions, and know them no more.
+        let mut asked = LogicalPlanBuilder::from(self.rows.clone());
         for filter in filters {
             let filter = below(filter, &self.columns).ok_or_else(|| {
                 DataFusionError::Plan("a filter that must stay above the barrier came below".into())
             })?;
+            asked = asked.filter(filter.clone())?;
             plan = plan.filter(filter)?;
+        }
+        if contradict(&asked.build()?)? {
+            plan = plan.filter(lit(false))?;
         }
         let columns: Result<Vec<Expr>> = shown
             .iter()

@@ -18,8 +18,9 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 
 use crate::error::Error;
 
-/// Constants that may be computed while one statement is planned, together.
-const CONSTANT_BYTES_MAX: u64 = 32 << 20;
+/// Constants that may be computed while one statement is planned, together. The planner copies them
+/// wherever their column is read.
+const CONSTANT_BYTES_MAX: u64 = 256 << 10;
 /// What one call may make of a batch where nobody counts.
 const BATCH_BYTES_MAX: u64 = 1 << 30;
 /// A result below this is not held: what it takes to do so would be more.

@@ -53,6 +53,8 @@ pub(super) enum Growth {
     Spread,
     /// At most so many times what the arguments have together.
     Sum(u64),
+    /// Nothing, but constants are copied into every row meanwhile.
+    Scratch,
 }
 
 /// Functions whose values are of fixed width or few bytes, or are an argument's as it is: one of
@@ -119,18 +121,19 @@ impl Growth {
                 | Self::Groups
                 | Self::Substituted
                 | Self::Spread
+                | Self::Scratch
                 | Self::Sum(_)
         )
     }
 
     /// True where the result is small whatever the values are.
     pub(super) fn is_small(self, args: &ScalarFunctionArgs) -> bool {
-        if args.return_type().primitive_width().is_some() {
+        if args.return_type().primitive_width().is_some() && self != Self::Scratch {
             return true;
         }
         let factor = match self {
             Self::Sum(factor) => factor,
-            Self::Joined | Self::Concatenated | Self::Spread => 1,
+            Self::Joined | Self::Concatenated | Self::Spread | Self::Scratch => 1,
             _ => return false,
         };
         let bytes = |value: &ColumnarValue| match value {
@@ -175,6 +178,7 @@ impl Arguments<'_> {
             Growth::Groups => self.groups(),
             Growth::Substituted => self.substituted(),
             Growth::Joined | Growth::Spread => self.sum(0..self.values.len()),
+            Growth::Scratch => self.constants(),
             Growth::Sum(factor) => {
                 let own = ELEMENT_BYTES.saturating_mul(self.values.len() as u64);
                 let sums = self.sum(0..self.values.len())?.into_iter();
@@ -239,6 +243,17 @@ impl Arguments<'_> {
             }
         }
         Ok(sums)
+    }
+
+    /// What the constants have together.
+    fn constants(&self) -> Result<Vec<u64>> {
+        let mut sum = 0_u64;
+        for value in self.values {
+            if let ColumnarValue::Scalar(scalar) = value {
+                sum = sum.saturating_add(scalar.size() as u64);
+            }
+        }
+        Ok(vec![sum; self.rows])
     }
 
     /// Every element is as long as a number, or as its own text, and a separator or the text

@@ -9,8 +9,10 @@
 //! ([`account`]).
 
 pub mod account;
+mod check;
 mod growth;
 mod join;
+mod pass;
 pub mod rule;
 mod sizes;
 #[cfg(test)]
@@ -59,6 +61,18 @@ pub fn bounded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
         inner: function,
         growth,
     }))
+}
+
+/// A function whose results do not grow, but which copies a constant argument into every row; None
+/// where it is bounded already.
+fn bounded_scratch(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
+    if function.inner().is::<Bounded>() || Growth::of(function.name()).is_some() {
+        return None;
+    }
+    Some(Arc::new(ScalarUDF::new_from_impl(Bounded {
+        inner: Arc::clone(function),
+        growth: Growth::Scratch,
+    })))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core as core_functions;
 use datafusion::functions_nested as nested_functions;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -17,20 +17,24 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 use hubflight_udfs::is_worker_function;
 
-use super::bounded;
+use super::check::check;
 use super::join::{Join, SPREAD, Spread};
+use super::pass::{SINGLE, Single};
+use super::{Bounded, bounded, bounded_scratch};
 use crate::error::Error;
 use crate::exec::functions;
 
 /// A constant above this is reckoned with before it is copied into every row.
 const LARGE_CONSTANT_BYTES: usize = 32 << 10;
 /// Width of a type that a cast may name, in bytes: rows without a value have it too.
-const WIDTH_MAX: u64 = 128 << 10;
+const WIDTH_MAX: u64 = 32 << 10;
 
 static JOINED: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Join::new()))));
 static SPREADING: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Spread::new()))));
+static SINGLED: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Single::new())));
 
 /// First among the analysers' results, and last among the optimiser's.
 #[derive(Debug)]
@@ -75,6 +79,7 @@ impl OptimizerRule for BoundExpressions {
         plan: LogicalPlan,
         _: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
+        check(&plan)?;
         let names = NamePreserver::new(&plan);
         let is_projection = matches!(plan, LogicalPlan::Projection(_));
         let schema = match plan.inputs().as_slice() {
@@ -85,6 +90,7 @@ impl OptimizerRule for BoundExpressions {
             let name = names.save(&expr);
             let made = expr.transform_up(bound)?;
             let made = made.transform_data(|expr| expr.transform_up(spread_inside))?;
+            let made = made.transform_data(|expr| expr.transform_up(counted))?;
             let made = match is_projection {
                 true => made.transform_data(|expr| spread_column(expr, &schema))?,
                 false => made,
@@ -142,49 +148,104 @@ fn bound(expr: Expr) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Large constants that CASE and functions of lists copy into rows.
+/// Large constants that CASE copies into rows.
 fn spread_inside(expr: Expr) -> Result<Transformed<Expr>> {
     let mut changed = false;
-    let mut spread = |inner: Box<Expr>| match is_large(&inner) {
+    let mut spread = |inner: Box<Expr>| match is_copied(&inner)? {
         true => {
             changed = true;
-            Box::new(SPREADING.call(vec![*inner]))
+            Ok(Box::new(SPREADING.call(vec![*inner])))
         }
-        false => inner,
+        false => Ok::<_, DataFusionError>(inner),
     };
     let expr = match expr {
         Expr::Case(mut case) => {
             let branches = case.when_then_expr.into_iter();
-            case.when_then_expr = branches.map(|(when, then)| (when, spread(then))).collect();
-            case.else_expr = case.else_expr.map(spread);
+            case.when_then_expr = branches
+                .map(|(when, then)| Ok((when, spread(then)?)))
+                .collect::<Result<_>>()?;
+            case.else_expr = case.else_expr.map(spread).transpose()?;
             Expr::Case(case)
-        }
-        Expr::Lambda(mut lambda) => {
-            lambda.body = spread(lambda.body);
-            Expr::Lambda(lambda)
         }
         other => other,
     };
     Ok(Transformed::new_transformed(expr, changed))
 }
 
+/// Calls that copy constants meanwhile, and subqueries that are constants.
+fn counted(expr: Expr) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::ScalarSubquery(ref subquery) if !is_narrow(&subquery.subquery) => {
+            Ok(Transformed::yes(SINGLED.call(vec![expr])))
+        }
+        Expr::ScalarFunction(mut call) => {
+            let counts = call.func.inner().is::<Bounded>() || call.name() == SINGLE;
+            if counts {
+                call.args = call.args.into_iter().map(bare).collect();
+            } else if functions::is_listed(call.name())
+                && !is_worker_function(&call.func)
+                && copies(&call.args)?
+                && let Some(scratch) = bounded_scratch(&call.func)
+            {
+                call.func = scratch;
+                call.args = call.args.into_iter().map(bare).collect();
+            }
+            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// True where a subquery's value is a number or the like.
+fn is_narrow(plan: &LogicalPlan) -> bool {
+    let mut fields = plan.schema().fields().iter();
+    fields.all(|field| field.data_type().primitive_width().is_some())
+}
+
+/// A subquery whose value is counted where it is used.
+fn bare(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(call) if call.name() == SINGLE => {
+            match <[Expr; 1]>::try_from(call.args) {
+                Ok([subquery]) => subquery,
+                Err(args) => SINGLED.call(args),
+            }
+        }
+        other => other,
+    }
+}
+
+fn copies(args: &[Expr]) -> Result<bool> {
+    let is_single = |arg: &Expr| matches!(arg, Expr::ScalarFunction(call) if call.name() == SINGLE);
+    let mut copies = false;
+    for arg in args {
+        copies |= is_single(arg) || is_copied(arg)?;
+    }
+    Ok(copies)
+}
+
+fn is_spread(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.name() == SPREAD)
+}
+
 fn is_large(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(value, _) if value.size() > LARGE_CONSTANT_BYTES)
+}
+
+/// A constant that may be large: one that is, or a call that was too large to be computed once.
+fn is_copied(expr: &Expr) -> Result<bool> {
+    let is_computed = !is_spread(expr) && expr.column_refs().is_empty() && calls(expr)?;
+    Ok(is_large(expr) || is_computed)
 }
 
 /// A column of a projection that is the same in every row.
 fn spread_column(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let inner = expr.clone().unalias_nested().data;
-    let is_spread = matches!(&inner, Expr::ScalarFunction(call) if call.name() == SPREAD);
-    let computed = !is_spread
-        && !matches!(inner, Expr::Literal(..))
-        && inner.column_refs().is_empty()
-        && calls(&inner)?
-        && inner.get_type(schema)?.primitive_width().is_none();
-    if !is_large(&inner) && !computed {
-        return Ok(Transformed::no(expr));
-    }
-    Ok(Transformed::yes(SPREADING.call(vec![inner])))
+    let is_spread = is_copied(&inner)? && inner.get_type(schema)?.primitive_width().is_none();
+    Ok(match is_spread {
+        true => Transformed::yes(SPREADING.call(vec![inner])),
+        false => Transformed::no(expr),
+    })
 }
 
 /// True where a function is called, and nothing that is no expression of one row.
@@ -193,10 +254,10 @@ fn calls(expr: &Expr) -> Result<bool> {
     expr.apply(|part| {
         match part {
             Expr::ScalarFunction(call) if is_worker_function(&call.func) => other = true,
-            Expr::ScalarFunction(_) | Expr::HigherOrderFunction(_) => calls = true,
-            Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) | Expr::Unnest(_) => {
-                other = true;
+            Expr::ScalarFunction(_) | Expr::ScalarSubquery(_) => {
+                calls = true;
             }
+            Expr::OuterReferenceColumn(..) | Expr::Unnest(_) => other = true,
             _ => {}
         }
         Ok(TreeNodeRecursion::Continue)

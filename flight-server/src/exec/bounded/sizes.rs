@@ -2,7 +2,6 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, GenericListArray, OffsetSizeTrait};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
 
@@ -72,7 +71,16 @@ pub(super) fn sizes(array: &ArrayRef) -> Result<Vec<u64>> {
             }
             sums
         }
-        DataType::Dictionary(_, values) => sizes(&cast(array, values)?)?,
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let each = sizes(dictionary.values())?;
+            let keys = dictionary.normalized_keys().into_iter().enumerate();
+            let of_key = |(row, key)| match array.is_null(row) {
+                true => 0,
+                false => each.get(key).copied().unwrap_or(0),
+            };
+            keys.map(of_key).collect()
+        }
         other => {
             let width = other.primitive_width();
             vec![width.unwrap_or_else(|| array.get_array_memory_size()) as u64; rows]

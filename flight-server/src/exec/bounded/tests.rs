@@ -1,11 +1,16 @@
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::SessionContext;
 
 use super::account::Account;
 use super::*;
 use crate::error::ErrorKind;
 use crate::exec::functions::with_permitted_functions;
+use crate::exec::watched::{batch_rows, watched};
 
 fn session() -> SessionContext {
     let builder = with_permitted_functions(SessionStateBuilder::new());
@@ -258,11 +263,11 @@ async fn results_are_in_the_statements_memory_until_they_are_dropped() {
 #[test]
 fn constants_of_one_statement_are_counted_together() {
     let account = Account::planning();
-    let mut first = account.reserve("f", 20 << 20).expect("fits");
-    assert!(account.reserve("f", 13 << 20).is_err());
-    first.resize(1 << 20).expect("smaller");
-    account.reserve("f", 30 << 20).expect("fits");
-    assert!(account.reserve("f", 13 << 20).is_err(), "never given back");
+    let mut first = account.reserve("f", 160 << 10).expect("fits");
+    assert!(account.reserve("f", 100 << 10).is_err());
+    first.resize(8 << 10).expect("smaller");
+    account.reserve("f", 240 << 10).expect("fits");
+    assert!(account.reserve("f", 100 << 10).is_err(), "never given back");
 }
 
 /// DataFusion drops a projection that looks like the one beneath it.
@@ -285,5 +290,174 @@ async fn a_step_that_is_written_twice_is_taken_twice() {
         let sql = format!("SELECT {step} AS a FROM ({filtered}) WHERE a IS NOT NULL");
         let one_less = one(&nested(inner, step, 2)).await.expect(step);
         assert_eq!(one(&sql).await.expect(&sql), one_less, "{sql}");
+    }
+}
+
+/// Runs a statement the way the engine does, in so many bytes.
+async fn run_in(sql: &str, bytes: usize) -> crate::error::Result<Vec<RecordBatch>> {
+    let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(bytes));
+    let context = session_in(&pool);
+    let environment = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool));
+    let environment = environment.build_arc()?;
+    let plan = context.sql(sql).await?.into_optimized_plan()?;
+    let rows = batch_rows(&plan)?;
+    let plan = context
+        .state()
+        .query_planner()
+        .create_physical_plan(&plan, &context.state())
+        .await?;
+    let config = context.state().config().clone().with_batch_size(rows);
+    let task = TaskContext::default()
+        .with_session_config(config)
+        .with_runtime(environment);
+    let batches = collect(watched(plan)?, Arc::new(task)).await?;
+    Ok(batches)
+}
+
+/// What operators copy or keep without counting it, which took gigabytes.
+#[tokio::test]
+async fn what_operators_would_make_uncounted_is_refused() {
+    const TEXT: &str = "arrow_cast(repeat(CAST(a.value AS TEXT), 16000000), 'LargeUtf8')";
+    let of_text = |sql: &str| sql.replace("TEXT()", TEXT);
+    for sql in [
+        // A subquery's value in every row.
+        "SELECT count(a) FROM (SELECT (SELECT max(TEXT()) FROM range(1) a) || value AS a FROM range(8192))",
+        "SELECT count(*) FROM range(8192) b WHERE CAST(b.value AS TEXT) < (SELECT max(TEXT()) FROM range(1) a)",
+        // Rows of a join and of UNNEST.
+        "SELECT count(octet_length(v) + b.value) FROM (SELECT TEXT() AS v FROM range(1) a) CROSS JOIN range(8192) b",
+        "SELECT count(octet_length(v) + b.value) FROM (SELECT TEXT() AS v, a.value AS k FROM range(1) a) x JOIN range(8192) b ON x.k <= b.value",
+        "SELECT count(octet_length(v) + u) FROM (SELECT TEXT() AS v, unnest(range(8192)) AS u FROM range(1) a)",
+        // One value in many rows, which the next step copies.
+        "SELECT count(arrow_cast(v, 'LargeUtf8')) FROM (SELECT arrow_cast(TEXT(), 'Utf8View') AS v FROM range(1) a) CROSS JOIN range(8192) b",
+        "SELECT v FROM (SELECT arrow_cast(TEXT(), 'Utf8View') AS v FROM range(1) a) CROSS JOIN range(8192) b ORDER BY v, value LIMIT 1",
+        // Constants as arguments.
+        "SELECT max(arrow_cast(repeat('x', 16000000), 'LargeUtf8')) FROM range(8192)",
+        "SELECT string_agg(CAST(value AS TEXT), repeat('x', 200000)) FROM range(8192)",
+        "SELECT count(array_position(range(1000000), value)) FROM range(8192)",
+        "SELECT count(levenshtein(CAST(value AS TEXT), repeat('x', 15000000))) FROM range(8192)",
+        "SELECT CASE WHEN value > 5 THEN repeat(repeat('x', 1000), 16000) END AS a FROM range(8000)",
+        // Windows.
+        "SELECT value, count(*) OVER () FROM range(40000000)",
+        "SELECT value, sum(value) OVER (PARTITION BY value % 3) FROM range(40000000)",
+        "SELECT octet_length(max(t) OVER ()) FROM (SELECT repeat('x', CAST(value AS INT)) AS t FROM range(30000))",
+    ] {
+        let sql = of_text(sql);
+        let error = run_in(&sql, 512 << 20).await.expect_err(&sql);
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{sql}: {error}");
+    }
+    for sql in [
+        "SELECT count(*) FROM range(8192) WHERE regexp_like('a', '\\w{100}' || value)",
+        "SELECT count(*) FROM range(8192) WHERE 'a' ~ ('\\w{100}' || value)",
+        "SELECT count(*) FROM range(8192) WHERE 'a' SIMILAR TO CAST(value AS TEXT)",
+        "SELECT count(regexp_replace('a', CAST(value AS TEXT), 'b')) FROM range(8192)",
+    ] {
+        let error = run_in(sql, 512 << 20).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{sql}: {error}");
+    }
+}
+
+/// The same statements where there is little of it.
+#[tokio::test]
+async fn what_operators_make_of_usual_rows_is_made() {
+    for (sql, expected) in [
+        (
+            "SELECT sum(octet_length(a)) FROM (SELECT (SELECT max(repeat('x', 1000))) || value AS a FROM range(10))",
+            "10010",
+        ),
+        (
+            "SELECT count(*) FROM range(100) b WHERE CAST(b.value AS TEXT) < (SELECT max(CAST(value AS TEXT)) FROM range(9))",
+            "78",
+        ),
+        (
+            "SELECT sum(octet_length(v) + b.value) FROM (SELECT repeat('xy', 1000) AS v FROM range(2)) CROSS JOIN range(1000) b",
+            "4999000",
+        ),
+        (
+            "SELECT sum(u) FROM (SELECT repeat('x', 1000) AS v, unnest(range(100)) AS u FROM range(10))",
+            "49500",
+        ),
+        (
+            "SELECT sum(u) FROM (SELECT unnest(l) AS u FROM (SELECT unnest([[1, 2], [3]]) AS l))",
+            "6",
+        ),
+        (
+            "SELECT string_agg(CAST(value AS TEXT), ', ') FROM range(3)",
+            "0, 1, 2",
+        ),
+        (
+            "SELECT sum(array_position([5, 6, 7], value)) FROM range(8)",
+            "6",
+        ),
+        (
+            "SELECT sum(array_position(range(1000), value)) FROM range(8192)",
+            "500500",
+        ),
+        (
+            "SELECT max(levenshtein(CAST(value AS TEXT), repeat('1', 1000))) FROM range(100)",
+            "1000",
+        ),
+        (
+            "SELECT max(s) FROM (SELECT sum(value) OVER (PARTITION BY value % 2) AS s FROM range(100000))",
+            "2500000000",
+        ),
+        (
+            "SELECT max(n) FROM (SELECT row_number() OVER (ORDER BY value) AS n FROM range(100000))",
+            "100000",
+        ),
+        (
+            "SELECT max(octet_length(f)) FROM (SELECT first_value(t) OVER (PARTITION BY k ORDER BY t DESC) AS f FROM (SELECT repeat('x', CAST(value AS INT)) AS t, value % 3 AS k FROM range(100)))",
+            "99",
+        ),
+        (
+            "SELECT count(*) FROM range(100) WHERE CAST(value AS TEXT) ~ '^1'",
+            "11",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT '^1' AS p) CROSS JOIN range(100) WHERE regexp_like(CAST(value AS TEXT), (SELECT '^1'))",
+            "11",
+        ),
+        (
+            "SELECT count(*) FROM range(20) WHERE CAST(value AS TEXT) ~ (SELECT min(p) FROM (VALUES ('^1')) t(p))",
+            "11",
+        ),
+        (
+            "SELECT max(octet_length(coalesce(CAST(nullif(value, 3) AS TEXT), repeat('x', 40000)))) FROM range(9)",
+            "40000",
+        ),
+    ] {
+        let batches = run_in(sql, 512 << 20).await.expect(sql);
+        let batch = batches
+            .iter()
+            .find(|batch| batch.num_rows() > 0)
+            .expect(sql);
+        let shown = arrow::util::display::array_value_to_string(batch.column(0), 0);
+        assert_eq!(shown.expect(sql), expected, "{sql}");
+    }
+}
+
+/// Running windows keep what they wait with, and not what they gave.
+#[tokio::test]
+async fn a_running_window_over_much_is_read_through() {
+    let sql =
+        "SELECT max(n) FROM (SELECT lag(value) OVER (ORDER BY value) AS n FROM range(20000000))";
+    let batches = run_in(sql, 256 << 20).await.expect(sql);
+    let shown = arrow::util::display::array_value_to_string(batches[0].column(0), 0);
+    assert_eq!(shown.expect(sql), "19999998");
+}
+
+#[tokio::test]
+async fn batches_of_wide_values_have_fewer_rows() {
+    let rows = async |sql: &str| {
+        let plan = session().sql(sql).await.expect(sql).into_optimized_plan();
+        batch_rows(&plan.expect(sql)).expect(sql)
+    };
+    assert_eq!(rows("SELECT value, 'x' FROM range(5)").await, 8192);
+    for wide in [
+        "SELECT range(value, value + 5) FROM range(5)",
+        "SELECT count(l) FROM (SELECT array_repeat(value, 2) AS l FROM range(5))",
+        "SELECT CAST(CAST(value AS TEXT) AS BYTEA) FROM range(5)",
+        "SELECT struct([value]) FROM range(5)",
+    ] {
+        assert!(rows(wide).await < 1_000, "{wide}");
     }
 }
