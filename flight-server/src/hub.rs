@@ -50,7 +50,7 @@ pub struct Hub {
     pub auth: Authenticator,
     pub datasets: Arc<Datasets>,
     /// The policies in force.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// Habilitations, read.
     pub versions: ReadVersions,
     pub engine: Engine,
@@ -304,7 +304,7 @@ impl Hub {
             auth,
             ledger,
             datasets: Arc::new(datasets),
-            rules,
+            rules: Arc::new(rules),
             versions: ReadVersions::default(),
             engine,
             workers,
@@ -329,6 +329,11 @@ impl Hub {
     /// Begins a change that is recorded with what is done.
     pub async fn change(&self, client: &'static str, at: DateTime<Utc>) -> Result<Change<'_>> {
         Change::begin(&self.store, &self.secrets, client, at).await
+    }
+
+    /// For what administrators do, which is the same in SQL and by command.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The keys of a project's linkage group, in its present generation.
