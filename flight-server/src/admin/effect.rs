@@ -48,6 +48,9 @@ pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
         members: change.write.members(None).await?,
         habilitations: change.write.habilitations().await?,
     };
+    // From here on others write: judging may take its time.
+    let acts = change.acts().to_vec();
+    drop(change);
     let judge = Judge::at(desk).await?;
     // Who only moves persons is told of persons: filters may name some of the data.
     let detailed = before.projects != after.projects || before.decided() != after.decided();
@@ -57,7 +60,7 @@ pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
         after.open(&judge, detailed)?,
     );
     let mut text = "dry run: nothing is changed\n".to_owned();
-    for act in change.acts() {
+    for act in &acts {
         text.push_str(&format!("would record: {}\n", told(act)));
     }
     if waits {

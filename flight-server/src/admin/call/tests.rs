@@ -51,7 +51,11 @@ impl Bench {
         let sales = "item,commune,year\na,75056,1987\nb,97411,1999\n";
         std::fs::write(folder.path().join("data/sales.csv"), sales).expect("written");
         let text = SHOP.replace("['ada']", "['ada', 'both']");
-        let hub = open_hub(folder.path(), &format!("{text}[[person]]\nid = 'both'\n")).await;
+        let hub = open_hub(
+            folder.path(),
+            &format!("{text}[[person]]\nid = 'both'\nname = 'Both'\n"),
+        )
+        .await;
         let bench = Self { hub, folder };
         use AdminRole::{Audit, Billing, People, Policy};
         for (id, roles) in [
@@ -447,6 +451,7 @@ async fn the_audit_names_who_acts() {
     let of_file = [
         "project_change('p', title => 'x')",
         "project_join('p', 'eve')",
+        "person_rename('both', 'x')",
     ];
     for sql in of_file {
         let sql = format!("CALL hub.{sql}");

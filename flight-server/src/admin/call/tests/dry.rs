@@ -193,6 +193,18 @@ async fn a_dry_run_tells_what_the_command_tells_and_changes_nothing() {
     }
 }
 
+/// Nobody says who runs a command, but the system does.
+#[tokio::test]
+async fn the_audit_names_the_user_of_a_command() {
+    let client = Door::command().client();
+    let uid = client.strip_prefix("flight-server admin by uid ");
+    let uid = uid.and_then(|uid| uid.parse::<u32>().ok());
+    use std::os::unix::fs::MetadataExt;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let own = file.as_file().metadata().expect("its owner").uid();
+    assert_eq!(uid, Some(own), "{client}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_tell_who_sees_what_and_what_is_due() {
     let bench = Bench::new().await;
