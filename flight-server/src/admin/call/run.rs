@@ -61,6 +61,7 @@ impl Asked {
 
     async fn at(&self, hub: &Arc<Hub>, caller: &Caller, dry_run: bool) -> Result<String> {
         let standing = &caller.principal.standing;
+        let _turn = hub.administering.lock().await;
         let desk = Desk::of_session(hub, standing, self.verb.role, dry_run);
         self.execute(&desk).await.map_err(cut)
     }

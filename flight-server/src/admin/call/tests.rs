@@ -14,7 +14,7 @@ use arrow_flight::error::FlightError;
 use chrono::{TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
-use hubflight_store::{AdminRole, NewToken, PersonProfile};
+use hubflight_store::{AdminRole, Member, NewToken, PersonProfile};
 use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
@@ -82,6 +82,12 @@ impl Bench {
         write.add_person(&profile).await.expect("there");
         let roles: BTreeSet<AdminRole> = roles.iter().copied().collect();
         write.set_admin_roles(id, &roles).await.expect("given");
+        let member = Member {
+            project: ADMIN_CATALOG.into(),
+            person: id.into(),
+            role: "administrator".into(),
+        };
+        write.put_member(&member).await.expect("a member");
         write.commit().await.expect("commits");
     }
 
@@ -668,6 +674,7 @@ fn nothing_but_the_arguments_of_a_call_is_understood() {
         "call HUB.PERSON_DISABLE ( ID => $1 )",
         "EXPLAIN CALL hub.person_disable(id => ?)",
         "CALL hub.habilitation_confirm('a.b', version => 2)",
+        "CALL hub.project_add(id => 't', from => '2000-01-01', until => '2001-01-01')",
     ] {
         let parsed = parse(right, 1_000).expect(right);
         assert!(parsed.admin().expect(right).is_some(), "{right}");

@@ -72,7 +72,7 @@ pub fn access(hub: Arc<Hub>) -> SystemTable {
         text("members"),
         text("mode"),
         text("shown"),
-        text("rows"),
+        text("visible_rows"),
         text("habilitation"),
         integer("version"),
         text("decision"),

@@ -239,7 +239,7 @@ async fn tables_tell_who_sees_what_and_what_is_due() {
         "{listed:?}"
     );
 
-    let access = "SELECT column_name, zone, members, shown, rows, habilitation, version, decision, \
+    let access = "SELECT column_name, zone, members, shown, visible_rows, habilitation, version, decision, \
                   entered_by, confirmed_by FROM hub.access WHERE project = 'trial' ORDER BY 1";
     assert!(
         bench.rows(&two, access).await.is_empty(),
