@@ -48,7 +48,7 @@ impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         std::fs::create_dir(folder.path().join("data")).expect("folder");
-        let sales = "item,commune,year\na,75056,1987\nb,97411,1999\n";
+        let sales = "item,commune,year\na,2A004,1987\nb,2B033,1999\n";
         std::fs::write(folder.path().join("data/sales.csv"), sales).expect("written");
         let text = SHOP.replace("['ada']", "['ada', 'both']");
         let hub = open_hub(
