@@ -27,52 +27,53 @@ pub struct Change<'a> {
     pub write: WriteTransaction,
     secrets: &'a Secrets,
     /// What the audit calls whoever makes the change.
-    client: &'static str,
+    client: String,
     at: DateTime<Utc>,
-    acts: Vec<AuditEvent>,
+    acts: Vec<Act>,
 }
 
 impl<'a> Change<'a> {
     pub async fn begin(
         store: &Store,
         secrets: &'a Secrets,
-        client: &'static str,
+        client: impl Into<String>,
         at: DateTime<Utc>,
     ) -> Result<Self> {
         Ok(Self {
             write: store.change_rights().await?,
             secrets,
-            client,
+            client: client.into(),
             at,
             acts: Vec::new(),
         })
     }
 
     pub fn record(&mut self, act: Act) {
-        let client = match act.detail.as_str() {
-            "" => self.client.to_owned(),
-            detail => format!("{}, {detail}", self.client),
-        };
-        self.acts.push(AuditEvent {
-            event: act.event,
-            outcome: "ok",
-            person: act.person,
-            project: act.project,
-            client,
-            at: self.at,
-        });
+        self.acts.push(act);
     }
 
     /// What has been recorded so far.
-    pub fn acts(&self) -> &[AuditEvent] {
+    pub fn acts(&self) -> &[Act] {
         &self.acts
     }
 
     /// Makes the change durable with its entries. They are written last, because whoever else
     /// appends to the log waits for them.
     pub async fn commit(mut self) -> Result<()> {
-        for event in &self.acts {
-            record_event(&mut self.write, audit_signer(self.secrets)?, event).await?;
+        for act in self.acts {
+            let client = match act.detail.as_str() {
+                "" => self.client.clone(),
+                detail => format!("{}, {detail}", self.client),
+            };
+            let event = AuditEvent {
+                event: act.event,
+                outcome: "ok",
+                person: act.person,
+                project: act.project,
+                client,
+                at: self.at,
+            };
+            record_event(&mut self.write, audit_signer(self.secrets)?, &event).await?;
         }
         Ok(self.write.commit().await?)
     }

@@ -50,7 +50,7 @@ pub struct Hub {
     pub auth: Authenticator,
     pub datasets: Arc<Datasets>,
     /// The policies in force.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// Habilitations, read.
     pub versions: ReadVersions,
     pub engine: Engine,
@@ -67,6 +67,9 @@ pub struct Hub {
     pub space_turns: space::Turns,
     /// Seals tickets.
     pub tickets: Sealer,
+    /// Statements of administration go one after another: each holds the lock of rights while it
+    /// reads over a second connection, which those that wait for the lock would take.
+    pub administering: tokio::sync::Mutex<()>,
     /// Logical bytes of visible columns, by the digest of the view and the column.
     pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
     secrets: Secrets,
@@ -304,7 +307,7 @@ impl Hub {
             auth,
             ledger,
             datasets: Arc::new(datasets),
-            rules,
+            rules: Arc::new(rules),
             versions: ReadVersions::default(),
             engine,
             workers,
@@ -316,6 +319,7 @@ impl Hub {
             space_writes: Arc::default(),
             space_turns: space::Turns::default(),
             tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
+            administering: tokio::sync::Mutex::default(),
             visible_sizes: Mutex::default(),
             secrets,
             store,
@@ -329,6 +333,11 @@ impl Hub {
     /// Begins a change that is recorded with what is done.
     pub async fn change(&self, client: &'static str, at: DateTime<Utc>) -> Result<Change<'_>> {
         Change::begin(&self.store, &self.secrets, client, at).await
+    }
+
+    /// For what administrators do, which is the same in SQL and by command.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The keys of a project's linkage group, in its present generation.

@@ -100,8 +100,8 @@ fn password(value: &Value) -> Option<Password> {
 fn usage() -> Error {
     Error::invalid(format!(
         "write `CALL {CHANGE_PASSWORD}('old', 'new')` as a statement of its own: two texts in \
-         quotes, with each quote inside doubled, or two placeholders; nothing of what was sent \
-         is repeated or kept"
+         quotes, with each quote inside doubled, or two placeholders; somebody else's is made by \
+         `flight-server admin person password`; nothing of what was sent is repeated or kept"
     ))
 }
 
@@ -236,7 +236,7 @@ async fn revoke_token(hub: &Arc<Hub>, caller: &Caller, id: &str) -> Result<u64> 
 
 /// What the audit keeps of the text of a statement that was refused, so that nothing ran.
 pub fn kept_of_refused<'a>(text: &'a Text, sql_bytes_max: usize) -> Cow<'a, str> {
-    if !is_about_passwords(&text.sql) {
+    if !is_about_passwords(&text.sql) || administers(&text.sql, sql_bytes_max) {
         return asked::encode(&text.sql, &text.parameters);
     }
     if changes_password(&text.sql, sql_bytes_max) {
@@ -256,7 +256,8 @@ pub fn kept_of_refused<'a>(text: &'a Text, sql_bytes_max: usize) -> Cow<'a, str>
 /// What the sender of a refused statement is told: an error of the planner repeats what it did not
 /// understand, and logs keep errors.
 pub fn told(sql: &str, sql_bytes_max: usize, error: Error) -> Error {
-    if !is_about_passwords(sql) || changes_password(sql, sql_bytes_max) {
+    let is_understood = || changes_password(sql, sql_bytes_max) || administers(sql, sql_bytes_max);
+    if !is_about_passwords(sql) || is_understood() {
         return error;
     }
     Error::new(error.kind, usage().to_string())
@@ -277,6 +278,13 @@ pub fn is_about_passwords(sql: &str) -> bool {
 fn changes_password(sql: &str, sql_bytes_max: usize) -> bool {
     let call = parse(sql, sql_bytes_max).and_then(|parsed| parsed.own());
     matches!(call, Ok(Some(Call::ChangePassword { .. })))
+}
+
+/// Whether it is understood as a statement of administration, none of which is about passwords,
+/// whatever its texts say.
+fn administers(sql: &str, sql_bytes_max: usize) -> bool {
+    let call = parse(sql, sql_bytes_max).and_then(|parsed| parsed.admin());
+    matches!(call, Ok(Some(_)))
 }
 
 #[cfg(test)]

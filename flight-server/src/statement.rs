@@ -1,5 +1,7 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
+mod calls;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +13,7 @@ use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
-use hubflight_ledger::{
-    Execution, ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened,
-};
+use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
 use hubflight_tickets::{Ticket, after};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -33,9 +33,6 @@ use crate::hub::Hub;
 use crate::own;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters};
-
-/// After which a call that did not begin counts as never run.
-const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]
@@ -116,12 +113,19 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
     if let Some(call) = parsed.own()? {
         call.check_prepared()?;
     }
-    if !parsed.is_query() {
+    let administers = parsed.admin()?;
+    if let Some(call) = &administers {
+        call.check_door(&caller, caller.principal.project()?)?;
+    }
+    let placeholders = || {
         let fields = (0..parsed.placeholders)
             .map(|_| arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true));
+        arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())
+    };
+    if !parsed.is_query() {
         return Ok(Described {
             schema: parameters::none(),
-            parameters: arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()),
+            parameters: placeholders(),
         });
     }
     let project = caller.principal.project()?;
@@ -132,6 +136,12 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         options: &caller.principal.options,
         now: caller.now,
     };
+    if administers.is_some() {
+        return Ok(Described {
+            schema: planning.told(&[])?.schema,
+            parameters: placeholders(),
+        });
+    }
     let authorised = planning.query(parsed).await?;
     Ok(Described {
         schema: Arc::clone(&authorised.schema),
@@ -199,6 +209,13 @@ impl<'a> Opening<'a> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
         if let Some(call) = parsed.own()? {
             self.own(call, parsed.placeholders).await
+        } else if let Some(call) = parsed.admin()? {
+            call.check_door(self.caller, self.caller.principal.project()?)?;
+            let asked = call.bind(self.rows(parsed.placeholders)?)?;
+            match parsed.is_explain() {
+                true => Ok(self.explain().await?),
+                false => self.administer(asked).await,
+            }
         } else if let Some(cancelled) = parsed.cancels() {
             self.cancel(&self.view(self.caller).await?, cancelled).await
         } else if parsed.is_query() {
@@ -334,59 +351,6 @@ impl<'a> Opening<'a> {
             columns: touched.columns(),
             started_at: Utc::now(),
         }
-    }
-
-    /// Stops a statement of the caller's own, and is recorded as any other. It needs no place
-    /// to run: who has taken all of theirs can still free one. A statement of somebody else
-    /// reads as one that does not run.
-    async fn cancel(&self, view: &ProjectView, statement: Uuid) -> Result<Opened, Failure> {
-        let expires_at = self.caller.now + CALL_TIME_MAX;
-        self.record(StatementKind::Dml, expires_at, &self.asked())
-            .await?;
-        let started = self.started(Some(view), &Touched::default());
-        let begun = self.hub.ledger.begin(started).await;
-        let execution = self.hub.metrics.ledger(begun)?;
-        let done = match self.hub.running.cancel(statement, self.person()) {
-            true => Ok(Opened::Changed { rows: 1 }),
-            false => Err(Error::not_found(format!(
-                "no statement `{statement}` of yours runs; `hub.queries` lists what ran"
-            ))),
-        };
-        self.settled(execution, done).await
-    }
-
-    /// Changes what is the person's own. It needs no project, and no place to run: who is shut out
-    /// of their work can still shut out whoever has their password.
-    async fn own(&self, call: own::Call, placeholders: usize) -> Result<Opened, Failure> {
-        let rows = self.rows(placeholders)?;
-        let expires_at = self.caller.now + CALL_TIME_MAX;
-        let kept = call.kept(self.text);
-        self.record(StatementKind::Dml, expires_at, &kept).await?;
-        let started = self.started(None, &Touched::default());
-        let begun = self.hub.ledger.begin(started).await;
-        let execution = self.hub.metrics.ledger(begun)?;
-        // Whether or not the caller waits: what is done is recorded as done.
-        let run = call.run(Arc::clone(self.hub), self.caller.clone(), rows);
-        let done = match tokio::spawn(run).await {
-            Ok(done) => done.map(|rows| Opened::Changed { rows }),
-            Err(lost) => Err(Error::internal("a call was lost", &lost)),
-        };
-        // Passwords among them, which a driver may leave there for as long as it likes.
-        let prepared = &self.hub.prepared;
-        prepared.forget_bound(self.person(), own::is_about_passwords);
-        self.settled(execution, done).await
-    }
-
-    async fn settled(&self, execution: Execution, done: Result<Opened>) -> Result<Opened, Failure> {
-        let outcome = match &done {
-            Ok(_) => Outcome::Ok,
-            Err(error) => outcome_of(error),
-        };
-        // What was done is told so, and the ledger keeps what it cannot write now.
-        if let Err(error) = self.hub.metrics.ledger(execution.settle(outcome).await) {
-            tracing::error!(%error, "a call is settled later");
-        }
-        done.map_err(Failure::Settled)
     }
 
     /// What a change runs on. Which tables it reads is known only inside, so that it depends on

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
+/// State of a version that nobody has confirmed yet.
+pub const WAITING: &str = "waits for confirmation";
 /// State of a version whose confirmation does not count any more.
 pub const UNCONFIRMED: &str = "who confirmed it is a member: waits for another";
 
@@ -53,7 +55,7 @@ impl Version {
         if self.row.revoked_at.is_some() {
             "revoked"
         } else if self.row.is_pending() {
-            "waits for confirmation"
+            WAITING
         } else if self.body.valid_to <= now {
             "ended"
         } else if is_replaced {

@@ -21,12 +21,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Which;
+use super::door::command_client;
 use crate::asked;
 use crate::config::Config;
 use crate::hub::{SECRET_FILE, audit_signer, open_store, witness};
 
 const DATABASE_FILE: &str = "hub.sqlite";
-const CLIENT: &str = "flight-server admin";
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -419,7 +419,7 @@ fn act(event: &'static str, project: Option<String>) -> AuditEvent {
         outcome: "ok",
         person: None,
         project,
-        client: CLIENT.to_owned(),
+        client: command_client(),
         at: Utc::now(),
     }
 }

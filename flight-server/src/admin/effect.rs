@@ -4,22 +4,23 @@
 //! refuses in earnest it refuses here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use hubflight_ledger::AuditEvent;
-use hubflight_policy::Sources;
-use hubflight_rights::habilitation::Mode;
-use hubflight_rights::{
-    Action, Asker, Decision, Granted, Login, Method, Register, Request, Rules, Zone,
-};
+use data_encoding::HEXLOWER;
+use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::{Asker, Granted, Login, Method, Register};
 use hubflight_store::{AdminRole, HabilitationRow, Member, Person, Project};
+use sha2::{Digest, Sha256};
 
-use super::{Desk, review};
+use super::Desk;
+use super::who::Judge;
 use crate::auth::ADMIN_CATALOG;
-use crate::catalog::datasets::Datasets;
-use crate::change::Change;
-use crate::error::Result;
-use crate::rules;
+use crate::change::{Act, Change};
+use crate::error::{Error, Result};
 use crate::versions::Version;
+
+/// Characters of a filter or cohort that are shown.
+const CONDITION_CHARS_MAX: usize = 300;
 
 /// What a hub's rights are made of.
 struct Rights {
@@ -28,15 +29,6 @@ struct Rights {
     projects: Vec<Project>,
     members: Vec<Member>,
     habilitations: Vec<HabilitationRow>,
-}
-
-/// What decides on them.
-struct Judge<'a> {
-    desk: &'a Desk,
-    rules: Rules,
-    /// None for a demo, whose datasets are not in its configuration.
-    datasets: Option<Datasets>,
-    zones: Vec<Zone>,
 }
 
 /// What would become of a change, which is dropped.
@@ -56,17 +48,19 @@ pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
         members: change.write.members(None).await?,
         habilitations: change.write.habilitations().await?,
     };
-    let listeners = desk.config.listeners().into_iter();
-    let judge = Judge {
-        desk,
-        rules: rules::load(&desk.config.policies)?,
-        datasets: review::datasets(desk).await?,
-        zones: listeners.map(|listener| listener.zone).collect(),
-    };
+    // From here on others write: judging may take its time.
+    let acts = change.acts().to_vec();
+    drop(change);
+    let judge = Judge::at(desk).await?;
+    // Who only moves persons is told of persons: filters may name some of the data.
+    let detailed = before.projects != after.projects || before.decided() != after.decided();
     let waits = after.assume_confirmed(&before);
-    let (was, becomes) = (before.open(&judge)?, after.open(&judge)?);
+    let (was, becomes) = (
+        before.open(&judge, detailed)?,
+        after.open(&judge, detailed)?,
+    );
     let mut text = "dry run: nothing is changed\n".to_owned();
-    for act in change.acts() {
+    for act in &acts {
         text.push_str(&format!("would record: {}\n", told(act)));
     }
     if waits {
@@ -84,16 +78,12 @@ pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
     Ok(text)
 }
 
-fn told(act: &AuditEvent) -> String {
+fn told(act: &Act) -> String {
     let about = [("person", &act.person), ("project", &act.project)];
     let about = about
         .into_iter()
         .filter_map(|(what, name)| Some(format!("{what} `{}`", name.as_ref()?)));
-    // What the client's words say beyond the name of these commands.
-    let detail = act
-        .client
-        .split_once(", ")
-        .map(|(_, detail)| detail.to_owned());
+    let detail = Some(act.detail.clone()).filter(|detail| !detail.is_empty());
     let words: Vec<String> = std::iter::once(act.event.to_owned())
         .chain(about)
         .chain(detail)
@@ -121,11 +111,28 @@ impl Rights {
         any
     }
 
+    /// What was decided on habilitations.
+    fn decided(&self) -> Vec<(&str, u32, bool, Option<&str>)> {
+        let rows = self.habilitations.iter();
+        let decided = rows.map(|row| {
+            let confirmed_by = row.confirmed_by.as_deref();
+            (
+                row.id.as_str(),
+                row.version,
+                row.revoked_at.is_some(),
+                confirmed_by,
+            )
+        });
+        decided.collect()
+    }
+
     /// Who can open what, a line each: active persons in projects of today, with what their
-    /// habilitations show from each of the hub's zones to somebody who has shown two factors.
-    fn open(&self, judge: &Judge<'_>) -> Result<BTreeSet<String>> {
+    /// habilitations show from each of the hub's zones to somebody who has shown two factors; and
+    /// where it is `detailed`, how each column of that is shown.
+    fn open(&self, judge: &Judge, detailed: bool) -> Result<BTreeSet<String>> {
         let registers = self.registers(judge)?;
         let mut open = BTreeSet::new();
+        let mut used: BTreeMap<String, Arc<Habilitation>> = BTreeMap::new();
         for member in &self.members {
             let (person, id) = (&member.person, &member.project);
             let Some(who) = self.asker(person, judge) else {
@@ -139,18 +146,34 @@ impl Rights {
                 continue;
             };
             for dataset in datasets {
-                let views = judge.views(register, &who, id, dataset);
-                open.extend(views.map(|view| format!("`{person}` in project `{id}` {view}")));
+                let described = judge.described(dataset);
+                for zone in &judge.zones {
+                    let place = (id.as_str(), dataset.as_str());
+                    let opened = judge.opened(register, &who, place, described.as_deref(), zone);
+                    let Some(habilitation) = opened else {
+                        continue;
+                    };
+                    let sees = sees(&habilitation);
+                    open.insert(format!(
+                        "`{person}` in project `{id}` {sees} from zone `{zone}` (habilitation \
+                         `{}` version {})",
+                        habilitation.id, habilitation.version
+                    ));
+                    used.insert(habilitation.id.clone(), habilitation);
+                }
             }
+        }
+        for habilitation in used.values().filter(|_| detailed) {
+            open.extend(details(judge, habilitation)?);
         }
         Ok(open)
     }
 
     /// A person who is active, in the projects that they may enter.
-    fn asker(&self, person: &str, judge: &Judge<'_>) -> Option<Asker> {
+    fn asker(&self, person: &str, judge: &Judge) -> Option<Asker> {
         let known = self.persons.iter().find(|known| known.id == person);
         known.filter(|known| known.active)?;
-        let now = judge.desk.now;
+        let now = judge.now;
         let of_person = |member: &&Member| member.person == person;
         let entered = self.members.iter().filter(of_person).filter_map(|member| {
             let project = self.projects.iter().find(|it| it.id == member.project)?;
@@ -170,13 +193,10 @@ impl Rights {
     }
 
     /// The habilitations of each project, and the datasets that they are for.
-    fn registers(
-        &self,
-        judge: &Judge<'_>,
-    ) -> Result<BTreeMap<String, (Register, BTreeSet<String>)>> {
+    fn registers(&self, judge: &Judge) -> Result<BTreeMap<String, (Register, BTreeSet<String>)>> {
         let mut granted: BTreeMap<String, Vec<Granted>> = BTreeMap::new();
         for row in self.habilitations.iter().filter(|row| !row.is_pending()) {
-            let version = Version::read(row.clone())?.granted(judge.desk.now);
+            let version = Version::read(row.clone())?.granted(judge.now);
             let of_project = granted.entry(row.project.clone()).or_default();
             of_project.push(version);
         }
@@ -190,42 +210,55 @@ impl Rights {
     }
 }
 
-impl Judge<'_> {
-    /// What somebody sees of a dataset, from each zone.
-    fn views(
-        &self,
-        register: &Register,
-        who: &Asker,
-        project: &str,
-        dataset: &str,
-    ) -> impl Iterator<Item = String> {
-        let described = self.datasets.as_ref().and_then(|all| all.dataset(dataset));
-        self.zones.iter().filter_map(move |zone| {
-            let decide = |action| {
-                let request = Request {
-                    who,
-                    project,
-                    dataset,
-                    described: described.as_deref(),
-                    action,
-                    zone,
-                    at: self.desk.now,
-                };
-                match register.decide(&self.rules, &request) {
-                    Decision::Allow(habilitation) => Some(habilitation),
-                    Decision::Deny(_) => None,
-                }
-            };
-            let habilitation = decide(Action::querying(decide(Action::Browse)?.mode))?;
-            let what = match habilitation.mode {
-                Mode::Row => "rows",
-                Mode::Aggregate => "aggregates",
-            };
-            Some(format!(
-                "sees {what} of dataset `{dataset}` from zone `{zone}` (habilitation `{}` version \
-                 {})",
-                habilitation.id, habilitation.version
-            ))
-        })
+fn sees(habilitation: &Habilitation) -> String {
+    let what = match habilitation.mode {
+        Mode::Row => "rows",
+        Mode::Aggregate => "aggregates",
+    };
+    format!("sees {what} of dataset `{}`", habilitation.dataset)
+}
+
+/// What a habilitation shows, a line for each column, filter and cohort.
+fn details(judge: &Judge, habilitation: &Habilitation) -> Result<Vec<String>> {
+    let (project, dataset) = (&habilitation.project, &habilitation.dataset);
+    let columns = judge.columns(habilitation).into_iter().map(|shown| {
+        let name = &shown.column;
+        format!(
+            "project `{project}`: column `{dataset}.{}.{}` {}, rows: {}",
+            name.table, name.column, shown.how, shown.rows
+        )
+    });
+    let mut lines: Vec<String> = columns.collect();
+    let written = |error| Error::internal("a habilitation cannot be written", &error);
+    let filters = match &habilitation.tables {
+        Tables::All => &[][..],
+        Tables::Only(grants) => grants,
+    };
+    for grant in filters {
+        if let Some(rows) = &grant.rows {
+            let rows = cut(serde_json::to_string(rows).map_err(written)?);
+            let table = &grant.table;
+            lines.push(format!(
+                "project `{project}`: rows of `{dataset}.{table}` where {rows}"
+            ));
+        }
+    }
+    if let Some(cohort) = &habilitation.persons {
+        let cohort = cut(serde_json::to_string(cohort).map_err(written)?);
+        lines.push(format!(
+            "project `{project}`: persons of `{dataset}` in cohort {cohort}"
+        ));
+    }
+    Ok(lines)
+}
+
+/// A long list is told by its begin, and by a digest that changes with it.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(CONDITION_CHARS_MAX) {
+        None => text,
+        Some((end, _)) => {
+            let digest = HEXLOWER.encode(&Sha256::digest(&text));
+            format!("{}… (SHA-256 {digest})", &text[..end])
+        }
     }
 }

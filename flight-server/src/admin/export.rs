@@ -14,6 +14,9 @@ use crate::catalog::space::schema_from_ipc;
 use crate::change::Act;
 use crate::error::{Error, Result};
 
+/// No release is for longer.
+pub(super) const RELEASE_DAYS_MAX: u64 = 365;
+
 #[derive(Debug, Subcommand)]
 pub enum ExportCommand {
     /// Lists every export, and where it stands.
@@ -36,7 +39,7 @@ pub enum ExportCommand {
         actor: Actor,
         id: String,
         /// How many days it can be read; what the configuration says where absent.
-        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=365))]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=RELEASE_DAYS_MAX))]
         days: Option<u64>,
     },
     /// Refuses an export that waits.
@@ -75,16 +78,11 @@ pub(super) async fn run(desk: &Desk, command: ExportCommand) -> Result<String> {
         ExportCommand::Show { id, .. } => show(desk, &id).await,
         ExportCommand::Release {
             actor, id, days, ..
-        } => {
-            let seconds = days.map(|days| days.saturating_mul(86_400));
-            let seconds = seconds.unwrap_or(desk.config.limits.export_seconds_max);
-            let until = desk.now + Duration::from_secs(seconds);
-            decide(desk, &actor, &id, ExportDecision::Release { until }).await
-        }
+        } => release(desk, Some(&actor), &id, days).await,
         ExportCommand::Refuse { actor, id, .. } => {
-            decide(desk, &actor, &id, ExportDecision::Refuse).await
+            decide(desk, Some(&actor), &id, ExportDecision::Refuse).await
         }
-        ExportCommand::Withdraw { actor, id, .. } => withdraw(desk, &actor, &id).await,
+        ExportCommand::Withdraw { actor, id, .. } => withdraw(desk, Some(&actor), &id).await,
     }
 }
 
@@ -152,7 +150,25 @@ fn missing(id: &str) -> Error {
     ))
 }
 
-async fn decide(desk: &Desk, actor: &Actor, id: &str, decision: ExportDecision) -> Result<String> {
+/// Releases it for so many days, or for what the configuration says.
+pub(super) async fn release(
+    desk: &Desk,
+    actor: Option<&Actor>,
+    id: &str,
+    days: Option<u64>,
+) -> Result<String> {
+    let seconds = days.map(|days| days.saturating_mul(86_400));
+    let seconds = seconds.unwrap_or(desk.config.limits.export_seconds_max);
+    let until = desk.now + Duration::from_secs(seconds);
+    decide(desk, actor, id, ExportDecision::Release { until }).await
+}
+
+pub(super) async fn decide(
+    desk: &Desk,
+    actor: Option<&Actor>,
+    id: &str,
+    decision: ExportDecision,
+) -> Result<String> {
     // Nobody's role or membership changes between here and the end.
     let mut change = desk.change().await?;
     let person = acting(desk, actor, AdminRole::Audit).await?;
@@ -203,7 +219,7 @@ async fn check_opposition(change: &mut crate::change::Change<'_>, export: &Expor
     }
 }
 
-async fn withdraw(desk: &Desk, actor: &Actor, id: &str) -> Result<String> {
+pub(super) async fn withdraw(desk: &Desk, actor: Option<&Actor>, id: &str) -> Result<String> {
     let mut change = desk.change().await?;
     let person = acting(desk, actor, AdminRole::Audit).await?;
     let export = change.write.export(id).await?;

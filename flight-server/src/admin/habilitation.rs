@@ -1,15 +1,13 @@
 //! `admin habilitation …`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use datafusion::prelude::SessionContext;
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{AdminRole, NewHabilitation};
 
 use super::{Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
-use crate::catalog::datasets::Datasets;
 use crate::change::Act;
 use crate::config::{HabilitationConfig, Redacted};
 use crate::error::{Error, Result};
@@ -75,17 +73,18 @@ pub(super) async fn run(desk: &Desk, command: HabilitationCommand) -> Result<Str
     match command {
         HabilitationCommand::List { .. } => lists::habilitations(&desk.store, desk.now).await,
         HabilitationCommand::Enter { actor, file, .. } => {
-            let person = acting(desk, &actor, AdminRole::Policy).await?;
-            enter(desk, &person, &file).await
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(&file).map_err(|error| wrong(&name, &error))?;
+            enter(desk, Some(&actor), &name, &text).await
         }
         HabilitationCommand::Confirm {
             actor, id, version, ..
-        } => confirm(desk, &actor, &id, version).await,
+        } => confirm(desk, Some(&actor), &id, version).await,
         HabilitationCommand::Revoke { id, .. } => revoke(desk, &id).await,
     }
 }
 
-async fn revoke(desk: &Desk, id: &str) -> Result<String> {
+pub(super) async fn revoke(desk: &Desk, id: &str) -> Result<String> {
     let mut change = desk.change().await?;
     let mut rows = change.write.habilitations().await?.into_iter();
     let row = rows
@@ -106,10 +105,17 @@ async fn revoke(desk: &Desk, id: &str) -> Result<String> {
     desk.finish(change, said).await
 }
 
-/// The administrator whose token it is: who acts is shown, not claimed.
-pub(super) async fn acting(desk: &Desk, actor: &Actor, role: AdminRole) -> Result<String> {
+/// The administrator of a session, or whose token it is: who acts is shown, not claimed.
+pub(super) async fn acting(desk: &Desk, actor: Option<&Actor>, role: AdminRole) -> Result<String> {
+    // A session's role is known to be that of the statement.
+    if let Some(person) = desk.door.person() {
+        return Ok(person.to_owned());
+    }
     let rights = desk.store.rights().await?;
-    let holder = rights.verify_token(&actor.token.0, desk.now).await?;
+    let holder = match actor {
+        Some(actor) => rights.verify_token(&actor.token.0, desk.now).await?,
+        None => None,
+    };
     let holder = holder
         .filter(|holder| holder.project == ADMIN_CATALOG)
         .ok_or_else(|| {
@@ -128,15 +134,24 @@ pub(super) async fn acting(desk: &Desk, actor: &Actor, role: AdminRole) -> Resul
     Ok(holder.person)
 }
 
-async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        Error::invalid(format!("habilitation `{}`: {error}", file.display()))
-    };
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let entry: HabilitationConfig = toml::from_str(&text).map_err(|error| wrong(&error))?;
+fn wrong(name: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::invalid(format!("habilitation `{name}`: {error}"))
+}
+
+/// Enters what `text` says, the keys of one `[[habilitation]]` of a configuration; `name` is what
+/// errors call it.
+pub(super) async fn enter(
+    desk: &Desk,
+    actor: Option<&Actor>,
+    name: &str,
+    text: &str,
+) -> Result<String> {
+    let entry: HabilitationConfig = toml::from_str(text).map_err(|error| wrong(name, &error))?;
     let mut habilitation = provision::habilitation(&entry);
     check(desk, &entry, &habilitation).await?;
+    // Nobody's role changes between here and the end.
     let mut change = desk.change().await?;
+    let person = &acting(desk, actor, AdminRole::Policy).await?;
     let rows = change.write.habilitations().await?;
     let newest = rows.iter().filter(|row| row.id == habilitation.id);
     let newest = newest.map(|row| row.version).max().unwrap_or(0);
@@ -169,12 +184,12 @@ async fn enter(desk: &Desk, person: &str, file: &Path) -> Result<String> {
 /// What the configuration decides is not decided here, and what does not fit the files is not
 /// entered.
 async fn check(desk: &Desk, entry: &HabilitationConfig, wanted: &Habilitation) -> Result<()> {
-    if desk.config.datasets.is_empty() {
-        return Err(Error::invalid(
+    let datasets = desk.datasets().await?.ok_or_else(|| {
+        Error::invalid(
             "habilitations are checked against the datasets: name the hub with `--config`; a \
-             demo's are part of the demo",
-        ));
-    }
+             demo's are part of the demo, which takes `CALL hub.habilitation_enter('…')`",
+        )
+    })?;
     if desk.store.project(&entry.project).await?.is_none() {
         return Err(Error::not_found(format!(
             "project `{}` does not exist; `admin project list` shows which do",
@@ -188,12 +203,15 @@ async fn check(desk: &Desk, entry: &HabilitationConfig, wanted: &Habilitation) -
             entry.project, entry.dataset
         )));
     }
-    let state = SessionContext::new().state();
-    let datasets = Datasets::open(&desk.config.datasets, &state).await?;
     provision::check_habilitation(wanted, &datasets)
 }
 
-async fn confirm(desk: &Desk, actor: &Actor, id: &str, version: u32) -> Result<String> {
+pub(super) async fn confirm(
+    desk: &Desk,
+    actor: Option<&Actor>,
+    id: &str,
+    version: u32,
+) -> Result<String> {
     // Nobody's role or membership changes between here and the end.
     let mut change = desk.change().await?;
     let person = acting(desk, actor, AdminRole::Policy).await?;

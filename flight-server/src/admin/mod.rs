@@ -1,11 +1,14 @@
 //! `flight-server admin …`: persons, tokens, projects, habilitations and oppositions of a
-//! store, as text.
+//! store, as text; and most of that as statements of catalog `admin` ([`call`]).
 //!
 //! The commands work on the store itself, so they need its files or its database, not a
 //! running server; a running one sees the change at its next call, and ends what runs on a
 //! right that is gone.
 
 mod audit;
+pub mod call;
+mod door;
+mod due;
 mod effect;
 mod export;
 mod habilitation;
@@ -18,20 +21,27 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod token;
+mod who;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 use hubflight_store::{AdminRole, Secrets, Store};
 
 use crate::auth::ADMIN_CATALOG;
+use crate::auth::standing::Standing;
+use crate::catalog::datasets::Datasets;
 use crate::change::Change;
 use crate::config::Config;
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::hub::open_store;
+use crate::hub::{Hub, open_store};
+use door::{Door, Session};
+
+pub use due::{Due, due};
 
 pub use export::ExportCommand;
 pub use habilitation::HabilitationCommand;
@@ -40,13 +50,12 @@ pub use person::PersonCommand;
 pub use project::ProjectCommand;
 pub use space::SpaceCommand;
 pub use token::TokenCommand;
+pub use who::{Judge, Seen};
 
 /// How long the token of the first administrator is valid.
 const FIRST_TOKEN_DAYS: u64 = 90;
 /// Role of members of the administrators' catalog.
 const ADMIN_ROLE: &str = "administrator";
-/// What the audit calls these commands.
-const CLIENT: &str = "flight-server admin";
 
 /// Which hub is meant, and whether in earnest.
 #[derive(Clone, Debug, Args)]
@@ -126,16 +135,22 @@ pub enum HubCommand {
         #[command(flatten)]
         place: Place,
         /// The column, as dataset.table.column.
-        column: review::ColumnName,
+        column: who::ColumnName,
+    },
+    /// What waits for somebody, and what ends soon.
+    Due {
+        #[command(flatten)]
+        place: Place,
     },
 }
 
 impl HubCommand {
     fn place(&self) -> &Place {
         match self {
-            Self::Init { place, .. } | Self::Review { place, .. } | Self::Who { place, .. } => {
-                place
-            }
+            Self::Init { place, .. }
+            | Self::Review { place, .. }
+            | Self::Who { place, .. }
+            | Self::Due { place } => place,
             Self::Project(command) => command.place(),
             Self::Token(command) => command.place(),
             Self::Person(command) => command.place(),
@@ -147,7 +162,7 @@ impl HubCommand {
     }
 }
 
-/// What a command works with.
+/// What a command or a statement works with.
 struct Desk {
     config: Config,
     store: Store,
@@ -155,12 +170,55 @@ struct Desk {
     now: DateTime<Utc>,
     /// Changes are shown and not made.
     dry_run: bool,
+    door: Door,
 }
 
 impl Desk {
-    /// Begins a change that is recorded with what is done.
+    /// That of a session of a running hub.
+    fn of_session(hub: &Arc<Hub>, standing: &Standing, role: AdminRole, dry_run: bool) -> Self {
+        Self {
+            config: hub.config.clone(),
+            store: hub.store.clone(),
+            secrets: hub.secrets().clone(),
+            now: Utc::now(),
+            dry_run,
+            door: Door::Session(Box::new(Session {
+                hub: Arc::clone(hub),
+                standing: standing.clone(),
+                role,
+            })),
+        }
+    }
+
+    /// Begins a change that is recorded with what is done. Who makes it may do so until it ends.
     async fn change(&self) -> Result<Change<'_>> {
-        Change::begin(&self.store, &self.secrets, CLIENT, self.now).await
+        let (store, secrets) = (&self.store, &self.secrets);
+        let change = Change::begin(store, secrets, self.door.client(), self.now).await?;
+        self.door.confirm().await?;
+        Ok(change)
+    }
+
+    /// Refuses what nobody does for themselves, as far as it is known who they are.
+    fn refuse_oneself(&self, person: &str, what: &str) -> Result<()> {
+        match self.door.person() {
+            Some(own) if own == person => Err(Error::denied(format!(
+                "nobody {what}; let another administrator do it"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The datasets as they are served; `None` for a demo's, which its configuration does not name.
+    async fn datasets(&self) -> Result<Option<Arc<Datasets>>> {
+        if let Door::Session(session) = &self.door {
+            return Ok(Some(Arc::clone(&session.hub.datasets)));
+        }
+        if self.config.datasets.is_empty() {
+            return Ok(None);
+        }
+        let state = datafusion::prelude::SessionContext::new().state();
+        let datasets = Datasets::open(&self.config.datasets, &state).await?;
+        Ok(Some(Arc::new(datasets)))
     }
 
     /// Makes a change durable and says `said`; in a dry run drops it and says what it would
@@ -190,6 +248,7 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<()> {
         secrets,
         now,
         dry_run,
+        door: Door::command(),
     };
     let text = execute(&desk, command).await?;
     desk.store.close().await;
@@ -233,7 +292,8 @@ async fn execute(desk: &Desk, command: HubCommand) -> Result<String> {
         HubCommand::Opposition(command) => opposition::run(desk, command).await,
         HubCommand::Space(command) => space::run(desk, command).await,
         HubCommand::Review { month, .. } => review::of_month(desk, month).await,
-        HubCommand::Who { column, .. } => review::who(desk, &column).await,
+        HubCommand::Who { column, .. } => who::who(desk, &column).await,
+        HubCommand::Due { .. } => due::listed(desk).await,
     }
 }
 

@@ -7,7 +7,7 @@ use hubflight_policy::{Opposed, Sources};
 use hubflight_rights::dataset::{PERSON_DOMAIN, PersonPath};
 use hubflight_store::{Opposition, Put};
 
-use super::{Desk, Place, lists, review};
+use super::{Desk, Place, lists};
 use crate::change::Act;
 use crate::error::{Error, Result};
 use crate::opposition::reference;
@@ -69,7 +69,7 @@ fn entry(who: &Who) -> Result<Opposition> {
 /// Refuses an entry that stands in no column of any dataset: whoever enters it would believe that
 /// a person is excluded, and nobody would be.
 async fn check(desk: &Desk, entry: &Opposition) -> Result<()> {
-    let Some(datasets) = review::datasets(desk).await? else {
+    let Some(datasets) = desk.datasets().await? else {
         return Ok(());
     };
     let mut domains = BTreeSet::new();

@@ -43,6 +43,14 @@ pub enum PersonCommand {
         #[arg(long = "role", value_parser = role)]
         roles: Vec<AdminRole>,
     },
+    /// Renames a person.
+    Rename {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        #[arg(long)]
+        name: String,
+    },
     /// Lists persons.
     List {
         #[command(flatten)]
@@ -93,6 +101,7 @@ impl PersonCommand {
             | Self::List { place }
             | Self::Disable { place, .. }
             | Self::Roles { place, .. }
+            | Self::Rename { place, .. }
             | Self::Unlock { place, .. }
             | Self::Password { place, .. }
             | Self::Totp { place, .. }
@@ -143,7 +152,8 @@ fn names(roles: &BTreeSet<AdminRole>) -> String {
 }
 
 /// Changes the roles of a person; who gets the first becomes an administrator.
-async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) -> Result<String> {
+pub(super) async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) -> Result<String> {
+    desk.refuse_oneself(id, "changes their own roles")?;
     existing(&desk.store, id).await?;
     let mut change = desk.change().await?;
     if roles.is_empty() {
@@ -169,7 +179,7 @@ async fn refuse_last(change: &mut Change<'_>, id: &str) -> Result<()> {
     Ok(())
 }
 
-fn role(text: &str) -> std::result::Result<AdminRole, String> {
+pub(super) fn role(text: &str) -> std::result::Result<AdminRole, String> {
     AdminRole::parse(text).ok_or_else(|| {
         let names = AdminRole::ALL.map(AdminRole::as_str).join(", ");
         format!("there are {names}")
@@ -223,26 +233,51 @@ pub(super) async fn run(desk: &Desk, command: PersonCommand) -> Result<String> {
         PersonCommand::Disable { id, .. } => disable(desk, &id).await,
         PersonCommand::Password { person, .. } => new_password(desk, &person).await,
         PersonCommand::Totp { person, remove, .. } => second_factor(desk, &person, remove).await,
-        PersonCommand::Unlock { id, .. } => {
-            existing(store, &id).await?;
-            let mut change = desk.change().await?;
-            change.write.unlock(&id, desk.now).await?;
-            change.record(act("login_unlocked", &id));
-            let said = format!("person `{id}` is unlocked\n");
-            desk.finish(change, said).await
-        }
-        PersonCommand::Enable { id, .. } => {
-            existing(store, &id).await?;
-            let mut change = desk.change().await?;
-            change.write.set_active(&id, true).await?;
-            change.record(act("person_enabled", &id));
-            let said = format!("person `{id}` is enabled\n");
-            desk.finish(change, said).await
-        }
+        PersonCommand::Rename { id, name, .. } => rename(desk, &id, &name).await,
+        PersonCommand::Unlock { id, .. } => unlock(desk, &id).await,
+        PersonCommand::Enable { id, .. } => enable(desk, &id).await,
     }
 }
 
-async fn add(desk: &Desk, id: &str, name: &str, roles: &BTreeSet<AdminRole>) -> Result<String> {
+pub(super) async fn unlock(desk: &Desk, id: &str) -> Result<String> {
+    existing(&desk.store, id).await?;
+    let mut change = desk.change().await?;
+    change.write.unlock(id, desk.now).await?;
+    change.record(act("login_unlocked", id));
+    let said = format!("person `{id}` is unlocked\n");
+    desk.finish(change, said).await
+}
+
+pub(super) async fn enable(desk: &Desk, id: &str) -> Result<String> {
+    existing(&desk.store, id).await?;
+    let mut change = desk.change().await?;
+    change.write.set_active(id, true).await?;
+    change.record(act("person_enabled", id));
+    let said = format!("person `{id}` is enabled\n");
+    desk.finish(change, said).await
+}
+
+pub(super) async fn rename(desk: &Desk, id: &str, name: &str) -> Result<String> {
+    existing(&desk.store, id).await?;
+    let mut listed = desk.config.persons.iter();
+    if listed.any(|own| own.id == id && !own.name.is_empty()) {
+        return Err(Error::invalid(format!(
+            "the name of `{id}` is of the configuration; change it there"
+        )));
+    }
+    let mut change = desk.change().await?;
+    put(&mut change, id, name).await?;
+    change.record(act("person_renamed", id));
+    let said = format!("person `{id}` has another name\n");
+    desk.finish(change, said).await
+}
+
+pub(super) async fn add(
+    desk: &Desk,
+    id: &str,
+    name: &str,
+    roles: &BTreeSet<AdminRole>,
+) -> Result<String> {
     let mut change = desk.change().await?;
     if put(&mut change, id, name).await? == Put::Updated {
         return Err(Error::invalid(format!(
@@ -256,7 +291,7 @@ async fn add(desk: &Desk, id: &str, name: &str, roles: &BTreeSet<AdminRole>) -> 
     desk.finish(change, said).await
 }
 
-async fn disable(desk: &Desk, id: &str) -> Result<String> {
+pub(super) async fn disable(desk: &Desk, id: &str) -> Result<String> {
     existing(&desk.store, id).await?;
     let mut change = desk.change().await?;
     refuse_last(&mut change, id).await?;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use hubflight_rights::habilitation::Habilitation;
-use hubflight_store::{Project, Put};
+use hubflight_store::{Organisation, Project, Put};
 
 use super::{Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
@@ -43,6 +43,14 @@ pub enum ProjectCommand {
         until: NaiveDate,
         #[arg(long, default_value_t = default_quota_mb())]
         space_quota_mb: u64,
+    },
+    /// Changes what is said of a project, and who pays.
+    Change {
+        #[command(flatten)]
+        place: Place,
+        id: String,
+        #[command(flatten)]
+        said: Said,
     },
     /// Moves the last day of a project.
     Extend {
@@ -87,11 +95,25 @@ pub enum ProjectCommand {
     },
 }
 
+/// What is said of a project; what is absent stays as it is.
+#[derive(Debug, Default, Args)]
+#[group(required = true, multiple = true)]
+pub struct Said {
+    #[arg(long)]
+    pub title: Option<String>,
+    #[arg(long)]
+    pub purpose: Option<String>,
+    /// The organisation that pays.
+    #[arg(long)]
+    pub organisation: Option<String>,
+}
+
 impl ProjectCommand {
     pub(super) fn place(&self) -> &Place {
         match self {
             Self::List { place }
             | Self::Add { place, .. }
+            | Self::Change { place, .. }
             | Self::Extend { place, .. }
             | Self::End { place, .. }
             | Self::Join { place, .. }
@@ -126,6 +148,7 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
             };
             add(desk, &wanted).await
         }
+        ProjectCommand::Change { id, said, .. } => change(desk, &id, said).await,
         ProjectCommand::Extend { id, until, .. } => extend(desk, &id, until).await,
         ProjectCommand::End { id, .. } => end(desk, &id).await,
         ProjectCommand::Join { id, person, .. } => join(desk, &id, &person).await,
@@ -134,7 +157,7 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
     }
 }
 
-async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
+pub(super) async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
     let id = &wanted.id;
     provision::check_project(wanted, &BTreeSet::new())?;
     let mut change = desk.change().await?;
@@ -152,7 +175,37 @@ async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
     desk.finish(change, said).await
 }
 
-async fn extend(desk: &Desk, id: &str, until: NaiveDate) -> Result<String> {
+pub(super) async fn change(desk: &Desk, id: &str, said: Said) -> Result<String> {
+    let mut change = desk.change().await?;
+    let stored = of_command(&mut change, id).await?;
+    let names = [
+        said.title.as_ref().map(|_| "title"),
+        said.purpose.as_ref().map(|_| "purpose"),
+        said.organisation.as_ref().map(|_| "organisation"),
+    ];
+    let names: Vec<&str> = names.into_iter().flatten().collect();
+    let project = Project {
+        title: said.title.unwrap_or(stored.title),
+        purpose: said.purpose.unwrap_or(stored.purpose),
+        organisation: said.organisation.unwrap_or(stored.organisation),
+        ..stored
+    };
+    if names.is_empty() || project.organisation.is_empty() {
+        return Err(Error::invalid(format!(
+            "say what project `{id}` is to have: a title, a purpose or the organisation that pays"
+        )));
+    }
+    let organisation = Organisation {
+        id: project.organisation.clone(),
+        name: project.organisation.clone(),
+    };
+    change.write.add_organisation(&organisation).await?;
+    put(&mut change, &project, &names.join(", ")).await?;
+    let said = format!("{} of project `{id}` changed\n", names.join(", "));
+    desk.finish(change, said).await
+}
+
+pub(super) async fn extend(desk: &Desk, id: &str, until: NaiveDate) -> Result<String> {
     let mut change = desk.change().await?;
     let stored = of_command(&mut change, id).await?;
     let project = Project {
@@ -169,7 +222,7 @@ async fn extend(desk: &Desk, id: &str, until: NaiveDate) -> Result<String> {
     desk.finish(change, said).await
 }
 
-async fn end(desk: &Desk, id: &str) -> Result<String> {
+pub(super) async fn end(desk: &Desk, id: &str) -> Result<String> {
     let mut change = desk.change().await?;
     let stored = existing(&mut change, id).await?;
     if stored.valid_to <= desk.now {
@@ -188,7 +241,8 @@ async fn end(desk: &Desk, id: &str) -> Result<String> {
     desk.finish(change, said).await
 }
 
-async fn join(desk: &Desk, id: &str, person: &str) -> Result<String> {
+pub(super) async fn join(desk: &Desk, id: &str, person: &str) -> Result<String> {
+    desk.refuse_oneself(person, "makes themselves a member of a project")?;
     super::person::existing(&desk.store, person).await?;
     let mut change = desk.change().await?;
     of_command(&mut change, id).await?;
@@ -203,7 +257,7 @@ async fn join(desk: &Desk, id: &str, person: &str) -> Result<String> {
     desk.finish(change, said).await
 }
 
-async fn leave(desk: &Desk, id: &str, person: &str) -> Result<String> {
+pub(super) async fn leave(desk: &Desk, id: &str, person: &str) -> Result<String> {
     let mut change = desk.change().await?;
     existing(&mut change, id).await?;
     provision::remove_member(&mut change, id, person).await?;

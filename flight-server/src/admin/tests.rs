@@ -50,6 +50,7 @@ impl Bench {
             secrets: self.secrets.clone(),
             now: Utc::now(),
             dry_run: command.place().dry_run,
+            door: Door::command(),
         };
         execute(&desk, command).await
     }
@@ -58,8 +59,9 @@ impl Bench {
     async fn acts_on(&self, person: &str) -> Vec<String> {
         let told = self.records().await.into_iter();
         let told = told.filter(|record| record.person.as_deref() == Some(person));
+        let client = door::command_client();
         told.map(|record| {
-            let about = record.client.strip_prefix(CLIENT).expect("these commands");
+            let about = record.client.strip_prefix(&client).expect("these commands");
             format!("{}{about}", record.event)
         })
         .collect()

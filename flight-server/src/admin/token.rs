@@ -158,7 +158,7 @@ pub(super) async fn issue(
     Ok(issued)
 }
 
-async fn revoke(desk: &Desk, id: &str) -> Result<String> {
+pub(super) async fn revoke(desk: &Desk, id: &str) -> Result<String> {
     let tokens = desk.store.tokens(None).await?;
     let token = tokens
         .into_iter()

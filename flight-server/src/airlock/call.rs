@@ -103,7 +103,7 @@ fn value(argument: &FunctionArg) -> Option<&Value> {
 }
 
 /// Nothing but arguments: what else a call of a function may have means nothing here.
-fn is_plain(call: &Function) -> bool {
+pub fn is_plain(call: &Function) -> bool {
     let listed = match &call.args {
         FunctionArguments::List(list) => {
             list.duplicate_treatment.is_none() && list.clauses.is_empty()

@@ -233,32 +233,47 @@ async fn an_administrator_sees_the_tables_of_their_roles_and_no_data() {
     use AdminRole::{Audit, Billing, People, Policy};
     let cases: [(&[AdminRole], &[&str]); 5] = [
         (&[], &[]),
-        (&[People], &["members", "persons", "tokens"]),
-        (&[Billing], &["datasets", "usage"]),
+        (&[People], &["members", "persons", "projects", "tokens"]),
+        (&[Billing], &["datasets", "projects", "usage"]),
         (
             &[Policy],
-            &["columns", "datasets", "habilitations", "members", "tables"],
+            &[
+                "access",
+                "columns",
+                "datasets",
+                "habilitations",
+                "members",
+                "projects",
+                "review_due",
+                "tables",
+            ],
         ),
         (
             &[Audit],
             &[
+                "access",
                 "audit",
                 "habilitations",
                 "members",
                 "persons",
+                "projects",
                 "queries",
+                "review_due",
                 "tokens",
             ],
         ),
     ];
     let all = [
+        "access",
         "audit",
         "columns",
         "datasets",
         "habilitations",
         "members",
         "persons",
+        "projects",
         "queries",
+        "review_due",
         "tables",
         "tokens",
         "usage",
@@ -286,7 +301,7 @@ async fn an_administrator_sees_the_tables_of_their_roles_and_no_data() {
             assert_eq!(error.kind, ErrorKind::NotFound, "{sql}");
         }
     }
-    for table in ["persons", "members"] {
+    for table in ["access", "persons", "members", "projects", "review_due"] {
         let sql = format!("SELECT * FROM hub.{table}");
         let error = query_as(&hub, "reads", &AdminRole::ALL, &sql).await;
         assert_eq!(error.expect_err(table).kind, ErrorKind::NotFound);

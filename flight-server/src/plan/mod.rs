@@ -31,6 +31,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
 
+use crate::admin::call::COLUMN;
 use crate::airlock;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
@@ -100,6 +101,16 @@ impl Planning<'_> {
             return self.authorise(explained(&plan)?, state);
         }
         self.authorise(plan, state)
+    }
+
+    /// What the dry run of a statement of administration told, as the rows of a query. Before it
+    /// has run, the schema is all that is known.
+    pub fn told(&self, told: &[String]) -> Result<Authorised> {
+        let rows = match told {
+            [] => lines(COLUMN, std::iter::once("")),
+            told => lines(COLUMN, told.iter().map(String::as_str)),
+        };
+        self.authorise(rows?, self.state())
     }
 
     /// Authorises a plan that was made from a statement in [`Self::state`]: the rows that a
@@ -283,10 +294,14 @@ impl Optimised {
 /// The plan as text, one row a line: tables and expressions that the user wrote or may see,
 /// before the barrier is opened.
 fn explained(plan: &LogicalPlan) -> Result<LogicalPlan> {
-    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
     let text = plan.display_indent().to_string();
-    let rows = text.lines().map(|line| vec![lit(line)]).collect();
+    lines("plan", text.lines())
+}
+
+fn lines<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Result<LogicalPlan> {
+    use datafusion::logical_expr::{LogicalPlanBuilder, lit};
+    let rows = lines.map(|line| vec![lit(line)]).collect();
     Ok(LogicalPlanBuilder::values(rows)?
-        .project(vec![datafusion::prelude::col("column1").alias("plan")])?
+        .project(vec![datafusion::prelude::col("column1").alias(name)])?
         .build()?)
 }

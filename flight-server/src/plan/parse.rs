@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use uuid::Uuid;
 
 use super::shape;
+use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
 use crate::own;
@@ -79,6 +80,14 @@ impl Parsed {
     pub fn own(&self) -> Result<Option<own::Call>> {
         match &self.statement {
             Statement::Statement(inner) => own::called(inner),
+            _ => Ok(None),
+        }
+    }
+
+    /// What it calls of administration, or, with EXPLAIN, would call.
+    pub fn admin(&self) -> Result<Option<admin::Call>> {
+        match &self.statement {
+            Statement::Statement(inner) => admin::called(inner),
             _ => Ok(None),
         }
     }
@@ -155,6 +164,11 @@ fn classify(statement: &Statement, explain: bool) -> Result<Kind> {
         Sql::Call(_) if cancelled(inner).is_some() => Kind::Change,
         Sql::Call(_) if call::called(inner)?.is_some() => Kind::Change,
         Sql::Call(_) if own::called(inner)?.is_some() => Kind::Change,
+        // Explained, it is a dry run.
+        Sql::Call(_) if admin::called(inner)?.is_some() => match explain {
+            true => Kind::Query { explain },
+            false => Kind::Change,
+        },
         Sql::Call(_) => return Err(refused("CALL")),
         other => return Err(refused(&first_words(&other.to_string()))),
     };
@@ -190,7 +204,8 @@ fn refused(verb: &str) -> Error {
          DELETE and DROP; `CALL hub.cancel('statement id')` stops a statement of yours, \
          `CALL hub.request_export('SELECT …', 'name', 'purpose')` asks for an export and `CALL \
          hub.withdraw_export('name')` takes it back, `CALL hub.change_password('old', 'new')` and \
-         `CALL hub.revoke_token('id')` are for your own; options are set on the session"
+         `CALL hub.revoke_token('id')` are for your own, catalog `admin` has those of \
+         administrators; options are set on the session"
     ))
 }
 

@@ -165,6 +165,11 @@ impl Store {
         rows.iter().map(project_of).collect()
     }
 
+    /// The projects that a command made, not the configuration.
+    pub async fn projects_by_command(&self) -> Result<Vec<String>, StoreError> {
+        by_command(&mut *self.pool().acquire().await?).await
+    }
+
     /// The projects that the person is a member of, whatever their period.
     pub async fn projects_of(&self, person: &str) -> Result<Vec<Project>, StoreError> {
         let sql = sqlx::AssertSqlSafe(format!(
@@ -193,6 +198,13 @@ impl Store {
     pub async fn members(&self, project: Option<&str>) -> Result<Vec<Member>, StoreError> {
         members_of(&mut *self.pool().acquire().await?, project).await
     }
+}
+
+async fn by_command(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query("SELECT id FROM projects WHERE by_command = 1 ORDER BY id")
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| get(row, "id")).collect()
 }
 
 impl WriteTransaction {
@@ -289,12 +301,9 @@ impl WriteTransaction {
         rows.iter().map(project_of).collect()
     }
 
-    /// The projects that a command made, not the configuration.
+    /// As [`Store::projects_by_command`], with what this transaction wrote.
     pub async fn projects_by_command(&mut self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT id FROM projects WHERE by_command = 1 ORDER BY id")
-            .fetch_all(self.connection())
-            .await?;
-        rows.iter().map(|row| get(row, "id")).collect()
+        by_command(self.connection()).await
     }
 
     /// Notes whether a command or the configuration is answerable for a project.

@@ -115,10 +115,11 @@ async fn a_second_person_releases_an_export_and_neither_asked_nor_benefits() {
         "{listed}"
     );
     let audit = bench.audit().await;
+    let own = door::command_client();
     let told: Vec<String> = audit
         .into_iter()
         .filter(|(event, _)| event.starts_with("export_"))
-        .map(|(event, client)| format!("{event}{}", client.replace(CLIENT, "")))
+        .map(|(event, client)| format!("{event}{}", client.replace(&own, "")))
         .collect();
     let expected = [
         "export_released, export e1",

@@ -8,6 +8,7 @@ use hubflight_store::Export;
 use super::listing::{Rows, once};
 use super::{Scope, SystemTable, instant, integer, text};
 use crate::airlock::findings;
+use crate::catalog::space::schema_from_ipc;
 use crate::hub::Hub;
 
 /// The packages of the project, or of all for administrators: never their content. Outside there
@@ -26,6 +27,8 @@ pub fn exports(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         text("decided_by"),
         instant("decided_at"),
         instant("expires_at"),
+        text("purpose"),
+        text("columns"),
     ];
     SystemTable::new(fields, move |schema| {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
@@ -57,6 +60,14 @@ pub fn exports(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                 rows.text(9, export.decided_by.as_deref());
                 rows.instant(10, export.decided_at);
                 rows.instant(11, Some(package.expires_at));
+                let purpose = (!is_outside).then_some(package.purpose.as_str());
+                rows.text(12, purpose);
+                let columns = schema_from_ipc(&package.schema_ipc)?;
+                let columns = columns.fields().iter();
+                let columns =
+                    columns.map(|field| format!("{} {}", field.name(), field.data_type()));
+                let columns: Vec<String> = columns.collect();
+                rows.text(13, (!is_outside).then(|| columns.join(", ")).as_deref());
             }
             rows.finish(schema)
         })

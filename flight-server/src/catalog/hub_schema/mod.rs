@@ -1,6 +1,7 @@
 //! Schema `hub`: what the caller may see of the hub itself; in catalog `admin` what the
 //! administrator's roles open, of all projects.
 
+mod administration;
 mod exports;
 mod ledger;
 mod listing;
@@ -92,9 +93,10 @@ const fn administrators(roles: &'static [AdminRole]) -> To {
 }
 
 /// The tables, by name. No role reads data: none of these is a table of a dataset.
-const TABLES: [(&str, To); 13] = {
+const TABLES: [(&str, To); 16] = {
     use AdminRole::{Audit, Billing, People, Policy};
     [
+        ("access", administrators(&[Policy, Audit])),
         ("audit", all(&[Audit])),
         ("columns", all(&[Policy])),
         ("datasets", all(&[Policy, Billing])),
@@ -103,7 +105,9 @@ const TABLES: [(&str, To); 13] = {
         ("habilitations", all(&[Policy, Audit])),
         ("members", administrators(&[People, Policy, Audit])),
         ("persons", administrators(&[People, Audit])),
+        ("projects", administrators(&AdminRole::ALL)),
         ("queries", all(&[Audit])),
+        ("review_due", administrators(&[Policy, Audit])),
         ("tables", all(&[Policy])),
         ("tokens", all(&[People, Audit])),
         ("usage", all(&[Billing])),
@@ -139,6 +143,7 @@ impl HubSchema {
         }
         let (hub, scope) = (Arc::clone(&self.hub), self.scope.clone());
         Some(match name {
+            "access" => administration::access(hub),
             "audit" => ledger::audit(hub, scope),
             "columns" => listing::columns(hub, scope),
             "datasets" => listing::datasets(hub, scope),
@@ -147,7 +152,9 @@ impl HubSchema {
             "habilitations" => listing::habilitations(hub, scope),
             "members" => people::members(hub),
             "persons" => people::persons(hub),
+            "projects" => administration::projects(hub),
             "queries" => ledger::queries(hub, scope),
+            "review_due" => administration::review_due(hub),
             "tables" => listing::tables(hub, scope),
             "tokens" => people::tokens(hub, scope),
             "usage" => ledger::usage(hub, scope),
