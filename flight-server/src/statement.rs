@@ -287,6 +287,7 @@ impl<'a> Opening<'a> {
             execution,
             permit,
             stop,
+            grounds,
             place,
             time,
         };
