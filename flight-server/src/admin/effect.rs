@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hubflight_ledger::AuditEvent;
 use hubflight_policy::Sources;
-use hubflight_rights::habilitation::Mode;
+use hubflight_rights::habilitation::{ExportRule, Mode};
 use hubflight_rights::{
     Action, Asker, Decision, Granted, Login, Method, Register, Request, Rules, Zone,
 };
@@ -221,9 +221,14 @@ impl Judge<'_> {
                 Mode::Row => "rows",
                 Mode::Aggregate => "aggregates",
             };
+            let leaves = match habilitation.export {
+                ExportRule::None => ", without exports",
+                ExportRule::Review => ", each export after a second person",
+                ExportRule::Rules => "",
+            };
             Some(format!(
-                "sees {what} of dataset `{dataset}` from zone `{zone}` (habilitation `{}` version \
-                 {})",
+                "sees {what} of dataset `{dataset}` from zone `{zone}`{leaves} (habilitation `{}` \
+                 version {})",
                 habilitation.id, habilitation.version
             ))
         })

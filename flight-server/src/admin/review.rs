@@ -109,7 +109,7 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
     let datasets = datasets(desk).await?;
     let dataset = datasets.as_ref().and_then(|all| all.dataset(&name.dataset));
     let head = [
-        "project", "zone", "members", "mode", "column", "rows", "until", "decision",
+        "project", "zone", "members", "mode", "column", "rows", "export", "until", "decision",
     ];
     let mut table = Table::new(&head);
     for found in in_force(desk, &name.dataset, dataset.as_deref()).await? {
@@ -127,6 +127,7 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
             },
             shown,
             rows,
+            habilitation.export.label().to_owned(),
             day(habilitation.valid_to),
             format!(
                 "{} ({} version {})",
