@@ -12,7 +12,7 @@ use flight_server::hub::Mode;
 use flight_server::server::Server;
 use hubflight_rights::Zone;
 use hubflight_rights::dataset::{Format, Table};
-use hubflight_rights::habilitation::{Mode as Access, Tables};
+use hubflight_rights::habilitation::{ExportRule, Mode as Access, Tables};
 
 use crate::client::Client;
 
@@ -78,6 +78,7 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
         persons: None,
         linkage_group: None,
         zones: None,
+        export: ExportRule::Rules,
         decision: "benchmark".into(),
         valid_from: from,
         valid_to: to,

@@ -11,7 +11,7 @@ use hubflight_ledger::{Tariff, TariffParts};
 use hubflight_protocol::{Key, user_key_file};
 use hubflight_rights::Zone;
 use hubflight_rights::dataset::{Format, PersonPath, Table};
-use hubflight_rights::habilitation::{Cohort, Mode, Tables};
+use hubflight_rights::habilitation::{Cohort, ExportRule, Mode, Tables};
 use hubflight_store::SpaceLimits;
 use serde::Deserialize;
 
@@ -437,6 +437,9 @@ pub struct HabilitationConfig {
     /// Zones from which it may be used; rows never from `outside`.
     #[serde(default)]
     pub zones: Option<Vec<Zone>>,
+    /// How what is made of it leaves the hub: `none`, `review` (a second person) or `rules`.
+    #[serde(default)]
+    pub export: ExportRule,
     pub decision: String,
     pub valid_from: NaiveDate,
     pub valid_to: NaiveDate,

@@ -393,6 +393,11 @@ impl From<StoreError> for Error {
                 "the keys of this space were dropped while the statement ran and nothing was \
                  changed; run the statement again",
             ),
+            StoreError::RightsChanged => Error::new(
+                ErrorKind::Aborted,
+                "rights changed again and again while the statement was committed, and nothing \
+                 was; run it again",
+            ),
             StoreError::QuotaExceeded { used, quota } => Error::exhausted(format!(
                 "the project's space would hold {used} bytes and its quota is {quota}; drop \
                  tables, or ask an administrator for a larger quota"

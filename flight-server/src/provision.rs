@@ -226,6 +226,7 @@ pub(crate) fn habilitation(entry: &HabilitationConfig) -> Habilitation {
         persons: entry.persons.clone(),
         linkage_group: entry.linkage_group.clone().unwrap_or_else(unlinked),
         zones: entry.zones.clone(),
+        export: entry.export,
         valid_from: begin_of(entry.valid_from),
         valid_to: end_of(entry.valid_to),
         decision: entry.decision.clone(),

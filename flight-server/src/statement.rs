@@ -304,6 +304,7 @@ impl<'a> Opening<'a> {
             execution,
             permit,
             stop,
+            grounds,
             place,
             time,
         };

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def binary(name: str) -> str:
         cwd=ROOT, check=True, capture_output=True, text=True,
     )
     return str(Path(json.loads(metadata.stdout)["target_directory"]) / "release" / name)
+
+
+def fresh_database() -> str | None:
+    """The address of a new database on the PostgreSQL of the tests; None where they have none."""
+    server = os.environ.get("HUBFLIGHT_TEST_POSTGRES_URL")
+    if not server:
+        return None
+    name = f"hub_{uuid.uuid4().hex}"
+    (psql,) = sorted(Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1:]
+    subprocess.run([psql, "-q", "-d", server, "-c", f"CREATE DATABASE {name}"], check=True, timeout=60)
+    return f"{server.rsplit('/', 1)[0]}/{name}"
 
 
 @dataclass

@@ -166,3 +166,14 @@ def test_answers_of_a_day_are_bounded(hub):
     assert "(ResourceExhausted;" in text and "2000 aggregates a day" in text, text
     # Nothing was taken.
     assert hub.query("epidemiologist", "SELECT count(*) AS n FROM snds.ir_ben_r")["n"][0].as_py() > 0
+
+
+def test_columns_whose_small_cells_are_nulls_say_so(hub):
+    sql = "SELECT ben_sex_cod, count(*) AS n, count(*) + 1 AS m, 7 AS seven FROM snds.ir_ben_r GROUP BY 1"
+
+    def marks(account):
+        return {one.name: (one.metadata or {}).get(b"hub.suppressed") for one in hub.query(account, sql).schema}
+
+    assert marks("epidemiologist") == {"ben_sex_cod": b"null", "n": b"null", "m": None, "seven": None}
+    # Who sees rows sees no suppressed cell.
+    assert set(marks("hospital").values()) == {None}

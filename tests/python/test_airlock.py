@@ -1,6 +1,7 @@
 """The airlock over the wire: what leaves, when, to whom, and what is recorded of it."""
 
 import re
+import sqlite3
 import subprocess
 
 import pyarrow as pa
@@ -8,13 +9,14 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import Hub, binary, start
+from conftest import Hub, binary, fresh_database, start
 
 CONFIG = """
 [server]
 flight = "127.0.0.1:0"
 http = "127.0.0.1:0"
 zone = "{zone}"
+{database}
 
 [workers]
 listen = "127.0.0.1:0"
@@ -80,6 +82,7 @@ class Served:
 
     def __init__(self, folder):
         self.folder, self.config, self.hub = folder, folder / "hub.toml", None
+        self.database = fresh_database()
         stays = pa.table({
             "person": [n // 3 for n in range(3 * PERSONS)],
             "ward": ["north", "south"] * (3 * PERSONS // 2),
@@ -95,7 +98,7 @@ class Served:
 
     def zone(self, name):
         self.stop()
-        self.config.write_text(CONFIG.format(zone=name) + PROJECT.format(id="study", member="alice")
+        self.config.write_text(CONFIG.format(zone=name, database=f'database = "{self.database}"' if self.database else "") + PROJECT.format(id="study", member="alice")
                                + PROJECT.format(id="other", member="bob"))
         self.hub: Hub = start(["serve", "--config", str(self.config)], self.folder,
                               self.folder / "serve.log")
@@ -286,3 +289,21 @@ def test_nothing_that_is_asked_for_moves_the_cursor_of_who_decides(served, chara
     served.change(served.request("cursor", SUMS, "an article"))
     assert "an article" in done(served.config, "export", "show", served.state("cursor")["id"])
     served.change("CALL hub.withdraw_export('cursor')")
+
+
+def test_words_that_are_not_refused_would_reach_who_decides(served):
+    """What they read is what was stored, as it is: nothing after the refusal stands before it."""
+    if served.database:
+        pytest.skip("the store's own triggers are taken out, which is written for SQLite")
+    served.change(served.request("words", SUMS, "an article"))
+    identifier = served.state("words")["id"]
+    with sqlite3.connect(served.folder / "hubflight-state" / "hub.sqlite", timeout=10) as store:
+        triggers = store.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'exports'").fetchall()
+        for name, _ in triggers:
+            store.execute(f"DROP TRIGGER {name}")
+        store.execute("UPDATE exports SET purpose = ? WHERE id = ?", ("an article\x1b[2Jreleased by root", identifier))
+        for _, sql in triggers:
+            store.execute(sql)
+    store.close()
+    assert "\x1b[2Jreleased by root" in done(served.config, "export", "show", identifier)
+    served.change("CALL hub.withdraw_export('words')")

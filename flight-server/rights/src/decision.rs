@@ -85,6 +85,8 @@ pub enum Denial {
     /// It governs, but who confirmed it is a member of the project by now.
     Unconfirmed,
     AggregateOnly,
+    /// What it opens does not leave the hub.
+    NoExport,
     /// Policies of the operator's forbid it.
     Rule {
         ids: Vec<String>,
@@ -288,6 +290,11 @@ impl fmt::Display for Denial {
                 f,
                 "the project may see only aggregates; ask for count, sum or avg, or ask the hub \
                  for row access"
+            ),
+            Self::NoExport => write!(
+                f,
+                "the project may take nothing of it out of the hub; ask the hub for a \
+                 habilitation that allows exports"
             ),
             Self::Ambiguous { ids } => write!(
                 f,

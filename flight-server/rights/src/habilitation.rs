@@ -26,6 +26,9 @@ pub struct Habilitation {
     /// Where callers must be to use it; anywhere it may be used at all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<Vec<Zone>>,
+    /// What may be taken out of the hub of what is read under it.
+    #[serde(default, skip_serializing_if = "ExportRule::is_default")]
+    pub export: ExportRule,
     pub valid_from: DateTime<Utc>,
     pub valid_to: DateTime<Utc>,
     /// Reference of the decision that granted it (CNIL, ethics committee, …).
@@ -38,6 +41,35 @@ pub struct Habilitation {
 pub enum Mode {
     Row,
     Aggregate,
+}
+
+/// How results leave the hub as exports; not written where it is the default, so that what was
+/// written before reads the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportRule {
+    /// Not at all.
+    None,
+    /// Each after a second person has decided on it, whatever the rules find.
+    Review,
+    /// As the rules decide: alone where they find nothing, after a second person where they ask.
+    #[default]
+    Rules,
+}
+
+impl ExportRule {
+    /// What policies and lists call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Review => "review",
+            Self::Rules => "rules",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

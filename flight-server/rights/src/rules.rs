@@ -134,6 +134,9 @@ fn of_the_hub(
         let zone = request.zone.clone();
         return Some(Denial::OtherZone { zone });
     }
+    if forbids("hub.export") {
+        return Some(Denial::NoExport);
+    }
     forbids("hub.rows").then_some(Denial::AggregateOnly)
 }
 

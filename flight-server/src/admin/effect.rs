@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::habilitation::{ExportRule, Habilitation, Mode, Tables};
 use hubflight_rights::{Asker, Granted, Login, Method, Register};
 use hubflight_store::{AdminRole, HabilitationRow, Member, Person, Project};
 use sha2::{Digest, Sha256};
@@ -154,9 +154,10 @@ impl Rights {
                         continue;
                     };
                     let sees = sees(&habilitation);
+                    let leaves = leaves(habilitation.export);
                     open.insert(format!(
-                        "`{person}` in project `{id}` {sees} from zone `{zone}` (habilitation \
-                         `{}` version {})",
+                        "`{person}` in project `{id}` {sees} from zone `{zone}`{leaves} \
+                         (habilitation `{}` version {})",
                         habilitation.id, habilitation.version
                     ));
                     used.insert(habilitation.id.clone(), habilitation);
@@ -216,6 +217,15 @@ fn sees(habilitation: &Habilitation) -> String {
         Mode::Aggregate => "aggregates",
     };
     format!("sees {what} of dataset `{}`", habilitation.dataset)
+}
+
+/// How results leave the hub.
+fn leaves(export: ExportRule) -> &'static str {
+    match export {
+        ExportRule::None => ", without exports",
+        ExportRule::Review => ", each export after a second person",
+        ExportRule::Rules => "",
+    }
 }
 
 /// What a habilitation shows, a line for each column, filter and cohort.

@@ -79,7 +79,7 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
     let judge = Judge::at(desk).await?;
     let dataset = judge.described(&name.dataset);
     let head = [
-        "project", "zone", "members", "mode", "column", "rows", "until", "decision",
+        "project", "zone", "members", "mode", "column", "rows", "export", "until", "decision",
     ];
     let mut table = Table::new(&head);
     for seen in judge.seen(Some(&name.dataset)).await? {
@@ -94,6 +94,7 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
             seen.mode().to_owned(),
             how,
             rows.to_owned(),
+            habilitation.export.label().to_owned(),
             day(habilitation.valid_to),
             format!(
                 "{} ({} version {})",

@@ -41,6 +41,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::PERSONS_MIN_DEFAULT;
+use hubflight_rights::habilitation::ExportRule;
 use hubflight_rights::{Action, Decision};
 use hubflight_store::{ExportState, NewExport, StoreError};
 use hubflight_udfs::StatementWork;
@@ -54,6 +55,7 @@ use crate::catalog::space::{Labels, Run, Source, check_storable, declared_schema
 use crate::catalog::visible;
 use crate::change::Act;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exec::revocation::{self, Grounds};
 use crate::hub::Hub;
 use crate::plan::parse::parse;
 use crate::plan::wire::conform;
@@ -117,7 +119,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
     let query = authorised.optimise()?;
     run.meter.reads(&query.tables)?;
     let labels = Labels::of(&query.providers()?, view)?;
-    check_policies(planning, &labels).await?;
+    let asks = check_policies(planning, &labels).await?;
     let bytes = visible::bytes(hub, view, std::slice::from_ref(&query)).await?;
     hub.take_answers(&view.project, query.answers).await?;
     run.meter.scanned(bytes);
@@ -126,6 +128,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
         work: Arc::clone(run.work),
         persons_min: persons_min(hub, &labels),
         study,
+        asks,
         schema,
         query,
     };
@@ -143,6 +146,7 @@ pub async fn request(planning: &Planning<'_>, asked: &Asked, run: Run<'_>) -> Re
         packed,
         // When its rows were read: who opposes later may be among them.
         now: planning.now,
+        grounds: run.commits.grounds(),
     };
     // A commit that is sent is awaited, whatever else happens: its package must stay then.
     let _sent = run.commits.send()?;
@@ -199,8 +203,9 @@ fn check_place(view: &ProjectView) -> Result<()> {
     Ok(())
 }
 
-/// Reading something is one right, taking it out another: policies decide on each dataset.
-async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<()> {
+/// Reading something is one right, taking it out another: policies decide on each dataset. Gives a
+/// finding for each whose habilitation has a second person decide.
+async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<Vec<Finding>> {
     let viewer = &planning.view.viewer;
     let asking = Asking {
         who: &viewer.who,
@@ -209,13 +214,23 @@ async fn check_policies(planning: &Planning<'_>, labels: &Labels) -> Result<()> 
         at: planning.now,
     };
     let rights = planning.hub.store.rights().await?;
+    let mut asks = Vec::new();
     for Source { dataset, .. } in &labels.sources {
         let may = planning.hub.may(&rights, asking, dataset, Action::Export);
-        if let Decision::Deny(denial) = may.await? {
-            return Err(refusal_of(dataset, &denial));
+        match may.await? {
+            Decision::Deny(denial) => return Err(refusal_of(dataset, &denial)),
+            Decision::Allow(habilitation) if habilitation.export == ExportRule::Review => {
+                let text = format!(
+                    "the habilitation for dataset `{dataset}` has a second person decide on every \
+                     export"
+                );
+                asks.push(Finding::new("habilitation", Verdict::Asks, text));
+            }
+            Decision::Allow(_) => {}
         }
     }
-    Ok(())
+    asks.dedup();
+    Ok(asks)
 }
 
 /// The threshold of the datasets that the rows come from, the largest of them.
@@ -234,6 +249,8 @@ struct Packing {
     work: Arc<StatementWork>,
     persons_min: u32,
     study: Study,
+    /// What habilitations have a second person decide on.
+    asks: Vec<Finding>,
     schema: SchemaRef,
     query: Optimised,
 }
@@ -270,12 +287,13 @@ impl Packing {
             memory.try_grow(batch.get_array_memory_size())?;
             batches.push(batch);
         }
-        let findings = judge(&Content {
+        let mut findings = self.asks;
+        findings.extend(judge(&Content {
             schema: &self.schema,
             batches: &batches,
             study: &self.study,
             persons_min: self.persons_min,
-        });
+        }));
         Ok(Packed {
             package: package::encode(&self.schema, &batches)?,
             schema: self.schema,
@@ -295,6 +313,8 @@ struct Entry {
     labels: String,
     packed: Packed,
     now: DateTime<Utc>,
+    /// What whoever asked rests on.
+    grounds: Option<Arc<Grounds>>,
 }
 
 impl Entry {
@@ -316,6 +336,10 @@ impl Entry {
             false => Some(self.place(id).await?),
         };
         let mut change = hub.change(CLIENT, *now).await?;
+        // Nobody else changes rights now.
+        if let Some(grounds) = &self.grounds {
+            revocation::confirm(hub, grounds).await?;
+        }
         if let Some((_, key)) = &placed
             && !change.write.keeps_space_key(&self.project, *key).await?
         {

@@ -1,6 +1,7 @@
 //! The life of a package, and who may have it when: every way that is shut is tried.
 
 mod doors;
+mod limits;
 mod plans;
 
 use std::path::PathBuf;
@@ -11,13 +12,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
 use hubflight_rights::Zone;
-use hubflight_store::{Export, ExportDecision, Opposition};
+use hubflight_rights::habilitation::Habilitation;
+use hubflight_store::{Export, ExportDecision, NewHabilitation, Opposition};
 use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
 
 use super::*;
-use crate::exec::revocation::{self, Grounds};
 use crate::flight::call::Caller;
 use crate::rig::{inside, open_hub};
 use crate::statement::{self, Opened, Text};
@@ -88,6 +89,11 @@ impl Bench {
 
     /// With policies of the operator's.
     async fn ruled(policies: &str) -> Self {
+        Self::edited(policies, str::to_owned).await
+    }
+
+    /// With another text of the configuration too.
+    async fn edited(policies: &str, edit: impl Fn(&str) -> String) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let data = folder.path().join("data");
         std::fs::create_dir_all(&data).expect("folder");
@@ -114,7 +120,7 @@ impl Bench {
                 .replace("{mode}", mode)
         };
         let text = [
-            HUB.to_owned(),
+            edit(HUB),
             project("p", "ada", "row"),
             project("q", "bob", "row"),
             project("cells", "cleo", "aggregate"),
@@ -179,6 +185,31 @@ impl Bench {
             }
         }
         Ok(rows)
+    }
+
+    /// A new version of a project's habilitation, with another rule of exports.
+    async fn rule_exports(&self, project: &str, export: ExportRule) {
+        let rows = self
+            .hub
+            .store
+            .habilitations_of(project)
+            .await
+            .expect("read");
+        let newest = rows.last().expect("one");
+        let mut next: Habilitation = serde_json::from_str(&newest.body).expect("a body");
+        (next.version, next.export) = (newest.version + 1, export);
+        let new = NewHabilitation {
+            id: next.id.clone(),
+            version: next.version,
+            project: project.into(),
+            dataset: next.dataset.clone(),
+            body: serde_json::to_string(&next).expect("writes"),
+        };
+        self.hub
+            .store
+            .put_habilitation(&new)
+            .await
+            .expect("written");
     }
 
     async fn request(&self, caller: &Caller, name: &str, sql: &str) -> Result<u64> {
@@ -503,7 +534,6 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
         .expect("after it, none is in it");
 }
 
-/// What is refused stays on record, so that nobody fills the store with it.
 /// A package ends with the keys of its project, wherever its file was copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_package_cannot_be_read_once_its_projects_keys_are_dropped() {
@@ -519,52 +549,4 @@ async fn a_package_cannot_be_read_once_its_projects_keys_are_dropped() {
     let error = bench.run(&ada, read).await.expect_err("dropped");
     assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
     assert!(error.to_string().contains("dropped"), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_project_asks_so_often_a_day() {
-    let bench = Bench::new().await;
-    let ada = bench.ada().await;
-    let rows = "SELECT person FROM clinic.stays";
-    for round in 0..60 {
-        let refused = bench.request(&ada, &format!("r{round}"), rows).await;
-        let error = refused.expect_err("identifiers");
-        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{round}: {error}");
-    }
-    for (name, sql) in [("r60", rows), ("fine", CELLS)] {
-        let error = bench.request(&ada, name, sql).await.expect_err("too often");
-        assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{error}");
-    }
-    let wide: Vec<String> = (0..257).map(|i| format!("age AS a{i}")).collect();
-    let wide = format!("SELECT {} FROM clinic.stays", wide.join(", "));
-    let error = bench.request(&ada, "wide", &wide).await.expect_err("wide");
-    assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
-}
-
-/// What the rules ask is all shown to the person who decides, or nobody is asked.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_question_is_hidden_among_many() {
-    let bench = Bench::new().await;
-    let ada = bench.ada().await;
-    let asks = |columns: usize| {
-        let values: Vec<String> = (0..columns)
-            .map(|i| format!("avg(age / 3.0 + {i}) AS a{i}"))
-            .collect();
-        format!(
-            "SELECT ward, {} FROM clinic.stays GROUP BY ward",
-            values.join(", ")
-        )
-    };
-    assert_eq!(
-        bench.state(&ada, "few", &asks(3)).await,
-        ExportState::Waiting
-    );
-    let found = bench.export("few").await.package.findings;
-    for column in ["\"a0\"", "\"a1\"", "\"a2\""] {
-        assert!(found.contains(column), "{found}");
-    }
-    let error = bench.request(&ada, "many", &asks(255)).await;
-    let error = error.expect_err("more than anybody looks through");
-    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
-    assert!(error.to_string().contains("fewer columns"), "{error}");
 }

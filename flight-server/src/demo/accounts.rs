@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use hubflight_ledger::Tariff;
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::{
-    Cohort, Columns, Comparison, Mask, Mode, Predicate, TableGrant, Tables, Value,
+    Cohort, Columns, Comparison, ExportRule, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
 use hubflight_store::{AdminRole, Store};
 use hubflight_synth::Facts;
@@ -146,6 +146,7 @@ fn habilitations(snds: &Dataset, facts: &Facts) -> Result<Vec<HabilitationConfig
             persons: None,
             linkage_group: None,
             zones: None,
+            export: ExportRule::Rules,
             decision: format!("DEMO-{project}"),
             valid_from: first_day()?,
             valid_to: last_day(facts)?,

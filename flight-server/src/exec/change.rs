@@ -22,6 +22,7 @@ use super::admission::Permit;
 use super::commits::Commits;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
+use super::revocation::Grounds;
 use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
 use super::steps::Steps;
 use crate::airlock::{self, call::Call};
@@ -47,6 +48,8 @@ pub struct Change {
     pub execution: Execution,
     pub permit: Permit,
     pub stop: Arc<Stop>,
+    /// What it runs on, which must still hold when it commits.
+    pub grounds: Grounds,
     pub place: Registered,
     pub time: Duration,
 }
@@ -80,6 +83,7 @@ impl Change {
             execution,
             permit,
             stop,
+            grounds,
             place,
             time,
         } = self;
@@ -102,7 +106,7 @@ impl Change {
             options: &caller.principal.options,
             now: caller.now,
         };
-        let commits = Commits::default();
+        let commits = Commits::on(grounds);
         let run = space::Run {
             work: &work,
             meter: &meter,

@@ -1,4 +1,4 @@
-//! Which comes first: the end of a change from outside, or its commit.
+//! Which comes first: the end of a change from outside, or its commit; and what a commit rests on.
 //!
 //! ```text
 //!  open ──send──▶ under way ──done──▶ open        a commit that is sent is awaited and told
@@ -6,13 +6,20 @@
 //!    └──────end───────┴──▶ ended                  no commit is sent any more
 //! ```
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
+use super::revocation::Grounds;
 use crate::error::{Error, Result};
 
 /// The commits of one change.
 #[derive(Debug, Default)]
-pub struct Commits(Mutex<State>);
+pub struct Commits {
+    state: Mutex<State>,
+    /// What each commit rests on; nothing where the hub changes something itself.
+    grounds: Option<Arc<Grounds>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,9 +35,21 @@ struct State {
 pub struct Sent<'a>(&'a Commits);
 
 impl Commits {
+    /// Of a change that somebody makes.
+    pub fn on(grounds: Grounds) -> Self {
+        Self {
+            grounds: Some(Arc::new(grounds)),
+            ..Self::default()
+        }
+    }
+
+    pub fn grounds(&self) -> Option<Arc<Grounds>> {
+        self.grounds.clone()
+    }
+
     /// Refuses to go on where the change has ended.
     pub fn check(&self) -> Result<()> {
-        match &self.0.lock().ended {
+        match &self.state.lock().ended {
             Some(why) => Err(why.clone()),
             None => Ok(()),
         }
@@ -38,7 +57,7 @@ impl Commits {
 
     /// Begins a commit. Refused where the change has ended: then nothing happens.
     pub fn send(&self) -> Result<Sent<'_>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if let Some(why) = &state.ended {
             return Err(why.clone());
         }
@@ -49,24 +68,24 @@ impl Commits {
     /// No commit is sent from now on. True where one is under way: what becomes of it is what
     /// the change is told.
     pub fn end(&self, why: Error) -> bool {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.ended.get_or_insert(why);
         state.under_way
     }
 
     /// One more row of parameters is done.
     pub fn apply(&self) {
-        self.0.lock().applied += 1;
+        self.state.lock().applied += 1;
     }
 
     pub fn applied(&self) -> usize {
-        self.0.lock().applied
+        self.state.lock().applied
     }
 }
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
-        self.0.0.lock().under_way = false;
+        self.0.state.lock().under_way = false;
     }
 }
 

@@ -188,6 +188,14 @@ pub async fn confirm(hub: &Hub, grounds: &Grounds) -> Result<()> {
     }
 }
 
+/// As [`confirm`], with the revision of rights that it is true at: what changes them later has a
+/// higher one.
+pub async fn confirmed_at(hub: &Hub, grounds: &Grounds) -> Result<i64> {
+    let revision = hub.store.rights_revision().await?;
+    confirm(hub, grounds).await?;
+    Ok(revision)
+}
+
 /// Watches until it is aborted.
 pub async fn watch(hub: Arc<Hub>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(RIGHTS_READ_EVERY_MS));

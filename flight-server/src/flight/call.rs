@@ -40,6 +40,22 @@ impl Caller {
         }
     }
 
+    /// The same caller, let in anew: what they sent may have taken them long.
+    ///
+    /// # Errors
+    /// As at the door, where what let them in has ended since.
+    pub async fn again(&self, hub: &Arc<Hub>) -> Result<Self> {
+        let now = Utc::now();
+        let rights = hub.store.rights().await?;
+        let mut caller = self.at(now);
+        let principal = &mut caller.principal;
+        let admitted = hub.auth.admit(&rights, &principal.standing, now).await?;
+        principal.person = admitted.person;
+        principal.roles = admitted.roles;
+        principal.projects = admitted.projects;
+        Ok(caller)
+    }
+
     /// The project as it is now, seen by this caller.
     pub async fn view(
         &self,

@@ -8,7 +8,7 @@ mod get_data;
 mod get_info;
 mod metadata;
 mod prepared;
-mod put;
+pub(crate) mod put;
 mod session_messages;
 mod sql_info;
 mod uploads;

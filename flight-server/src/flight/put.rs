@@ -11,7 +11,7 @@ use arrow_flight::{FlightData, PutResult};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant as Deadline;
-use tonic::{Response, Status, Streaming};
+use tonic::{Response, Status};
 
 use super::call::Caller;
 use super::get_info::{command_of, no_transaction};
@@ -26,13 +26,14 @@ use crate::statement::{Opened, Text};
 pub async fn do_put(
     hub: &Arc<Hub>,
     caller: &Caller,
-    mut stream: Streaming<FlightData>,
+    mut stream: impl Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
 ) -> Answer<BoxStream<PutResult>> {
     // What a client sends, it sends in the time that its statement has.
     let time = run::statement_time(hub, caller, caller.principal.options.statement_seconds);
     let deadline = Deadline::now() + time;
-    let first = tokio::time::timeout_at(deadline, stream.message()).await;
-    let first = first.map_err(|_| run::too_late())??.unwrap_or_default();
+    let first = tokio::time::timeout_at(deadline, stream.next()).await;
+    let first = first.map_err(|_| run::too_late())?;
+    let first = first.transpose()?.unwrap_or_default();
     let descriptor = first
         .flight_descriptor
         .clone()
@@ -51,13 +52,14 @@ pub async fn do_put(
             if !bound.is_empty() {
                 text.parameters = bound;
             }
-            change(hub, caller, text).await?
+            change(hub, &caller.again(hub).await?, text).await?
         }
         Command::CommandPreparedStatementQuery(query) => {
             let handle = query.prepared_statement_handle;
             hub.prepared.get(&handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
+            let caller = caller.again(hub).await?;
             hub.prepared.bind(&handle, &caller.principal, bound)?;
             DoPutPreparedStatementResult {
                 prepared_statement_handle: Some(handle),
@@ -225,6 +227,7 @@ mod tests {
 
     use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
     use arrow::datatypes::{Field, Int32Type, Schema};
+    use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{
         DictionaryHandling, DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
@@ -244,8 +247,7 @@ mod tests {
         Deadline::now() + Duration::from_secs(60)
     }
 
-    fn messages(batches: &[RecordBatch], handling: DictionaryHandling) -> Vec<FlightData> {
-        let options = IpcWriteOptions::default().with_dictionary_handling(handling);
+    fn messages(batches: &[RecordBatch], options: IpcWriteOptions) -> Vec<FlightData> {
         let (generator, mut ids) = (IpcDataGenerator::default(), DictionaryTracker::new(false));
         let schema = batches[0].schema();
         let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
@@ -260,8 +262,12 @@ mod tests {
         sent
     }
 
+    fn resent() -> IpcWriteOptions {
+        IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Resend)
+    }
+
     fn whole(batches: &[RecordBatch]) -> Vec<FlightData> {
-        messages(batches, DictionaryHandling::Resend)
+        messages(batches, resent())
     }
 
     async fn bind(messages: Vec<FlightData>) -> Result<Vec<u8>> {
@@ -300,7 +306,8 @@ mod tests {
     #[tokio::test]
     async fn dictionaries_in_pieces_are_refused() {
         let batches = [2, 4].map(|kilobytes| coded(kilobytes << 10, 1, 0));
-        let sent = messages(&batches, DictionaryHandling::Delta);
+        let pieces = IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
+        let sent = messages(&batches, pieces);
         let error = bind(sent).await.expect_err("a piece");
         assert_eq!(error.kind, ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("pieces"), "{error}");
@@ -314,6 +321,41 @@ mod tests {
         let error = bind(whole(&vec![empty; 250])).await;
         let error = error.expect_err("without end");
         assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+    }
+
+    /// Batches that a decoder alone gives, or its error.
+    async fn decoded(sent: Vec<FlightData>) -> Result<Vec<RecordBatch>, FlightError> {
+        let sent = futures::stream::iter(sent.into_iter().map(Ok));
+        let batches = FlightRecordBatchStream::new_from_flight_data(sent);
+        batches.try_collect().await
+    }
+
+    /// What the checks stand before: a decoder alone keeps all dictionaries, inflates, and believes
+    /// the length that is claimed until it has made room for it.
+    #[tokio::test]
+    async fn without_the_checks_a_decoder_does_as_it_is_told() {
+        let unused: Vec<RecordBatch> = (0..40).map(|seed| coded(1 << 15, 0, seed)).collect();
+        let kept = decoded(whole(&unused)).await.expect("decodes");
+        assert_eq!(kept.len(), 40);
+        let zeros: ArrayRef = Arc::new(Int32Array::from(vec![0; 1 << 20]));
+        let zeros = RecordBatch::try_from_iter([("", zeros)]).expect("valid");
+        let options = resent().try_with_compression(Some(CompressionType::LZ4_FRAME));
+        let mut sent = messages(&[zeros], options.expect("valid"));
+        let bytes: usize = sent.iter().map(|message| message.data_body.len()).sum();
+        assert!(bytes < 1 << 16, "{bytes}");
+        let inflated = decoded(sent.clone()).await.expect("decodes");
+        assert_eq!(inflated[0].num_rows(), 1 << 20);
+        let refused = bind(sent.clone()).await.expect_err("compressed");
+        assert!(refused.to_string().contains("compressed"), "{refused}");
+        // The length before the values, which are the only buffer.
+        let rows = sent.last_mut().expect("rows");
+        let mut body = rows.data_body.to_vec();
+        assert_eq!(body[..8], (4_i64 << 20).to_le_bytes());
+        body[..8].copy_from_slice(&(1_i64 << 28).to_le_bytes());
+        rows.data_body = body.into();
+        let error = decoded(sent.clone()).await.expect_err("a lie");
+        assert!(error.to_string().contains("268435456"), "{error}");
+        bind(sent).await.expect_err("compressed");
     }
 
     #[tokio::test]

@@ -11,8 +11,12 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use hubflight_policy::aggregate;
 
 use crate::error::Result;
+
+/// What fields of published columns carry: what a suppressed cell is shown as.
+const SUPPRESSED: (&str, &str) = ("hub.suppressed", "null");
 
 /// The schema of a query's result as its client is told.
 pub fn schema_of(plan: &LogicalPlan, state: &SessionState, views: bool) -> Result<SchemaRef> {
@@ -30,7 +34,23 @@ pub fn schema_of(plan: &LogicalPlan, state: &SessionState, views: bool) -> Resul
             plan.schema()
         }
     };
-    Ok(plain_schema(schema.as_arrow(), views))
+    let plain = plain_schema(schema.as_arrow(), views);
+    Ok(marked(&plain, &aggregate::published(plan)))
+}
+
+/// The schema with a mark at each published column: in the row of suppressed cells it is NULL.
+fn marked(schema: &SchemaRef, published: &[bool]) -> SchemaRef {
+    if !published.contains(&true) {
+        return Arc::clone(schema);
+    }
+    let fields = schema.fields().iter().zip(published).map(|(field, mark)| {
+        let mut metadata = field.metadata().clone();
+        if *mark {
+            metadata.insert(SUPPRESSED.0.to_owned(), SUPPRESSED.1.to_owned());
+        }
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    });
+    Arc::new(Schema::new(fields.collect::<Fields>()))
 }
 
 /// `schema` with plain, nullable fields.

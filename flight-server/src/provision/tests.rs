@@ -1,7 +1,7 @@
 use super::*;
 use datafusion::prelude::SessionContext;
 use hubflight_ledger::{AuditSettings, Filter, Ledger, Page};
-use hubflight_rights::habilitation::Tables;
+use hubflight_rights::habilitation::{ExportRule, Tables};
 use hubflight_store::Identity;
 
 use crate::hub::audit_signer;
@@ -420,4 +420,36 @@ async fn identities_follow_the_file() {
     ];
     let expected = expected.map(|(what, whom)| format!("identity_{what} {whom} {at}"));
     assert_eq!(told, expected);
+}
+
+/// What was written before there was a rule of exports reads as it did, and is written as it was.
+#[tokio::test]
+async fn exports_are_as_the_rules_decide_where_nothing_else_is_written() {
+    let bench = Bench::new().await;
+    bench
+        .provision(&bench.config(str::to_owned))
+        .await
+        .expect("valid");
+    let rows = bench.store.habilitations_of("study").await.expect("read");
+    assert!(!rows[0].body.contains("export"), "{}", rows[0].body);
+    let ruled = |export: &str| format!("decision = \"DR-1\"\nexport = \"{export}\"");
+    let written =
+        |export: &str| bench.config(|text| text.replace("decision = \"DR-1\"", &ruled(export)));
+    for (export, version, rule) in [
+        ("rules", 1, ExportRule::Rules),
+        ("review", 2, ExportRule::Review),
+        ("none", 3, ExportRule::None),
+    ] {
+        bench.provision(&written(export)).await.expect(export);
+        let in_force = bench.in_force().await;
+        let (number, habilitation) = in_force.last().expect("one");
+        assert_eq!((*number, habilitation.export), (version, rule), "{export}");
+        assert_eq!(rule.label(), export);
+    }
+    let text = FILE.replace("decision = \"DR-1\"", &ruled("sometimes"));
+    let error = toml::from_str::<Config>(&text).expect_err("no rule");
+    assert!(
+        error.to_string().contains("`none`, `review`, `rules`"),
+        "{error}"
+    );
 }

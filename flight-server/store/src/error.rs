@@ -55,6 +55,9 @@ pub enum StoreError {
     )]
     KeyDropped { project: String },
 
+    #[error("rights changed while this was written, and nothing was; run the statement again")]
+    RightsChanged,
+
     #[error(
         "the space would hold {used} bytes, its quota is {quota}; drop tables or ask for a larger quota"
     )]
@@ -105,6 +108,7 @@ impl StoreError {
             self,
             StoreError::Conflict { .. }
                 | StoreError::KeyDropped { .. }
+                | StoreError::RightsChanged
                 | StoreError::QuotaExceeded { .. }
                 | StoreError::HeldExceeded { .. }
                 | StoreError::TooMany { .. }

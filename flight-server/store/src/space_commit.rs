@@ -14,7 +14,7 @@ use crate::columns::{get, micros};
 use crate::people::found;
 use crate::space::{not_a_project, objects_of, room_of};
 use crate::space_keys::is_kept;
-use crate::{ObjectKind, SpaceFile, Store, StoreError};
+use crate::{Backend, ObjectKind, SpaceFile, Store, StoreError};
 
 /// What one statement does to a space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub struct SpaceCommit {
     /// The number of the key that the new files are sealed with.
     pub key: Option<u32>,
     pub limits: SpaceLimits,
+    /// The revision of rights at which somebody was last found to have those that it rests on;
+    /// none for what the hub does itself.
+    pub rights: Option<i64>,
 }
 
 /// How many things a space may have, besides its quota of bytes.
@@ -130,6 +133,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when another commit touched the same objects since the base,
     /// [`StoreError::KeyDropped`] when nobody could read the new files,
+    /// [`StoreError::RightsChanged`] when rights are not as they were found,
     /// [`StoreError::QuotaExceeded`], [`StoreError::HeldExceeded`], [`StoreError::TooMany`],
     /// [`StoreError::Exists`] and [`StoreError::NotFound`] for objects and files,
     /// [`StoreError::Invalid`]: these are refusals, and nothing is changed. After any other
@@ -137,6 +141,7 @@ impl Store {
     pub async fn commit_space(&self, commit: &SpaceCommit) -> Result<i64, StoreError> {
         let mut write = self.write().await?;
         let connection = write.connection();
+        check_rights(connection, commit, self.backend()).await?;
         // This also locks the project's row, so that commits of one project queue up.
         let row = sqlx::query(
             "UPDATE projects SET space_snapshot = space_snapshot + 1 WHERE id = $1 \
@@ -170,6 +175,28 @@ impl Store {
         .await?;
         write.commit().await?;
         Ok(snapshot)
+    }
+}
+
+/// Rights must be what they were when they were decided on, so that nothing is committed after
+/// they end. Whoever changes them locks their row first, and waits for this commit; SQLite has one
+/// writer at a time.
+async fn check_rights(
+    connection: &mut AnyConnection,
+    commit: &SpaceCommit,
+    backend: Backend,
+) -> Result<(), StoreError> {
+    let Some(decided) = commit.rights else {
+        return Ok(());
+    };
+    let sql = match backend {
+        Backend::Sqlite => "SELECT revision FROM rights",
+        Backend::Postgres => "SELECT revision FROM rights FOR SHARE",
+    };
+    let row = sqlx::query(sql).fetch_one(connection).await?;
+    match get::<i64>(&row, "revision")? == decided {
+        true => Ok(()),
+        false => Err(StoreError::RightsChanged),
     }
 }
 

@@ -83,6 +83,7 @@ async fn commit_in(
             changes,
             key: None,
             limits,
+            rights: None,
         })
         .await
 }
@@ -433,6 +434,7 @@ fn what_is_written_while_its_key_is_dropped_is_refused_and_the_salts_are_gone() 
             changes: vec![add("t", "f1", 1)],
             key: Some(key),
             limits: LIMITS,
+            rights: None,
         };
         let salts: Vec<_> = [key.salt.unwrap()].into();
         let mut write = store.write().await.unwrap();
@@ -509,5 +511,43 @@ fn keys_of_spaces_are_made_once_rotated_and_dropped_for_good() {
         .execute(write.connection())
         .await;
         assert!(back.is_err());
+    });
+}
+
+/// Whatever else a commit would do, it does nothing once rights are others than it was decided on.
+#[test]
+fn nothing_is_committed_under_rights_that_have_changed() {
+    on_each_store("rights_changed", |store| async move {
+        populate(&store).await;
+        let decided = store.rights_revision().await.unwrap();
+        let under = |rights, name| SpaceCommit {
+            project: "p".to_owned(),
+            base_snapshot: 0,
+            statement_id: "s".to_owned(),
+            changes: vec![table(name)],
+            key: None,
+            limits: LIMITS,
+            rights,
+        };
+        let write = store.change_rights().await.unwrap();
+        let waits = tokio::spawn({
+            let (store, commit) = (store.clone(), under(Some(decided), "a"));
+            async move { store.commit_space(&commit).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert!(!waits.is_finished(), "it overtakes the change");
+        write.commit().await.unwrap();
+        let refused = waits.await.unwrap().unwrap_err();
+        assert!(matches!(refused, StoreError::RightsChanged), "{refused}");
+        assert!(refused.is_refusal());
+        assert_eq!(store.current_snapshot("p").await.unwrap(), 0);
+        let now = store.rights_revision().await.unwrap();
+        store.commit_space(&under(Some(now), "a")).await.unwrap();
+        // What the hub does itself rests on nobody's rights.
+        let own = SpaceCommit {
+            base_snapshot: 1,
+            ..under(None, "b")
+        };
+        store.commit_space(&own).await.unwrap();
     });
 }

@@ -2,4 +2,5 @@
 
 mod attacks;
 mod keys;
+mod naive;
 mod support;

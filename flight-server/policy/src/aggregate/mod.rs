@@ -14,9 +14,7 @@
 //! which is there when there are none, too.
 //!
 //! A condition needs no test of its own that it selects enough persons and leaves enough
-//! behind: the first is the cell's, and the complement of a cell is the difference of two
-//! others, each with noise of its own. A test that made an exception where nobody is left
-//! would tell exactly that.
+//! behind: ARCHITECTURE.md says why.
 //!
 //! What remains. Noise of bounded variance cannot withstand unlimited answers: whoever may ask
 //! for many different supersets of one person, each with and without that person, averages
@@ -37,12 +35,14 @@ mod casts;
 mod cell;
 mod expressions;
 mod functions;
+mod marked;
 mod measures;
 pub mod noise;
 mod publish;
 mod rows;
 
 pub use cell::MARGIN;
+pub use marked::published;
 
 use std::sync::Arc;
 

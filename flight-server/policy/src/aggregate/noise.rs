@@ -116,6 +116,25 @@ mod tests {
         }
     }
 
+    /// What R's `ptable::create_cnt_ptable(D = 2, V = 1.5)` solves for counts of 2 and more: the
+    /// greatest entropy with sum 1, mean 0 and variance V (Giessing, "Computational issues in the
+    /// design of transition probabilities and disclosure risk estimation for additive noise",
+    /// PSD 2016; Enderle, vignette of `ptable`). `tests/python/test_ptable.py` solves it apart
+    /// from this code, checks its solver on numbers that R printed, and reads these.
+    #[test]
+    fn the_table_is_that_of_ptable() {
+        const PTABLE: [f64; VALUES] = [
+            0.129_861_640_81,
+            0.230_553_436_75,
+            0.279_169_844_88,
+            0.230_553_436_75,
+            0.129_861_640_81,
+        ];
+        for (own, theirs) in probabilities(VARIANCE).iter().zip(PTABLE) {
+            assert!((own - theirs).abs() < 1e-9, "{own} is not {theirs}");
+        }
+    }
+
     /// Steps of variance 1.5, spread over one (1/12): each layer has both, independently.
     #[test]
     fn noise_has_the_variance_of_two_layers_and_its_bound() {

@@ -132,6 +132,13 @@ fn merge_small(shown: LogicalPlan, aggregate: &Aggregate, outputs: usize) -> Res
     Ok(LogicalPlan::Projection(plan))
 }
 
+/// Whether a column comes out of a published aggregate; a user who gives such a name marks a column
+/// of their own.
+pub fn is_own_name(name: &str) -> bool {
+    let number = name.strip_prefix("hub:g").or(name.strip_prefix("hub:o"));
+    number.is_some_and(|number| number.parse::<usize>().is_ok())
+}
+
 fn group_name(index: usize) -> String {
     format!("hub:g{index}")
 }

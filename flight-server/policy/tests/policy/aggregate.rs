@@ -54,6 +54,12 @@ impl Hub {
         Ok(concat_batches(&schema, &batches)?)
     }
 
+    /// Which columns of a query's result are published.
+    pub async fn marks(&self, sql: &str) -> Vec<bool> {
+        let plan = self.ctx.state().create_logical_plan(sql).await.unwrap();
+        aggregate::published(&aggregate::protect(plan).unwrap())
+    }
+
     async fn rows(&self, sql: &str) -> RecordBatch {
         match self.ask(sql).await {
             Ok(rows) => rows,

@@ -187,7 +187,7 @@ async fn without_the_barrier_the_oracles_leak() {
 }
 
 /// The policy as views, and as a filter in the table's scan.
-async fn unguarded(world: &World, config: SessionConfig) -> [SessionContext; 2] {
+pub async fn unguarded(world: &World, config: SessionConfig) -> [SessionContext; 2] {
     let views = SessionContext::new_with_config(config.clone());
     for table in ["stays", "diagnoses", "labels"] {
         let source = world.source("hospital", table).unwrap();

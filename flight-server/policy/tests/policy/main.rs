@@ -4,8 +4,10 @@
 mod aggregate;
 mod attacks;
 mod barrier;
+mod controls;
 mod differential;
 mod literals;
+mod marks;
 mod naive;
 mod opposition;
 mod oracle;

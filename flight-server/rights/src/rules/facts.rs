@@ -161,6 +161,7 @@ impl Names {
                 "linkage_group".to_owned(),
                 text(&habilitation.linkage_group),
             ),
+            ("export".to_owned(), text(habilitation.export.label())),
             (
                 "valid_from".to_owned(),
                 self.instant(habilitation.valid_from),

@@ -11,7 +11,7 @@ use super::*;
 use crate::asker::{Asker, Login, Method};
 use crate::dataset::{Dataset, PERSONS_MIN_DEFAULT};
 use crate::decision::{Action, Granted};
-use crate::habilitation::{Mode, Tables};
+use crate::habilitation::{ExportRule, Mode, Tables};
 use crate::zone::Zone;
 
 const ACTIONS: [Action; 4] = [
@@ -40,6 +40,7 @@ fn habilitation(mode: Mode, zones: Option<&[&str]>) -> Habilitation {
         persons: None,
         linkage_group: "g".into(),
         zones: zones.map(|names| names.iter().map(|name| zone(name)).collect()),
+        export: ExportRule::Rules,
         valid_from: day(10),
         valid_to: day(20),
         decision: "CNIL 1".into(),

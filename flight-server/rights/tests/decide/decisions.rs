@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::habilitation::{ExportRule, Habilitation, Mode, Tables};
 use hubflight_rights::{
     Action, Asker, Decision, Denial, Granted, Login, Method, Register, Request, Rules, RulesFile,
     Zone, decide,
@@ -47,6 +47,7 @@ pub fn version(id: &str, version: u32, from: i64, to: i64, revoked: Option<i64>)
             persons: None,
             linkage_group: "g".to_owned(),
             zones: None,
+            export: ExportRule::Rules,
             valid_from: day(from),
             valid_to: day(to),
             decision: "test".to_owned(),

@@ -4,7 +4,8 @@
 use chrono::{DateTime, NaiveDate};
 use hubflight_rights::dataset::{Column, Dataset, Format, PERSONS_MIN_DEFAULT, PersonPath, Table};
 use hubflight_rights::habilitation::{
-    Cohort, Columns, Comparison, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
+    Cohort, Columns, Comparison, ExportRule, Habilitation, Mask, Mode, Predicate, TableGrant,
+    Tables, Value,
 };
 
 pub fn date(year: i32, month: u32, day: u32) -> NaiveDate {
@@ -130,6 +131,7 @@ pub fn habilitation(project: &str, tables: Tables) -> Habilitation {
         persons: None,
         linkage_group: "main".to_owned(),
         zones: None,
+        export: ExportRule::Rules,
         valid_from: DateTime::UNIX_EPOCH,
         valid_to: DateTime::UNIX_EPOCH + chrono::TimeDelta::days(1),
         decision: "test".to_owned(),

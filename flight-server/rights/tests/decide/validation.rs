@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use hubflight_rights::Zone;
 use hubflight_rights::dataset::{Dataset, ForeignKey, PersonPath};
 use hubflight_rights::habilitation::{
-    Columns, Comparison, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
+    Columns, Comparison, ExportRule, Habilitation, Mask, Mode, Predicate, TableGrant, Tables, Value,
 };
 
 use crate::hospital::{cohort, grant, hospital, registry, researcher};
@@ -184,6 +185,13 @@ fn habilitations() {
     check(
         &|h| h.valid_to = h.valid_from - TimeDelta::seconds(1),
         "ends before it begins",
+    );
+    check(
+        &|h| {
+            (h.mode, h.export) = (Mode::Aggregate, ExportRule::Review);
+            h.zones = Some(vec![Zone::default()]);
+        },
+        "which nobody can ask for from `outside`",
     );
     check(&|h| h.dataset = "x".to_owned(), "dataset `x`");
     let with = |grants: Vec<TableGrant>| {

@@ -163,6 +163,14 @@ async fn a_dry_run_tells_who_would_see_what_and_changes_nothing() {
     );
     bench.run(&confirm).await.expect("confirmed");
 
+    // The same without exports is another thing to the same person.
+    std::fs::write(&file, format!("{GRANT}export = 'none'\n")).expect("written");
+    let told = dry(&enter).await;
+    for (sign, leaves) in [('-', ""), ('+', ", without exports")] {
+        let line = format!("{sign} {sees} `inside`{leaves} (");
+        assert!(told.contains(&line), "{told}");
+    }
+
     for (line, closed) in [
         ("habilitation revoke study.shop", true),
         ("person disable ada", true),

@@ -269,3 +269,32 @@ async fn an_operator_keeps_a_dataset_inside() {
     assert!(exports.is_empty(), "{exports:?}");
     assert_eq!(bench.request(&bob, "his", CELLS).await.expect("made"), 1);
 }
+
+/// What a habilitation says of exports holds for what was made of its dataset too; reading and what
+/// others take out go on as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_habilitation_keeps_a_dataset_inside_or_has_a_second_person_look() {
+    let bench = Bench::new().await;
+    let (ada, bob) = (bench.ada().await, bench.caller("bob", inside()).await);
+    let kept = format!("CREATE TABLE space.t AS {CELLS}");
+    bench.run(&ada, &kept).await.expect("made");
+    assert_eq!(bench.state(&ada, "a", CELLS).await, ExportState::Released);
+
+    bench.rule_exports("p", ExportRule::Review).await;
+    assert_eq!(bench.state(&ada, "b", CELLS).await, ExportState::Waiting);
+    let found = findings(&bench.export("b").await.package).expect("read");
+    let rules: Vec<&str> = found.iter().map(|finding| finding.rule.as_str()).collect();
+    assert_eq!(rules, ["habilitation"]);
+    bench.release("b").await;
+    let rows = bench.run(&ada, "SELECT * FROM exports.b").await;
+    assert_eq!(rows.expect("released"), 2);
+
+    bench.rule_exports("p", ExportRule::None).await;
+    for sql in [CELLS, "SELECT * FROM space.t"] {
+        let error = bench.request(&ada, "c", sql).await.expect_err(sql);
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("take nothing"), "{error}");
+        assert_eq!(bench.run(&ada, sql).await.expect("still read"), 2);
+    }
+    assert_eq!(bench.state(&bob, "d", CELLS).await, ExportState::Released);
+}

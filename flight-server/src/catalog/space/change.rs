@@ -33,6 +33,7 @@ use crate::catalog::visible;
 use crate::error::{Error, Result};
 use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
+use crate::exec::revocation::{Grounds, confirmed_at};
 use crate::hub::Hub;
 use crate::plan::parse::{Kind, Parsed};
 use crate::plan::wire::plain_schema;
@@ -43,6 +44,8 @@ use crate::plan::{Optimised, Planning};
 const LEAVES_MAX: usize = 4_096;
 /// How often a statement is run again because another one changed the same object.
 const CONFLICT_RETRIES_MAX: u32 = 8;
+/// How often a commit is decided on again because rights changed meanwhile, whosever.
+const RIGHTS_TRIES_MAX: u32 = 16;
 /// The pause before it runs again is random up to this, doubled each time, so that statements
 /// that met do not meet again.
 const CONFLICT_PAUSE_MS: u64 = 4;
@@ -382,7 +385,7 @@ impl Change<'_> {
             mut written,
             again,
         } = commit;
-        let store = self.planning.hub.store.clone();
+        let (hub, grounds) = (Arc::clone(self.planning.hub), self.commits.grounds());
         let request = SpaceCommit {
             project: self.planning.view.project.clone(),
             base_snapshot: self.space.snapshot,
@@ -390,16 +393,25 @@ impl Change<'_> {
             changes,
             key: written.key(),
             limits: self.planning.hub.config.limits.space(),
+            rights: None,
         };
         let committed = tokio::spawn(async move {
             written.keep();
-            let result = store.commit_space(&request).await;
-            if result.as_ref().is_err_and(StoreError::is_refusal) {
+            let result = commit_on(&hub, grounds.as_deref(), request).await;
+            let is_refused = match &result {
+                Ok(sent) => sent.as_ref().is_err_and(StoreError::is_refusal),
+                Err(_) => true,
+            };
+            if is_refused {
                 written.discard();
             }
             result
         });
-        match committed.await {
+        let committed = match committed.await {
+            Ok(sent) => Ok(sent?),
+            Err(lost) => Err(lost),
+        };
+        match committed {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(error @ (StoreError::Conflict { .. } | StoreError::KeyDropped { .. }))) => {
                 Err(Failure::Conflict {
@@ -415,6 +427,26 @@ impl Change<'_> {
             .into()),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(Error::internal("a commit was lost", &error).into()),
+        }
+    }
+}
+
+/// Commits what rests on `grounds` at a moment when they hold; an error of the outer kind where
+/// they do not, and then nothing was sent.
+async fn commit_on(
+    hub: &Hub,
+    grounds: Option<&Grounds>,
+    mut request: SpaceCommit,
+) -> Result<Result<i64, StoreError>> {
+    let mut tries = 0;
+    loop {
+        if let Some(grounds) = grounds {
+            request.rights = Some(confirmed_at(hub, grounds).await?);
+        }
+        tries += 1;
+        match hub.store.commit_space(&request).await {
+            Err(StoreError::RightsChanged) if tries < RIGHTS_TRIES_MAX => {}
+            done => return Ok(done),
         }
     }
 }

@@ -113,6 +113,7 @@ fn scope_of(habilitation: &Habilitation) -> Result<String> {
             "id",
             "version",
             "zones",
+            "export",
             "valid_from",
             "valid_to",
             "decision",
@@ -166,7 +167,7 @@ impl Rights {
 mod tests {
     use super::*;
     use chrono::{TimeZone, Utc};
-    use hubflight_rights::habilitation::{Columns, Mode, TableGrant, Tables};
+    use hubflight_rights::habilitation::{Columns, ExportRule, Mode, TableGrant, Tables};
 
     fn habilitation(version: u32) -> Habilitation {
         Habilitation {
@@ -179,6 +180,7 @@ mod tests {
             persons: None,
             linkage_group: "g".into(),
             zones: None,
+            export: ExportRule::Rules,
             valid_from: Utc.timestamp_nanos(0),
             valid_to: Utc.timestamp_nanos(i64::from(version) * 1_000_000_000),
             decision: format!("decision {version}"),
@@ -218,6 +220,12 @@ mod tests {
             ..habilitation(2)
         };
         assert_eq!(ended(vec![narrower]), Some("snds".to_owned()));
+        // What may leave is asked when it is to leave.
+        let kept = Habilitation {
+            export: ExportRule::None,
+            ..habilitation(2)
+        };
+        assert_eq!(ended(vec![kept]), None);
         let other = Habilitation {
             dataset: "cardio".into(),
             ..habilitation(1)

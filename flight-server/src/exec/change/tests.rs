@@ -112,8 +112,11 @@ impl Bench {
             touched: Touched::default(),
             execution: hub.ledger.begin(started).await.expect("begins"),
             permit: hub.engine.admit("ada").await.expect("a place"),
-            place: hub.running.enter(statement_id, Arc::clone(&stop), grounds),
+            place: hub
+                .running
+                .enter(statement_id, Arc::clone(&stop), grounds.clone()),
             stop,
+            grounds,
             time,
             caller,
         }
@@ -240,4 +243,42 @@ async fn a_change_that_ends_before_its_commit_changes_nothing() {
     assert!(changed.await.expect_err("gone").is_cancelled());
     assert_eq!(bench.record().await.outcome, "cancelled");
     assert_eq!(bench.rows().await, 0);
+}
+
+/// Rights that end when a change has only its commit left: they end first, and it does not happen.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_committed_after_the_right_to_it_has_ended() {
+    for way in ["nothing of theirs", "person", "membership", "project"] {
+        let bench = Bench::new().await;
+        let change = bench.change(INSERT, LONG).await;
+        let (other, _) = open_store(&bench.hub.config).await.expect("store");
+        let mut rights = other.change_rights().await.expect("begins");
+        let changed = tokio::spawn(change.run());
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(!changed.is_finished(), "{way}: it overtakes");
+        match way {
+            "person" => rights.set_active("ada", false).await.expect("disabled"),
+            "membership" => rights.remove_member("p", "ada").await.expect("removed"),
+            "project" => {
+                let mut project = rights.project("p").await.expect("read").expect("there");
+                project.valid_to = Utc::now();
+                rights.put_project(&project).await.expect("ended");
+            }
+            _ => {}
+        }
+        rights.commit().await.expect("committed");
+        let changed = changed.await.expect("runs");
+        let snapshot = bench.hub.store.current_snapshot("p").await.expect("read");
+        match way {
+            "nothing of theirs" => assert_eq!((changed.expect("holds"), snapshot), (2, 2)),
+            _ => {
+                let kind = changed.expect_err(way).kind;
+                let expected = match way {
+                    "person" => ErrorKind::Unauthenticated,
+                    _ => ErrorKind::PermissionDenied,
+                };
+                assert_eq!((kind, snapshot), (expected, 1), "{way}");
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use hubflight_policy::{Opposed, Sources};
 use hubflight_rights::dataset::{Column, Dataset, ForeignKey, Format, PersonPath, Table};
-use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
+use hubflight_rights::habilitation::{Columns, ExportRule, Habilitation, Mode, TableGrant, Tables};
 
 /// One dataset without rows.
 pub struct OneDataset(pub Arc<Dataset>);
@@ -116,6 +116,7 @@ pub fn only(tables: &[(&str, &[&str])]) -> Habilitation {
         persons: None,
         linkage_group: "h".into(),
         zones: None,
+        export: ExportRule::Rules,
         valid_from: DateTime::UNIX_EPOCH,
         valid_to: DateTime::UNIX_EPOCH,
         decision: String::new(),
