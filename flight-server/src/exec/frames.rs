@@ -46,9 +46,9 @@ pub struct FrameWriter {
     compression: IpcWriteContext,
     chunks: Chunks,
     bytes_max: usize,
-    /// Of the rows that are larger than a frame: their columns may share one value, so that they are
-    /// nowhere as large as in a frame.
-    large: Option<MemoryReservation>,
+    /// Where room is had for rows that are larger than a frame: their columns may share one value, so
+    /// that they are nowhere as large as in a frame.
+    pool: Option<Arc<dyn MemoryPool>>,
     /// When the first of the rows that wait came.
     since: Instant,
 }
@@ -72,7 +72,7 @@ impl FrameWriter {
             compression: IpcWriteContext::default(),
             chunks: Chunks::new(ROWS_MAX, frame_bytes_max),
             bytes_max: frame_bytes_max,
-            large: None,
+            pool: None,
             since: Instant::now(),
         })
     }
@@ -89,7 +89,7 @@ impl FrameWriter {
     /// Takes rows, and gives those that fill a frame each.
     ///
     /// # Errors
-    /// Resources are exhausted where the pool has no room for rows that are larger than a frame.
+    /// Resources are exhausted where the pool has no room for a row that is larger than a frame.
     pub fn take(
         &mut self,
         batch: &RecordBatch,
@@ -97,15 +97,14 @@ impl FrameWriter {
     ) -> Result<Vec<Vec<RecordBatch>>> {
         let was_empty = self.chunks.is_empty();
         let bytes = bytes_of_rows(batch);
-        let large = bytes.iter().filter(|bytes| **bytes > self.bytes_max);
-        let large = large.fold(0, |sum: usize, bytes| sum.saturating_add(*bytes));
-        if large > 0 {
-            let held = self
-                .large
-                .get_or_insert_with(|| MemoryConsumer::new("a frame").register(pool));
-            held.try_grow(large.saturating_mul(FRAME_COPIES))?;
-        }
+        // It is converted while it waits, and then is as large as in its frame.
+        let last = bytes
+            .last()
+            .copied()
+            .filter(|bytes| *bytes > self.bytes_max);
+        let waiting = last.map(|bytes| self.room(bytes, pool)).transpose()?;
         let full = self.chunks.take(batch, &bytes);
+        self.pool = Some(Arc::clone(pool));
         if was_empty || !full.is_empty() {
             self.since = Instant::now();
         }
@@ -114,6 +113,7 @@ impl FrameWriter {
         if let Some(last) = self.chunks.last_mut() {
             *last = conform(last, &self.schema)?;
         }
+        drop(waiting);
         Ok(full)
     }
 
@@ -127,19 +127,25 @@ impl FrameWriter {
         (!self.chunks.is_empty()).then(|| self.chunks.rest())
     }
 
-    /// What is held for a row that is larger than a frame.
-    fn held(&mut self, parts: &[RecordBatch]) -> Result<Option<MemoryReservation>> {
-        let ([row], Some(large)) = (parts, &mut self.large) else {
+    /// Room for the copies of a row of so many bytes.
+    fn room(&self, bytes: usize, pool: &Arc<dyn MemoryPool>) -> Result<MemoryReservation> {
+        let room = MemoryConsumer::new("a frame").register(pool);
+        room.try_grow(bytes.saturating_mul(FRAME_COPIES))?;
+        Ok(room)
+    }
+
+    /// Room for a row that is larger than a frame; only a row alone is.
+    fn held(&self, parts: &[RecordBatch]) -> Result<Option<MemoryReservation>> {
+        let ([row], Some(pool)) = (parts, &self.pool) else {
             return Ok(None);
         };
         let bytes = bytes_of_rows(row)
             .into_iter()
             .fold(0, usize::saturating_add);
-        if bytes <= self.bytes_max {
-            return Ok(None);
+        match bytes > self.bytes_max {
+            true => self.room(bytes, pool).map(Some),
+            false => Ok(None),
         }
-        let held = bytes.saturating_mul(FRAME_COPIES).min(large.size());
-        Ok(Some(large.split(held)))
     }
 
     /// The frame of rows that are together, which are converted now: the conversion of a whole

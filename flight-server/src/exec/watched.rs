@@ -38,9 +38,11 @@ use super::chunks::bytes_of;
 use crate::error::Error;
 
 /// Rows of a batch whose values may be images, signals and the like.
-const WIDE_BATCH_ROWS: usize = 256;
+const WIDE_BATCH_ROWS: usize = 64;
 /// What an operator may make of one batch without counting it.
 const BATCH_BYTES_MAX: usize = 512 << 20;
+/// A value of fixed width that is no image.
+const NARROW_BYTES_MAX: u32 = 1 << 10;
 /// A value that is kept by reference.
 const REFERENCE_BYTES: usize = 16;
 /// A window has its rows twice while it computes, and the results once.
@@ -52,8 +54,18 @@ const RUNNING_WINDOW_COPIES: usize = 2;
 pub fn batch_rows(plan: &LogicalPlan) -> Result<usize> {
     let mut is_wide = false;
     plan.apply_with_subqueries(|node| {
-        let mut fields = node.schema().fields().iter();
-        is_wide |= fields.any(|field| holds_many(field.data_type()));
+        let wide = |plan: &LogicalPlan| {
+            let mut fields = plan.schema().fields().iter();
+            fields.any(|field| holds_many(field.data_type()))
+        };
+        // Who reads them, and who keeps or copies rows; others make what their own memory counts.
+        is_wide |= match node {
+            LogicalPlan::TableScan(_) => wide(node),
+            LogicalPlan::Join(_) | LogicalPlan::Unnest(_) | LogicalPlan::Window(_) => {
+                node.inputs().into_iter().any(wide)
+            }
+            _ => false,
+        };
         Ok(match is_wide {
             true => TreeNodeRecursion::Stop,
             false => TreeNodeRecursion::Continue,
@@ -70,8 +82,10 @@ fn holds_many(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| holds_many(field.data_type())),
         DataType::Dictionary(_, values) => holds_many(values),
-        DataType::FixedSizeBinary(width) => width.unsigned_abs() > 1 << 10,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        DataType::FixedSizeBinary(width) => width.unsigned_abs() > NARROW_BYTES_MAX,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::LargeUtf8 => {
+            true
+        }
         other => other.is_nested(),
     }
 }
@@ -91,9 +105,11 @@ fn watch(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPl
         return around(&node, Role::Into(Arc::clone(&kept)), Role::OutOf(kept));
     }
     if let Some(unnest) = node.downcast_ref::<UnnestExec>() {
-        let lists = unnest.list_column_indices().iter();
-        let lists = lists.map(|list| list.index_in_input_schema).collect();
-        return around(&node, Role::Unnested(lists), Role::Shared);
+        let lists = unnest.list_column_indices();
+        let is_flat = lists.iter().all(|list| list.depth == 1);
+        let lists = lists.iter().map(|list| list.index_in_input_schema);
+        let before = Role::Unnested(lists.collect(), is_flat);
+        return around(&node, before, Role::Shared);
     }
     let joins = node.is::<HashJoinExec>()
         || node.is::<NestedLoopJoinExec>()
@@ -132,8 +148,9 @@ enum Role {
     OutOf(Arc<Kept>),
     /// Each row may be copied into a whole batch.
     Copied,
-    /// Each row is copied for every element of these columns.
-    Unnested(Vec<usize>),
+    /// Each row is copied for every element of these columns: of about a batch at a time where they
+    /// are unnested once, of all rows where more than once.
+    Unnested(Vec<usize>, bool),
     /// A value may be in many rows, of which the next operator makes copies.
     Shared,
 }
@@ -143,7 +160,7 @@ impl Role {
     fn matters(&self, schema: &Schema) -> bool {
         let mut fields = schema.fields().iter();
         match self {
-            Self::Into(_) | Self::OutOf(_) | Self::Unnested(_) => true,
+            Self::Into(_) | Self::OutOf(_) | Self::Unnested(..) => true,
             Self::Copied => fields.any(|field| is_copied(field.data_type())),
             Self::Shared => fields.any(|field| field.data_type().primitive_width().is_none()),
         }
@@ -156,13 +173,15 @@ impl Role {
                 let widest = copied(batch).into_iter().max().unwrap_or(0);
                 widest.saturating_mul(rows_max)
             }
-            Self::Unnested(lists) => unnested(batch, lists),
-            Self::Shared => batch
-                .columns()
-                .iter()
-                .filter(|column| column.data_type().primitive_width().is_none())
-                .flat_map(bytes_of)
-                .fold(0, usize::saturating_add),
+            Self::Unnested(lists, is_flat) => unnested(batch, lists, *is_flat, rows_max),
+            Self::Shared => {
+                let shared = shared(batch);
+                // What is there once already may be copied once.
+                match shared / 2 > batch.get_array_memory_size() {
+                    true => shared,
+                    false => 0,
+                }
+            }
         };
         match bytes > BATCH_BYTES_MAX {
             true => Err(too_wide(bytes)),
@@ -183,8 +202,8 @@ fn too_wide(bytes: usize) -> DataFusionError {
 
 /// True where a value is copied with its row and may be large.
 fn is_copied(data_type: &DataType) -> bool {
-    let is_narrow = data_type.primitive_width().is_some_and(|width| width <= 64);
-    !is_narrow && !matches!(data_type, DataType::Utf8View | DataType::BinaryView)
+    data_type.primitive_width().is_none()
+        && !matches!(data_type, DataType::Utf8View | DataType::BinaryView)
 }
 
 /// Bytes of each row that are copied with it.
@@ -198,31 +217,45 @@ fn copied(batch: &RecordBatch) -> Vec<usize> {
     bytes
 }
 
+/// Bytes of the values of a batch, each counted where it is and not where it lies.
+fn shared(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .filter(|column| column.data_type().primitive_width().is_none())
+        .flat_map(bytes_of)
+        .fold(0, usize::saturating_add)
+}
+
 fn add(to: &mut [usize], of: Vec<usize>) {
     for (to, of) in to.iter_mut().zip(of) {
         *to = to.saturating_add(of);
     }
 }
 
-/// Bytes of a batch once each row is there for every element of its longest list.
-fn unnested(batch: &RecordBatch, lists: &[usize]) -> usize {
+/// Bytes that UNNEST makes at a time, each row copied for every element of its longest list.
+fn unnested(batch: &RecordBatch, lists: &[usize], is_flat: bool, rows_max: usize) -> usize {
     let others = (0..batch.num_columns()).filter(|column| !lists.contains(column));
     let others = batch.project(&others.collect::<Vec<_>>());
     let mut each = others.map_or_else(|_| vec![0; batch.num_rows()], |others| copied(&others));
     let mut elements = vec![0; batch.num_rows()];
     for list in lists.iter().filter_map(|list| batch.columns().get(*list)) {
-        for (most, of) in elements.iter_mut().zip(elements_of(list)) {
+        for (most, of) in elements.iter_mut().zip(elements_of(list, is_flat)) {
             *most = of.max(*most);
         }
         each.iter_mut().for_each(|each| *each += REFERENCE_BYTES);
     }
+    let widest = each.iter().copied().max().unwrap_or(0);
     let rows = elements.into_iter().zip(each);
-    rows.map(|(elements, bytes)| elements.saturating_mul(bytes))
-        .fold(0, usize::saturating_add)
+    let rows = rows.map(|(elements, bytes)| elements.saturating_mul(bytes));
+    match is_flat {
+        // About a batch, or one row.
+        true => rows.fold(widest.saturating_mul(rows_max), usize::max),
+        false => rows.fold(0, usize::saturating_add),
+    }
 }
 
-/// Elements of each list, of lists of lists those of the innermost.
-fn elements_of(lists: &ArrayRef) -> Vec<usize> {
+/// Elements of each list; unless it is unnested once, of lists of lists those of the innermost.
+fn elements_of(lists: &ArrayRef, is_flat: bool) -> Vec<usize> {
     let ends: Vec<(usize, usize)> = match lists.data_type() {
         DataType::List(_) => ends_of(lists.as_list::<i32>().value_offsets(), |at| at as usize),
         DataType::LargeList(_) => ends_of(lists.as_list::<i64>().value_offsets(), |at| at as usize),
@@ -238,10 +271,10 @@ fn elements_of(lists: &ArrayRef) -> Vec<usize> {
         DataType::LargeList(_) => lists.as_list::<i64>().values(),
         _ => lists.as_fixed_size_list().values(),
     };
-    if !items.data_type().is_nested() {
+    if is_flat || !items.data_type().is_nested() {
         return ends.into_iter().map(|(start, end)| end - start).collect();
     }
-    let inner = elements_of(items);
+    let inner = elements_of(items, is_flat);
     let of = |(start, end)| inner.get(start..end).map_or(0, |of| of.iter().sum());
     ends.into_iter().map(of).collect()
 }
@@ -275,6 +308,13 @@ struct KeptRows {
 impl Kept {
     fn new(windows: &[Arc<dyn WindowExpr>], copies: usize) -> Arc<Self> {
         let is_wide = |window: &&Arc<dyn WindowExpr>| {
+            // These give each value once, as it is.
+            if ["lag(", "lead("]
+                .iter()
+                .any(|name| window.name().starts_with(name))
+            {
+                return false;
+            }
             let field = window.field();
             field.is_ok_and(|field| field.data_type().primitive_width().is_none())
         };
@@ -433,9 +473,12 @@ impl ExecutionPlan for WatchedExec {
             Role::OutOf(kept) => {
                 let (rows, copies) = (kept.open(partition), kept.copies);
                 let input = self.input.execute(partition, context)?;
+                // A batch is held until its reader asks for the next.
+                let mut given = 0;
                 let passed = input.map(move |batch| {
                     let batch = batch?;
-                    rows.lock().leave(batch.num_rows(), copies)?;
+                    rows.lock().leave(given, copies)?;
+                    given = batch.num_rows();
                     Ok(batch)
                 });
                 Box::pin(RecordBatchStreamAdapter::new(schema, passed))

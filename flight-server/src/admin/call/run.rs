@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use hubflight_rights::zone::OUTSIDE;
 use hubflight_store::{AdminRole, ExportDecision};
 
 use super::super::door::check_role;
@@ -29,12 +30,18 @@ impl Call {
     /// Refuses who may not call it in this catalog, before anything is looked up.
     ///
     /// # Errors
-    /// `PermissionDenied` in another catalog and without the role.
+    /// `PermissionDenied` in another catalog, from zone `outside` and without the role.
     pub fn check_door(&self, caller: &Caller, catalog: &str) -> Result<()> {
         if catalog != ADMIN_CATALOG {
             return Err(Error::denied(format!(
                 "`{}` is for administrators, in catalog `{ADMIN_CATALOG}`; choose that with the \
                  session option or header `catalog`",
+                self.verb.name
+            )));
+        }
+        if caller.zone.is_outside() {
+            return Err(Error::denied(format!(
+                "`{}` is not called from zone `{OUTSIDE}`; call it inside, or run the command",
                 self.verb.name
             )));
         }

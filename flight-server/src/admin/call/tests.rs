@@ -14,6 +14,7 @@ use arrow_flight::error::FlightError;
 use chrono::{TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
+use hubflight_rights::Zone;
 use hubflight_store::{AdminRole, Member, NewToken, PersonProfile};
 use hubflight_tickets::Ticket;
 use tempfile::TempDir;
@@ -269,7 +270,11 @@ async fn a_statement_is_for_its_role_in_catalog_admin() {
             assert!(error.to_string().contains("catalog `admin`"), "{error}");
         }
         // With the role it is looked at: no such thing is there, or no such day.
-        let caller = bench.admin(of_role(verb.role)).await;
+        let mut caller = bench.admin(of_role(verb.role)).await;
+        caller.zone = Zone::default();
+        let error = bench.refused(&caller, &sql, denied).await;
+        assert!(error.to_string().contains("zone `outside`"), "{error}");
+        caller.zone = inside();
         let looked_at = bench.call(&caller, &sql).await;
         if let Err(error) = looked_at {
             assert_ne!(error.kind, denied, "{sql}: {error}");

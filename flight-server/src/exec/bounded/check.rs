@@ -1,8 +1,9 @@
 //! What an optimised plan may not ask, because operators would copy or keep more than they count.
 
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 use hubflight_udfs::is_worker_function;
 
 use crate::error::Error;
@@ -17,15 +18,21 @@ const COMPUTED_MAX: usize = 2_048;
 pub(super) fn check(node: &LogicalPlan) -> Result<()> {
     let mut computed = 0;
     node.apply_expressions(|expr| {
-        computed += usize::from(!matches!(expr, Expr::Column(_) | Expr::Literal(..)));
+        let inner = match expr {
+            Expr::Alias(alias) => alias.expr.as_ref(),
+            other => other,
+        };
+        computed += usize::from(!matches!(inner, Expr::Column(_) | Expr::Literal(..)));
         expr.apply(|part| {
             check_pattern(part)?;
             check_constants(part)?;
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
-    // A scan has the conditions that it passes on, and computes them one after another.
-    if computed > COMPUTED_MAX && !matches!(node, LogicalPlan::TableScan(_)) {
+    // A scan has the conditions that it passes on, and computes them one after another; VALUES have
+    // one row for each few.
+    let is_exempt = matches!(node, LogicalPlan::TableScan(_) | LogicalPlan::Values(_));
+    if computed > COMPUTED_MAX && !is_exempt {
         return Err(Error::invalid(format!(
             "one step of the statement computes {computed} expressions and at most {COMPUTED_MAX} \
              are allowed; ask for fewer columns at once"
@@ -79,18 +86,10 @@ fn check_constants(expr: &Expr) -> Result<()> {
     };
     let mut bytes = 0;
     for arg in args {
-        arg.apply(|part| {
-            if let Expr::Literal(value, _) = part {
-                bytes += value.size();
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        // One that is too large to be computed beforehand.
-        let is_call = match arg {
-            Expr::ScalarFunction(call) => !is_worker_function(&call.func),
-            _ => false,
-        };
-        if is_call && arg.column_refs().is_empty() && !arg.is_volatile() {
+        if let Expr::Literal(value, _) = arg {
+            bytes += value.size();
+        }
+        if is_uncomputed(arg)? {
             return Err(Error::exhausted(format!(
                 "an argument of `{name}` is the same for all rows, and too large to be computed \
                  once; make it smaller",
@@ -106,4 +105,21 @@ fn check_constants(expr: &Expr) -> Result<()> {
         .into());
     }
     Ok(())
+}
+
+/// A constant of variable size that the planner left, as it does with what is too large.
+fn is_uncomputed(arg: &Expr) -> Result<bool> {
+    let Expr::ScalarFunction(call) = arg else {
+        return Ok(false);
+    };
+    // One of a subquery is bounded with that.
+    let is_of_subquery = arg.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))?;
+    Ok(arg.column_refs().is_empty()
+        && !is_of_subquery
+        && !arg.is_volatile()
+        && !is_worker_function(&call.func)
+        && arg
+            .get_type(&DFSchema::empty())?
+            .primitive_width()
+            .is_none())
 }

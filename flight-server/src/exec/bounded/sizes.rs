@@ -74,6 +74,9 @@ pub(super) fn sizes(array: &ArrayRef) -> Result<Vec<u64>> {
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
             let each = sizes(dictionary.values())?;
+            if each.is_empty() {
+                return Ok(vec![0; rows]);
+            }
             let keys = dictionary.normalized_keys().into_iter().enumerate();
             let of_key = |(row, key)| match array.is_null(row) {
                 true => 0,

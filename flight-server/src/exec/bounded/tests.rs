@@ -380,6 +380,23 @@ async fn what_operators_make_of_usual_rows_is_made() {
             "SELECT sum(u) FROM (SELECT unnest(l) AS u FROM (SELECT unnest([[1, 2], [3]]) AS l))",
             "6",
         ),
+        // What reviewers found to be refused without need.
+        (
+            "SELECT count(u) FROM (SELECT arrow_cast(value, 'Utf8') AS t, unnest(range(60000)) AS u FROM range(256))",
+            "15360000",
+        ),
+        (
+            "SELECT max(octet_length(d.t)) FROM (SELECT value % 3 AS k, string_agg(repeat('x', 1000), '') AS t FROM range(600) GROUP BY 1) d JOIN range(3) r ON d.k = r.value",
+            "200000",
+        ),
+        (
+            "SELECT max(round((SELECT avg(value) FROM range(4)), 1)) FROM range(10)",
+            "1.5",
+        ),
+        (
+            "SELECT cardinality(array_repeat(arrow_cast(CASE WHEN value < 0 THEN 'x' END, 'Dictionary(Int32, Utf8)'), 2)) FROM range(1)",
+            "2",
+        ),
         (
             "SELECT string_agg(CAST(value AS TEXT), ', ') FROM range(3)",
             "0, 1, 2",
@@ -435,6 +452,19 @@ async fn what_operators_make_of_usual_rows_is_made() {
     }
 }
 
+/// Lists of codes are no columns, however many there are.
+#[tokio::test]
+async fn a_long_list_of_codes_is_compared() {
+    let codes: Vec<String> = (0..2_000).map(|code| format!("'{code}'")).collect();
+    let sql = format!(
+        "SELECT sum(CASE WHEN CAST(value AS TEXT) IN ({}) THEN 1 END) FROM range(5000)",
+        codes.join(", ")
+    );
+    let batches = run_in(&sql, 512 << 20).await.expect("answered");
+    let shown = arrow::util::display::array_value_to_string(batches[0].column(0), 0);
+    assert_eq!(shown.expect("a value"), "2000");
+}
+
 /// Running windows keep what they wait with, and not what they gave.
 #[tokio::test]
 async fn a_running_window_over_much_is_read_through() {
@@ -451,12 +481,18 @@ async fn batches_of_wide_values_have_fewer_rows() {
         let plan = session().sql(sql).await.expect(sql).into_optimized_plan();
         batch_rows(&plan.expect(sql)).expect(sql)
     };
-    assert_eq!(rows("SELECT value, 'x' FROM range(5)").await, 8192);
+    for narrow in [
+        "SELECT value, 'x' FROM range(5)",
+        "SELECT sha256(CAST(value AS TEXT)) FROM range(5)",
+        "SELECT value % 3, array_agg(value) FROM range(5) GROUP BY 1",
+    ] {
+        assert_eq!(rows(narrow).await, 8192, "{narrow}");
+    }
     for wide in [
-        "SELECT range(value, value + 5) FROM range(5)",
-        "SELECT count(l) FROM (SELECT array_repeat(value, 2) AS l FROM range(5))",
-        "SELECT CAST(CAST(value AS TEXT) AS BYTEA) FROM range(5)",
-        "SELECT struct([value]) FROM range(5)",
+        "SELECT unnest(range(value, value + 5)) FROM range(5)",
+        "SELECT count(l) FROM (SELECT array_repeat(value, 2) AS l FROM range(5)) CROSS JOIN range(3)",
+        "SELECT lag(b) OVER () FROM (SELECT CAST(CAST(value AS TEXT) AS BYTEA) AS b FROM range(5))",
+        "SELECT count(s) FROM (SELECT struct([value]) AS s FROM range(5)) CROSS JOIN range(3)",
     ] {
         assert!(rows(wide).await < 1_000, "{wide}");
     }
