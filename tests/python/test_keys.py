@@ -1,5 +1,6 @@
 """Where keys come from: a process apart that keeps the secret; and pseudonyms that take a new key."""
 
+import os
 import re
 import signal
 import subprocess
@@ -198,4 +199,4 @@ def test_pseudonyms_take_a_new_key(tmp_path):
     import sqlite3
     with sqlite3.connect(f"file:{tmp_path / 'hubflight-state' / 'hub.sqlite'}?mode=ro", uri=True) as store:
         rows = store.execute("SELECT project, client FROM audit WHERE event = 'pseudonyms_rotated' ORDER BY seq")
-        assert rows.fetchall() == [("study", f"flight-server admin, linkage group linked, generation {n}: clinic") for n in (2, 3)]
+        assert rows.fetchall() == [("study", f"flight-server admin by uid {os.getuid()}, linkage group linked, generation {n}: clinic") for n in (2, 3)]
