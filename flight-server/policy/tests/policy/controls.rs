@@ -2,8 +2,7 @@
 
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::attacks::unguarded;
-use crate::world::{STAYS, World, config, rows};
+use crate::world::{STAYS, World, rows};
 
 /// Settings, files and tables of one's own: what the list of allowed statements keeps shut is open
 /// in a session as DataFusion makes it.
@@ -43,21 +42,4 @@ async fn a_plain_session_opens_the_other_doors() {
     assert!(shown.unwrap()[0].contains('7'));
     let lines = std::fs::read_to_string(stolen).unwrap().lines().count();
     assert!(lines as i64 > STAYS, "{lines}");
-}
-
-/// What the barrier says of a file that cannot be read is its own; without it the store of files
-/// speaks.
-#[tokio::test(flavor = "multi_thread")]
-async fn errors_without_the_barrier_speak_of_files() {
-    let world = World::new().await;
-    let sessions = unguarded(&world, config(true)).await;
-    for part in ["part-0.parquet", "part-1.parquet"] {
-        let file = world.dir.path().join("hospital/stays").join(part);
-        std::fs::remove_file(file).unwrap();
-    }
-    for ctx in &sessions {
-        let text = rows(ctx, "SELECT * FROM stays").await.unwrap_err();
-        let text = text.to_string();
-        assert!(text.contains(".parquet"), "{text}");
-    }
 }

@@ -333,12 +333,8 @@ async fn what_operators_would_make_uncounted_is_refused() {
         // Constants as arguments.
         "SELECT max(arrow_cast(repeat('x', 16000000), 'LargeUtf8')) FROM range(8192)",
         "SELECT string_agg(CAST(value AS TEXT), repeat('x', 200000)) FROM range(8192)",
-        "SELECT count(array_position(range(1000000), value)) FROM range(8192)",
-        "SELECT count(levenshtein(CAST(value AS TEXT), repeat('x', 15000000))) FROM range(8192)",
-        "SELECT CASE WHEN value > 5 THEN repeat(repeat('x', 1000), 16000) END AS a FROM range(8000)",
         // Windows.
         "SELECT value, count(*) OVER () FROM range(40000000)",
-        "SELECT value, sum(value) OVER (PARTITION BY value % 3) FROM range(40000000)",
         "SELECT octet_length(max(t) OVER ()) FROM (SELECT repeat('x', CAST(value AS INT)) AS t FROM range(30000))",
     ] {
         let sql = of_text(sql);
@@ -348,7 +344,6 @@ async fn what_operators_would_make_uncounted_is_refused() {
     for sql in [
         "SELECT count(*) FROM range(8192) WHERE regexp_like('a', '\\w{100}' || value)",
         "SELECT count(*) FROM range(8192) WHERE 'a' ~ ('\\w{100}' || value)",
-        "SELECT count(*) FROM range(8192) WHERE 'a' SIMILAR TO CAST(value AS TEXT)",
         "SELECT count(regexp_replace('a', CAST(value AS TEXT), 'b')) FROM range(8192)",
     ] {
         let error = run_in(sql, 512 << 20).await.expect_err(sql);
