@@ -144,6 +144,8 @@ pub struct Limits {
     pub query_memory_mb_max: usize,
     /// Disk that spilling may use.
     pub spill_mb_max: u64,
+    /// Calls of one person a minute; more are refused. A query is two to four.
+    pub calls_per_minute_max: u32,
     /// Queries that run at once; others wait.
     pub queries_running_max: usize,
     /// Queries of one person that run at once; their others wait.
@@ -205,6 +207,7 @@ impl Default for Limits {
             memory_mb_max: 4096,
             query_memory_mb_max: 2048,
             spill_mb_max: 64 * 1024,
+            calls_per_minute_max: 60_000,
             queries_running_max: 16,
             queries_per_person_max: 8,
             queries_waiting_max: 256,

@@ -67,6 +67,8 @@ pub struct Hub {
     pub space_turns: space::Turns,
     /// Seals tickets.
     pub tickets: Sealer,
+    /// The revision of rights at which the list of persons who oppose was last read.
+    pub oppositions_applied: tokio::sync::Mutex<Option<i64>>,
     /// Statements of administration go one after another: each holds the lock of rights while it
     /// reads over a second connection, which those that wait for the lock would take.
     pub administering: tokio::sync::Mutex<()>,
@@ -319,6 +321,7 @@ impl Hub {
             space_writes: Arc::default(),
             space_turns: space::Turns::default(),
             tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
+            oppositions_applied: tokio::sync::Mutex::default(),
             administering: tokio::sync::Mutex::default(),
             visible_sizes: Mutex::default(),
             secrets,

@@ -25,8 +25,20 @@ const REFERENCE_BYTES: usize = 16;
 /// What the audit calls that persons are excluded from now on.
 pub const APPLIED: &str = "oppositions_applied";
 
-/// Excludes who is on the store's list now, at a revision of rights that was read before.
+/// Excludes who is on the store's list, which is as new as a revision of rights that was read
+/// before. It is read again only where that revision is newer than the last.
 pub async fn apply(hub: &Hub, revision: i64) -> Result<()> {
+    // Held meanwhile, so that no older list comes after a newer one.
+    let mut applied = hub.oppositions_applied.lock().await;
+    if applied.is_some_and(|applied| applied >= revision) {
+        return Ok(());
+    }
+    exclude(hub, revision).await?;
+    *applied = Some(revision);
+    Ok(())
+}
+
+async fn exclude(hub: &Hub, revision: i64) -> Result<()> {
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (entry, _) in hub.store.oppositions().await? {
         values.entry(entry.domain).or_default().insert(entry.value);

@@ -14,24 +14,34 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chrono::Utc;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use datafusion::common::ScalarValue;
-use datafusion::sql::sqlparser::ast::{Statement as Sql, Value};
+use datafusion::sql::sqlparser::ast::{Function, Statement as Sql, Value};
 use hubflight_store::Token;
 use zeroize::Zeroizing;
 
+use crate::admin::{TOKEN_DAYS_MAX, Wanted, issue};
 use crate::airlock::call::values;
 use crate::asked;
-use crate::auth::{Method, project_of};
+use crate::auth::{ADMIN_CATALOG, Method, project_of};
+use crate::catalog::space::names::moves_text;
 use crate::change::Act;
 use crate::error::{Error, Result};
 use crate::flight::call::Caller;
 use crate::hub::Hub;
+use crate::plan::parameters;
 use crate::plan::parse::parse;
 use crate::statement::Text;
 
 const CHANGE_PASSWORD: &str = "hub.change_password";
 const REVOKE_TOKEN: &str = "hub.revoke_token";
+const CREATE_TOKEN: &str = "hub.create_token";
+/// Tokens in force that one person may have for one project, those made by command included.
+const TOKENS_MAX: usize = 50;
+/// Characters of a token's name.
+const NAME_CHARACTERS_MAX: usize = 128;
 /// What is kept of the text of a statement that changes a password.
 pub const KEPT: &str = "CALL hub.change_password(…)";
 /// What the audit calls what a person does by themselves.
@@ -46,6 +56,14 @@ pub enum Call {
     },
     /// Revokes a token, by its identifier.
     RevokeToken(String),
+    CreateToken(WantedToken),
+}
+
+/// A token that somebody asks for, for the project of their session.
+#[derive(Clone, Debug)]
+pub struct WantedToken {
+    name: String,
+    days: u64,
 }
 
 /// A password, or the placeholder that stands for it.
@@ -80,7 +98,30 @@ pub fn called(statement: &Sql) -> Result<Option<Call>> {
                  quotes; `hub.tokens` lists them"
             ))),
         },
+        CREATE_TOKEN => wanted_token(call).map(|wanted| Some(Call::CreateToken(wanted))),
         _ => Ok(None),
+    }
+}
+
+fn wanted_token(call: &Function) -> Result<WantedToken> {
+    let wrong = || {
+        Error::invalid(format!(
+            "write `CALL {CREATE_TOKEN}('what it is for', 30)`: a text of at most \
+             {NAME_CHARACTERS_MAX} characters, and for how many days it is valid, 1 to \
+             {TOKEN_DAYS_MAX}"
+        ))
+    };
+    let Some([Value::SingleQuotedString(name), Value::Number(days, _)]) = values(call) else {
+        return Err(wrong());
+    };
+    let days: u64 = days.parse().map_err(|_| wrong())?;
+    let is_name = name.chars().count() <= NAME_CHARACTERS_MAX && !name.chars().any(moves_text);
+    match is_name && (1..=TOKEN_DAYS_MAX).contains(&days) {
+        true => Ok(WantedToken {
+            name: name.clone(),
+            days,
+        }),
+        false => Err(wrong()),
     }
 }
 
@@ -113,7 +154,8 @@ impl Call {
                 old: Password::Bound(_),
                 new: Password::Bound(_),
             }
-            | Call::RevokeToken(_) => Ok(()),
+            | Call::RevokeToken(_)
+            | Call::CreateToken(_) => Ok(()),
             Call::ChangePassword { .. } => Err(Error::invalid(format!(
                 "a prepared statement is kept, and passwords are not: prepare `CALL \
                  {CHANGE_PASSWORD}(?, ?)` and bind them"
@@ -125,7 +167,9 @@ impl Call {
     pub fn kept(&self, text: &Text) -> String {
         match self {
             Call::ChangePassword { .. } => KEPT.to_owned(),
-            Call::RevokeToken(_) => asked::encode(&text.sql, &text.parameters).into_owned(),
+            Call::RevokeToken(_) | Call::CreateToken(_) => {
+                asked::encode(&text.sql, &text.parameters).into_owned()
+            }
         }
     }
 
@@ -138,6 +182,9 @@ impl Call {
     ) -> Result<u64> {
         match self {
             Call::RevokeToken(id) => revoke_token(&hub, &caller, &id).await,
+            Call::CreateToken(_) => Err(Error::invalid(format!(
+                "`CALL {CREATE_TOKEN}` gives the token as a row; execute it as a query"
+            ))),
             Call::ChangePassword { old, new } => {
                 if rows.len() > 1 {
                     return Err(Error::invalid(
@@ -205,6 +252,83 @@ async fn change_password(hub: &Arc<Hub>, caller: &Caller, old: &str, new: &str) 
     });
     change.commit().await?;
     Ok(1)
+}
+
+impl WantedToken {
+    /// What its caller is given: a query of constants, with the values that are bound to it.
+    const SHOWN: &str = "SELECT $1 AS id, $2 AS token, $3 AS expires_at";
+
+    pub fn schema() -> Schema {
+        let columns = ["id", "token", "expires_at"];
+        Schema::new(
+            columns
+                .map(|name| Field::new(name, DataType::Utf8, true))
+                .to_vec(),
+        )
+    }
+
+    /// Makes the token of the session's project. Its text is in what this returns and, of the hub,
+    /// nowhere else: the store keeps a digest.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a session that did not begin with a login, since a token that makes
+    /// tokens would never end; `ResourceExhausted` beyond the number that one may have.
+    pub async fn make(self, hub: &Arc<Hub>, caller: &Caller) -> Result<Text> {
+        let standing = &caller.principal.standing;
+        let project = caller.principal.project()?;
+        if standing.access_token.is_some() || standing.login.method == Method::AccessToken {
+            return Err(Error::denied(
+                "an access token makes no other; log in with your password, your login provider \
+                 or your certificate",
+            ));
+        }
+        if project == ADMIN_CATALOG {
+            return Err(Error::denied(
+                "a token for catalog `admin` is made by `flight-server admin token create`",
+            ));
+        }
+        let now = Utc::now();
+        let mut change = hub.change(CLIENT, now).await?;
+        // Nobody is shut out from here on, or leaves the project.
+        let rights = hub.store.rights().await?;
+        let admitted = hub.auth.admit(&rights, standing, now).await?;
+        if !admitted.projects.iter().any(|own| own.id == project) {
+            return Err(Error::denied(format!(
+                "you are a member of project `{project}` no more"
+            )));
+        }
+        let tokens = hub.store.tokens(Some(&standing.person)).await?;
+        let is_open = |token: &&Token| {
+            token.project == project && token.revoked_at.is_none() && token.expires_at > now
+        };
+        if tokens.iter().filter(is_open).count() >= TOKENS_MAX {
+            return Err(Error::exhausted(format!(
+                "you have {TOKENS_MAX} tokens for project `{project}`, the most that one may have; \
+                 revoke some with `CALL {REVOKE_TOKEN}('id')`"
+            )));
+        }
+        let wanted = Wanted {
+            person: &standing.person,
+            project,
+            name: &self.name,
+            days: self.days,
+        };
+        let issued = issue(&mut change, &wanted, now).await?;
+        change.commit().await?;
+        let expires = now + TimeDelta::days(i64::try_from(self.days).unwrap_or(0));
+        let values = [
+            issued.id,
+            issued.text.as_str().to_owned(),
+            expires.to_rfc3339_opts(SecondsFormat::Secs, true),
+        ];
+        let schema = Arc::new(Self::schema());
+        let columns = values.map(|value| Arc::new(StringArray::from(vec![value])) as ArrayRef);
+        let row = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec())?;
+        Ok(Text {
+            sql: Self::SHOWN.to_owned(),
+            parameters: parameters::encode(&schema, &[row])?,
+        })
+    }
 }
 
 /// Revokes a token of the caller's own; somebody else's reads as one that is not there, and so

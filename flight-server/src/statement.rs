@@ -21,9 +21,9 @@ use uuid::Uuid;
 use crate::asked;
 use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::{Labels, Touched};
+use crate::catalog::space::{Labels, Touched, Upload};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::change::Change;
+use crate::exec::change::{Asked, Change};
 use crate::exec::registry::Stop;
 use crate::exec::revocation::{self, Grounds};
 use crate::exec::run;
@@ -70,14 +70,26 @@ pub struct Described {
 impl Opened {
     /// Plans a query and answers a ticket, or runs a change. Either leaves a record.
     pub async fn open(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Self> {
-        let statement_id = Uuid::now_v7();
-        let opening = Opening::new(hub, caller, &text, statement_id);
-        match opening.open().await {
-            Ok(opened) => Ok(opened),
-            Err(Failure::Settled(error)) => Err(error),
-            Err(Failure::Unsettled(error)) => Err(opening.refuse(error).await),
-        }
+        let opening = Opening::new(hub, caller, &text, Uuid::now_v7());
+        opening.told(opening.open().await).await
     }
+
+    /// The same for a caller who takes no rows.
+    pub async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Self> {
+        let opening = Opening {
+            gives_rows: false,
+            ..Opening::new(hub, caller, &text, Uuid::now_v7())
+        };
+        opening.told(opening.open().await).await
+    }
+}
+
+/// Stores rows that a client sends for a table, recorded as any change is; their number.
+pub async fn upload(hub: &Arc<Hub>, caller: &Caller, upload: Upload) -> Result<u64> {
+    let text = Text::new(upload.to_string());
+    let opening = Opening::new(hub, caller, &text, Uuid::now_v7());
+    let stored = opening.run(Asked::Upload(upload), StatementKind::Dml);
+    opening.told(stored.await).await
 }
 
 /// The schema of a query's result. A refusal is recorded as that of a statement is.
@@ -112,6 +124,12 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
     if let Some(call) = parsed.own()? {
         call.check_prepared()?;
+        if matches!(call, own::Call::CreateToken(_)) {
+            return Ok(Described {
+                schema: Arc::new(own::WantedToken::schema()),
+                parameters: arrow::datatypes::Schema::empty(),
+            });
+        }
     }
     let administers = parsed.admin()?;
     if let Some(call) = &administers {
@@ -190,6 +208,8 @@ struct Opening<'a> {
     caller: &'a Caller,
     text: &'a Text,
     statement_id: Uuid,
+    /// Its caller takes rows, and not only a count.
+    gives_rows: bool,
     /// The ledger has the statement.
     is_recorded: AtomicBool,
 }
@@ -201,14 +221,29 @@ impl<'a> Opening<'a> {
             caller,
             text,
             statement_id,
+            gives_rows: true,
             is_recorded: AtomicBool::new(false),
+        }
+    }
+
+    /// What its caller is told; a failure that has no outcome yet is recorded.
+    async fn told<T>(&self, done: Result<T, Failure>) -> Result<T> {
+        match done {
+            Ok(done) => Ok(done),
+            Err(Failure::Settled(error)) => Err(error),
+            Err(Failure::Unsettled(error)) => Err(self.refuse(error).await),
         }
     }
 
     async fn open(&self) -> Result<Opened, Failure> {
         let parsed = parse(&self.text.sql, self.hub.config.limits.sql_bytes_max)?;
         if let Some(call) = parsed.own()? {
-            self.own(call, parsed.placeholders).await
+            match call {
+                own::Call::CreateToken(wanted) if self.gives_rows => {
+                    Ok(self.create_token(wanted).await?)
+                }
+                call => self.own(call, parsed.placeholders).await,
+            }
         } else if let Some(call) = parsed.admin()? {
             call.check_door(self.caller, self.caller.principal.project()?)?;
             let asked = call.bind(self.rows(parsed.placeholders)?)?;
@@ -271,6 +306,16 @@ impl<'a> Opening<'a> {
     /// Runs a change for each row of parameters, as one execution.
     async fn change(&self, parsed: Parsed) -> Result<Opened, Failure> {
         let rows = self.rows(parsed.placeholders)?;
+        let kind = match parsed.is_ddl() {
+            true => StatementKind::Ddl,
+            false => StatementKind::Dml,
+        };
+        let rows = self.run(Asked::Statement { parsed, rows }, kind).await?;
+        Ok(Opened::Changed { rows })
+    }
+
+    /// Runs a change as one execution: the rows that it changed.
+    async fn run(&self, asked: Asked, kind: StatementKind) -> Result<u64, Failure> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
         let permit = self.hub.engine.admit(self.person()).await?;
@@ -282,10 +327,9 @@ impl<'a> Opening<'a> {
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
-        let touched = self.touched(&caller, &view, &parsed, time).await?;
-        let kind = match parsed.is_ddl() {
-            true => StatementKind::Ddl,
-            false => StatementKind::Dml,
+        let touched = match &asked {
+            Asked::Statement { parsed, .. } => self.touched(&caller, &view, parsed, time).await?,
+            Asked::Upload(upload) => Touched::of_upload(&self.planning(&caller, &view), upload),
         };
         self.record(kind, caller.now + time, &self.asked()).await?;
         let begun = self
@@ -298,8 +342,7 @@ impl<'a> Opening<'a> {
             hub: Arc::clone(self.hub),
             caller,
             view,
-            parsed,
-            rows,
+            asked,
             touched,
             execution,
             permit,
@@ -308,8 +351,16 @@ impl<'a> Opening<'a> {
             place,
             time,
         };
-        let rows = change.run().await.map_err(Failure::Settled)?;
-        Ok(Opened::Changed { rows })
+        change.run().await.map_err(Failure::Settled)
+    }
+
+    fn planning<'b>(&'b self, caller: &'b Caller, view: &'b Arc<ProjectView>) -> Planning<'b> {
+        Planning {
+            hub: self.hub,
+            view,
+            options: &caller.principal.options,
+            now: caller.now,
+        }
     }
 
     /// What the change will read and write, planned on the CPU runtime.

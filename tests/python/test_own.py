@@ -124,6 +124,27 @@ def test_only_a_session_of_a_password_changes_it(own):
     assert {"token_created", "token_revoked"} <= set(events)
 
 
+def test_members_make_their_own_tokens(own):
+    """By a login and for the project of the session; the text is in the answer and in no file."""
+    with own.connect("startup") as connection, connection.cursor() as cursor:
+        cursor.execute("CALL hub.create_token('notebook', 7)")
+        made = cursor.fetch_arrow_table().to_pylist()
+    assert len(made) == 1 and made[0]["token"].startswith("hubpat_"), made
+    token = made[0]["token"]
+    call(own, token, "SELECT 1", account="startup")
+    row = own.query("startup", f"SELECT name, state FROM hub.tokens WHERE id = '{made[0]['id']}'").to_pylist()
+    assert row == [{"name": "notebook", "state": "valid"}]
+    with pytest.raises(Exception, match="makes no other"):
+        call(own, token, "CALL hub.create_token('more', 7)", account="startup")
+    with pytest.raises(Exception, match="admin token create"):
+        own.query("admin", "CALL hub.create_token('x', 7)", "admin")
+    for file in [own.log, *(path for path in (own.dir / "state").rglob("*") if path.is_file())]:
+        assert token.encode() not in file.read_bytes(), file
+    call(own, "startup-demo", f"CALL hub.revoke_token('{made[0]['id']}')", account="startup")
+    with pytest.raises(Exception, match="not valid"):
+        call(own, token, "SELECT 1", account="startup")
+
+
 def test_a_change_names_what_it_reads_and_writes(own):
     call(own, OLD, "CREATE TABLE space.touched AS SELECT eta_num FROM snds.t_mco_b WHERE rsa_num <> ''")
     call(own, OLD, "DELETE FROM space.touched")

@@ -71,7 +71,8 @@ fn a_process_apart_gives_the_keys_of_the_file_and_traces_each() {
     assert_eq!(labels, ["tickets", "pseudonyms é", "a", "b"]);
     let pid = format!("pid={}", std::process::id());
     assert!(traced.iter().all(|line| line.contains(&pid)), "{traced:?}");
-    assert!(!format!("{far:?} {near:?}").contains('7'));
+    // A path may have a seven in it.
+    assert!(!format!("{far:?} {near:?}").contains("7, 7"));
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub use person::PersonCommand;
 pub use project::ProjectCommand;
 pub use space::SpaceCommand;
 pub use token::TokenCommand;
+pub(crate) use token::{TOKEN_DAYS_MAX, Wanted, issue};
 pub use who::{Judge, Seen};
 
 /// How long the token of the first administrator is valid.

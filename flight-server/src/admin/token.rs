@@ -11,7 +11,7 @@ use crate::change::{Act, Change};
 use crate::error::{Error, Result};
 
 /// No personal access token is valid for longer.
-const TOKEN_DAYS_MAX: u64 = 366;
+pub const TOKEN_DAYS_MAX: u64 = 366;
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -102,7 +102,7 @@ async fn only_project(store: &Store, person: &str) -> Result<String> {
 }
 
 /// A token that somebody asks for.
-pub(super) struct Wanted<'a> {
+pub struct Wanted<'a> {
     pub person: &'a str,
     pub project: &'a str,
     pub name: &'a str,
@@ -129,7 +129,7 @@ async fn create(desk: &Desk, wanted: &Wanted<'_>) -> Result<String> {
 
 /// Makes the token, and records by whose name and for what: whoever makes a token for somebody
 /// else could act as them.
-pub(super) async fn issue(
+pub async fn issue(
     change: &mut Change<'_>,
     wanted: &Wanted<'_>,
     now: DateTime<Utc>,

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -144,9 +144,71 @@ impl Persons {
     }
 }
 
+/// How many persons are remembered before those are forgotten who called nothing for a while.
+const RATES_KEPT: usize = 1_024;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often each person calls: as many times at once as a minute has, and then evenly (the
+/// generic cell rate algorithm of ITU-T I.371).
+pub(super) struct Rates {
+    every: Duration,
+    /// When all calls of a person would have come, had they come evenly.
+    due: Mutex<HashMap<String, Instant>>,
+}
+
+impl Rates {
+    pub fn new(per_minute_max: u32) -> Self {
+        Self {
+            every: MINUTE / per_minute_max.max(1),
+            due: Mutex::default(),
+        }
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// How long to wait, where it comes too early; it is not counted then.
+    pub fn take(&self, person: &str, now: Instant) -> Result<(), Duration> {
+        let mut persons = self.due.lock();
+        if persons.len() >= RATES_KEPT {
+            persons.retain(|_, due| *due > now);
+        }
+        let due = persons.entry(person.to_owned()).or_insert(now);
+        let next = (*due).max(now) + self.every;
+        match next.checked_duration_since(now + MINUTE) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                *due = next;
+                Ok(())
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_calls_too_often_waits_and_nobody_else() {
+        let rates = Rates::new(60);
+        let begun = Instant::now();
+        for _ in 0..60 {
+            rates.take("ada", begun).expect("at once");
+        }
+        let wait = rates.take("ada", begun).expect_err("too many");
+        assert_eq!(wait, Duration::from_secs(1));
+        rates.take("eve", begun).expect("hers");
+        let later = begun + Duration::from_secs(1);
+        rates.take("ada", later).expect("one is due");
+        rates.take("ada", later).expect_err("and no more");
+        for n in 0..2 * RATES_KEPT {
+            rates.take(&n.to_string(), begun).expect("theirs");
+        }
+        let long_after = begun + 3 * MINUTE;
+        rates.take("zoe", long_after).expect("hers");
+        assert_eq!(rates.due.lock().len(), 1, "who rests is forgotten");
+    }
 
     const LIMITS: GateLimits = GateLimits {
         running_max: 2,

@@ -27,7 +27,7 @@ use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
 use super::steps::Steps;
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::{self, Touched};
+use crate::catalog::space::{self, Touched, Upload};
 use crate::error::{Error, Result};
 use crate::flight::call::Caller;
 use crate::hub::Hub;
@@ -40,9 +40,7 @@ pub struct Change {
     pub hub: Arc<Hub>,
     pub caller: Caller,
     pub view: Arc<ProjectView>,
-    pub parsed: Parsed,
-    /// Rows of parameters.
-    pub rows: Vec<Vec<ScalarValue>>,
+    pub asked: Asked,
     /// What the audit was told that it reads and writes.
     pub touched: Touched,
     pub execution: Execution,
@@ -52,6 +50,18 @@ pub struct Change {
     pub grounds: Grounds,
     pub place: Registered,
     pub time: Duration,
+}
+
+/// What is to be changed.
+#[derive(Debug)]
+pub enum Asked {
+    /// A statement, for each row of parameters that was bound.
+    Statement {
+        parsed: Parsed,
+        rows: Vec<Vec<ScalarValue>>,
+    },
+    /// Rows for a table.
+    Upload(Upload),
 }
 
 /// Cancels what a call runs when the call goes away.
@@ -77,8 +87,7 @@ impl Change {
             hub,
             caller,
             view,
-            parsed,
-            rows,
+            asked,
             touched,
             execution,
             permit,
@@ -112,7 +121,7 @@ impl Change {
             meter: &meter,
             commits: &commits,
         };
-        let changes = apply(&planning, parsed, rows, run);
+        let changes = apply(&planning, asked, run);
         let changed = unless_ended(changes, &commits, &stop, deadline).await;
         if counts_only(&view) {
             steps.next().await;
@@ -137,12 +146,11 @@ fn counts_only(view: &ProjectView) -> bool {
     modes.any(|mode| mode == Mode::Aggregate)
 }
 
-async fn apply(
-    planning: &Planning<'_>,
-    parsed: Parsed,
-    rows: Vec<Vec<ScalarValue>>,
-    run: space::Run<'_>,
-) -> Result<u64> {
+async fn apply(planning: &Planning<'_>, asked: Asked, run: space::Run<'_>) -> Result<u64> {
+    let (parsed, rows) = match asked {
+        Asked::Statement { parsed, rows } => (parsed, rows),
+        Asked::Upload(upload) => return space::upload(planning, upload, run).await,
+    };
     match parsed.airlock()? {
         Some(Call::Request(asked)) => airlock::request(planning, &asked, run).await,
         Some(Call::Withdraw(name)) => airlock::withdraw(planning, &name, run).await,

@@ -19,6 +19,7 @@ mod stream;
 pub mod watched;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -34,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::plan::casts::HideCasts;
 use admission::{
     CALLS_PER_PERSON_MAX, CallPlace, Full, Gate, GateLimits, PLANNING_MAX, PLANNING_PER_PERSON_MAX,
-    Permit, Persons,
+    Permit, Persons, Rates,
 };
 use memory::QueryPool;
 use spill::SpillFolder;
@@ -48,6 +49,7 @@ pub struct Engine {
     cpu: CpuRuntime,
     /// What each person has under way.
     calls: Persons,
+    rates: Rates,
     planning: Gate,
     running: Gate,
     measuring: Measuring,
@@ -57,7 +59,7 @@ pub struct Engine {
 }
 
 /// When the workers were last asked how they are; who asks holds it.
-pub type WorkersAsked = tokio::sync::Mutex<Option<std::time::Instant>>;
+pub type WorkersAsked = tokio::sync::Mutex<Option<Instant>>;
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,6 +115,7 @@ impl Engine {
             memory,
             cpu: CpuRuntime::new()?,
             calls: Persons::default(),
+            rates: Rates::new(limits.calls_per_minute_max),
             planning: Gate::new(planning),
             running: Gate::new(running),
             measuring: Measuring::default(),
@@ -169,6 +172,13 @@ impl Engine {
     /// A place among the person's calls, at once or not at all: whatever waits after that is
     /// bounded in number.
     pub fn call(&self, person: &str) -> Result<CallPlace> {
+        self.rates.take(person, Instant::now()).map_err(|wait| {
+            Error::exhausted(format!(
+                "you called more than {} times within a minute; try again in {} ms",
+                self.limits.calls_per_minute_max,
+                wait.as_millis().max(1)
+            ))
+        })?;
         let own = self.calls.places(person, CALLS_PER_PERSON_MAX);
         let place = own.try_acquire_owned().map_err(|_| {
             Error::exhausted(format!(

@@ -1,8 +1,8 @@
 //! Rights that end while a statement runs.
 //!
 //! One task reads the store's revision of rights a few times a second. Each running execution
-//! is decided on when that changed (one over a connection with a client certificate every time), when the first of its grounds ends by itself, and once
-//! soon after it began: rights may have changed between its plan and its place in the
+//! is decided on when that changed (one over a connection with a client certificate every time),
+//! when the first of its grounds ends by itself, and once soon after it began: rights may have changed between its plan and its place in the
 //! registry. What no longer holds ends with a refusal and settles what was delivered. Changes
 //! by other processes count as our own, because the revision lies in the store. So do persons
 //! who oppose: what was planned before they did ends, and may be run again at once. What an
@@ -188,10 +188,11 @@ pub async fn confirm(hub: &Hub, grounds: &Grounds) -> Result<()> {
     }
 }
 
-/// As [`confirm`], with the revision of rights that it is true at: what changes them later has a
-/// higher one.
+/// As [`confirm`], with the revision of rights that it is true at, oppositions too: what changes
+/// them later has a higher one.
 pub async fn confirmed_at(hub: &Hub, grounds: &Grounds) -> Result<i64> {
     let revision = hub.store.rights_revision().await?;
+    opposition::apply(hub, revision).await?;
     confirm(hub, grounds).await?;
     Ok(revision)
 }

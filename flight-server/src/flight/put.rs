@@ -1,27 +1,27 @@
-//! DoPut: updates, and the parameters of prepared statements.
+//! DoPut: updates, the parameters of prepared statements, and rows for tables.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::ipc::root_as_message;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
+use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
 use super::get_info::{command_of, no_transaction};
-use super::{Answer, BoxStream, uploads};
+use super::{Answer, BoxStream, ingest, received, uploads};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::exec::run;
 use crate::hub::Hub;
 use crate::plan::parameters;
-use crate::statement::{Opened, Text};
+use crate::statement::{self, Opened, Text};
+
+/// What errors call the rows that are bound to a statement.
+const PARAMETERS: &str = "the bound parameters";
 
 pub async fn do_put(
     hub: &Arc<Hub>,
@@ -41,7 +41,15 @@ pub async fn do_put(
     let metadata = match command_of(&descriptor.cmd)? {
         Command::CommandStatementUpdate(update) => {
             no_transaction(update.transaction_id.as_ref())?;
-            change(hub, caller, Text::new(update.query)).await?
+            // The first message may have come late.
+            change(hub, &caller.again(hub).await?, Text::new(update.query)).await?
+        }
+        Command::CommandStatementIngest(command) => {
+            let messages = futures::stream::once(async { Ok(first) }).chain(stream);
+            let limits = &hub.config.limits;
+            let upload = ingest::upload(limits, command, messages, deadline).await?;
+            let caller = caller.again(hub).await?;
+            counted(statement::upload(hub, &caller, upload).await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {
             let mut text = hub
@@ -68,8 +76,8 @@ pub async fn do_put(
         }
         _ => {
             return Err(Error::unimplemented(
-                "this DoPut command is not offered; there are updates and the parameters of \
-                 prepared statements",
+                "this DoPut command is not offered; there are updates, the parameters of prepared \
+                 statements, and rows for a table (CommandStatementIngest)",
             )
             .into());
         }
@@ -81,54 +89,37 @@ pub async fn do_put(
 }
 
 async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Vec<u8>> {
-    match Opened::open(hub, caller, text).await? {
-        Opened::Changed { rows } => Ok(DoPutUpdateResult {
-            record_count: i64::try_from(rows).unwrap_or(i64::MAX),
-        }
-        .encode_to_vec()),
+    match Opened::change(hub, caller, text).await? {
+        Opened::Changed { rows } => Ok(counted(rows)),
         Opened::Query { .. } => Err(Error::invalid(
             "this statement is a query; execute it as one to fetch its rows",
         )),
     }
 }
 
+fn counted(rows: u64) -> Vec<u8> {
+    let record_count = i64::try_from(rows).unwrap_or(i64::MAX);
+    DoPutUpdateResult { record_count }.encode_to_vec()
+}
+
 /// The rows of parameters that a client sends in time, bounded in number; none is no error.
-///
-/// Arrow's decoder asserts some of what a message says of itself: who sends one that is not so has
-/// an error.
 async fn bound_rows(
     limits: &Limits,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,
 ) -> Result<Vec<u8>> {
-    let taken = AssertUnwindSafe(take_rows(limits, messages, deadline));
-    taken.catch_unwind().await.unwrap_or_else(|_| {
-        Err(Error::invalid(
-            "the bound parameters cannot be read: a message is not what its header says",
-        ))
-    })
-}
-
-async fn take_rows(
-    limits: &Limits,
-    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
-    deadline: Deadline,
-) -> Result<Vec<u8>> {
     let mut taken = Taken::new(limits);
-    let messages = messages
-        .map_err(|status: Status| FlightError::Tonic(Box::new(status)))
-        // Some clients send the descriptor in a message of its own, without Arrow data.
-        .try_filter(|message| std::future::ready(!message.data_header.is_empty()))
-        .and_then(move |message| std::future::ready(taken.take(message)));
-    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+    let mut sent = received::decoded(PARAMETERS, messages, move |message| taken.take(message));
     let mut kept = Vec::new();
     let (mut rows, mut values, mut bytes) = (0_usize, 0_usize, 0_u64);
     let bytes_max = limits.message_bytes_max as u64;
-    while let Some(batch) = tokio::time::timeout_at(deadline, batches.next())
+    while let Some(message) = tokio::time::timeout_at(deadline, sent.next())
         .await
         .map_err(|_| run::too_late())?
     {
-        let batch = batch.map_err(unreadable)?;
+        let DecodedPayload::RecordBatch(batch) = message? else {
+            continue;
+        };
         if batch.num_rows() == 0 {
             continue;
         }
@@ -137,7 +128,7 @@ async fn take_rows(
         if rows > limits.parameter_rows_max || values > limits.parameter_values_max {
             return Err(too_many(limits));
         }
-        uploads::check_types(&batch.schema())?;
+        uploads::check_types(PARAMETERS, &batch.schema())?;
         let memory = batch.get_array_memory_size() as u64;
         bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(memory));
         if bytes > bytes_max {
@@ -175,55 +166,25 @@ impl Taken {
         }
     }
 
-    fn take(&mut self, message: FlightData) -> Result<FlightData, FlightError> {
-        let refused = |error: Error| FlightError::Tonic(Box::new(error.into()));
+    fn take(&mut self, message: &FlightData) -> Result<()> {
         self.messages += 1;
         self.bytes += message.data_header.len() + message.data_body.len();
         // A batch for each row, and as many dictionaries.
         let messages_max = self.limits.parameter_rows_max.saturating_mul(2) + 2;
-        if self.messages > messages_max || self.bytes > self.limits.message_bytes_max {
-            return Err(refused(too_many(&self.limits)));
+        match self.messages > messages_max || self.bytes > self.limits.message_bytes_max {
+            true => Err(too_many(&self.limits)),
+            false => Ok(()),
         }
-        check_plain(&message).map_err(refused)?;
-        Ok(message)
-    }
-}
-
-/// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
-/// length that the client writes before each and allocates it, and pieces of dictionaries, since
-/// each is joined to a copy of all before it.
-fn check_plain(message: &FlightData) -> Result<()> {
-    let header = root_as_message(&message.data_header)
-        .map_err(|_| Error::invalid("a message of the bound parameters cannot be read"))?;
-    let dictionary = header.header_as_dictionary_batch();
-    if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
-        return Err(Error::invalid(
-            "the bound parameters have a dictionary in pieces; send plain values",
-        ));
-    }
-    let batches = [
-        header.header_as_record_batch(),
-        dictionary.and_then(|dictionary| dictionary.data()),
-    ];
-    let mut batches = batches.iter().flatten();
-    if batches.any(|batch| batch.compression().is_some()) {
-        return Err(Error::invalid(
-            "the bound parameters are compressed; send them uncompressed",
-        ));
-    }
-    Ok(())
-}
-
-fn unreadable(error: FlightError) -> Error {
-    match error {
-        FlightError::Tonic(status) => Error::from(*status),
-        other => Error::invalid(format!("the bound parameters cannot be read: {other}")),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
+
+    use arrow_flight::decode::FlightRecordBatchStream;
+    use arrow_flight::error::FlightError;
+    use futures::TryStreamExt;
 
     use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
     use arrow::datatypes::{Field, Int32Type, Schema};
@@ -247,7 +208,10 @@ mod tests {
         Deadline::now() + Duration::from_secs(60)
     }
 
-    fn messages(batches: &[RecordBatch], options: IpcWriteOptions) -> Vec<FlightData> {
+    pub(in crate::flight) fn messages(
+        batches: &[RecordBatch],
+        options: IpcWriteOptions,
+    ) -> Vec<FlightData> {
         let (generator, mut ids) = (IpcDataGenerator::default(), DictionaryTracker::new(false));
         let schema = batches[0].schema();
         let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
@@ -262,11 +226,11 @@ mod tests {
         sent
     }
 
-    fn resent() -> IpcWriteOptions {
+    pub(in crate::flight) fn resent() -> IpcWriteOptions {
         IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Resend)
     }
 
-    fn whole(batches: &[RecordBatch]) -> Vec<FlightData> {
+    pub(in crate::flight) fn whole(batches: &[RecordBatch]) -> Vec<FlightData> {
         messages(batches, resent())
     }
 
@@ -276,7 +240,7 @@ mod tests {
     }
 
     /// A dictionary of that many bytes, and `rows` rows that use it.
-    fn coded(bytes: usize, rows: usize, seed: usize) -> RecordBatch {
+    pub(in crate::flight) fn coded(bytes: usize, rows: usize, seed: usize) -> RecordBatch {
         let words: Vec<String> = (0..bytes / 1024)
             .map(|i| format!("{seed:0512}{i:0512}"))
             .collect();

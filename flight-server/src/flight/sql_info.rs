@@ -135,6 +135,7 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlMaxTablesInSelect
         | I::SqlMaxUsernameLength => Value::Count(0),
         I::FlightSqlServerSql
+        | I::FlightSqlServerBulkIngestion
         | I::FlightSqlServerCancel
         | I::SqlDdlTable
         | I::SqlSupportsColumnAliasing
@@ -150,7 +151,6 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlBatchUpdatesSupported => Value::Bool(true),
         I::FlightSqlServerReadOnly
         | I::FlightSqlServerSubstrait
-        | I::FlightSqlServerBulkIngestion
         | I::FlightSqlServerIngestTransactionsSupported
         | I::SqlDdlCatalog
         | I::SqlDdlSchema

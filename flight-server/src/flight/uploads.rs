@@ -1,4 +1,4 @@
-//! What the rows that a client binds are worth as values.
+//! What the rows that a client sends are worth as values.
 //!
 //! A message of a few bytes can stand for any number of values: each row of a dictionary names the
 //! same megabyte, lists have lengths and their items no bytes. Bound rows become single values, so
@@ -9,13 +9,13 @@ use arrow::datatypes::{DataType, Schema};
 
 use crate::error::{Error, Result};
 
-/// Refuses the types whose values cannot be measured without building them.
-pub fn check_types(schema: &Schema) -> Result<()> {
-    let types = schema.fields().iter().map(|field| field.data_type());
-    match (1..).zip(types).find(|(_, data_type)| !is_bound(data_type)) {
-        Some((number, data_type)) => Err(Error::invalid(format!(
-            "the bound parameter {number} has type {data_type}, which is not taken; send plain \
-             values"
+/// Refuses the types whose values cannot be measured without building them; `what` names the rows.
+pub fn check_types(what: &str, schema: &Schema) -> Result<()> {
+    let mut fields = (1..).zip(schema.fields());
+    match fields.find(|(_, field)| !is_bound(field.data_type())) {
+        Some((number, field)) => Err(Error::invalid(format!(
+            "column {number} of {what} has type {}, which is not taken; send plain values",
+            field.data_type()
         ))),
         None => Ok(()),
     }

@@ -1,18 +1,18 @@
 //! What is kept and told of passwords, and who may change them.
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::AsArray;
+use arrow_flight::decode::FlightRecordBatchStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hubflight_audit::{TextKey, open_text};
 use hubflight_ledger::{Filter, Page};
 use hubflight_store::{NewToken, TextHolder};
+use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::hub::open_store;
-use crate::plan::parameters;
 use crate::rig::{SHOP, caller, open_hub};
 use crate::statement::{Opened, describe};
 
@@ -291,4 +291,131 @@ fn a_refused_text_ends_where_passwords_may_begin() {
     );
     assert_eq!(kept("call hub.x('a', password)"), "call hub.x…");
     assert_eq!(kept("SELECT password FROM t"), "SELECT password FROM t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_ones_own_is_made_by_a_login_and_shown_once() {
+    use futures::StreamExt;
+    let bench = Bench::new().await;
+    let hub = &bench.hub;
+    let caller = bench.login(OLD).await.expect("logs in");
+    let sql = "CALL hub.create_token('laptop', 30)";
+    let asked = Text::new(sql.to_owned());
+    let described = describe(hub, &caller, &asked).await.expect("described");
+    let opened = Opened::open(hub, &caller, asked.clone()).await;
+    let Ok(Opened::Query { schema, handle }) = opened else {
+        panic!("{opened:?}");
+    };
+    assert_eq!(described.schema, schema);
+    let ticket = Ticket::open(&handle, &hub.tickets, "ada", caller.now).expect("hers");
+    let frames = crate::statement::redeem(hub, &caller, ticket).await;
+    let frames = frames
+        .expect("redeemed")
+        .map(|frame| frame.map_err(Into::into));
+    let rows = FlightRecordBatchStream::new_from_flight_data(frames);
+    let rows: Vec<RecordBatch> = rows.map(|rows| rows.expect("a row")).collect().await;
+    assert_eq!(rows[0].schema(), schema, "as announced");
+    let text = rows[0].column(1).as_string::<i32>().value(0).to_owned();
+    let by_token = bench.caller(&format!("Bearer {text}")).await.expect("good");
+    assert_eq!(by_token.principal.project().expect("bound"), "p");
+    let tokens = hub.store.tokens(Some("ada")).await.expect("read");
+    let [token] = tokens.as_slice() else {
+        panic!("{tokens:?}");
+    };
+    assert_eq!(
+        (token.project.as_str(), token.name.as_str()),
+        ("p", "laptop")
+    );
+    let days = (token.expires_at - Utc::now()).num_hours();
+    assert!((719..=720).contains(&days), "{days}");
+    // Who takes no rows would never see it: then there is none.
+    let lost = Opened::change(hub, &caller, asked.clone()).await;
+    assert!(
+        lost.expect_err("refused")
+            .to_string()
+            .contains("as a query")
+    );
+    // A token makes no token, nor a session that began with one.
+    let refused = Opened::open(hub, &by_token, asked.clone()).await;
+    assert_eq!(
+        refused.expect_err("a token").kind,
+        ErrorKind::PermissionDenied
+    );
+    for wrong in [
+        "CALL hub.create_token('x')",
+        "CALL hub.create_token('x', 0)",
+        "CALL hub.create_token('x', 367)",
+        "CALL hub.create_token('x', -1)",
+        "CALL hub.create_token('x', 1.5)",
+        "CALL hub.create_token('x', '3')",
+        "CALL hub.create_token(?, 3)",
+        "CALL hub.create_token('a\nb', 3)",
+        "CALL hub.create_token('x', 3) OVER ()",
+    ] {
+        let refused = Opened::open(hub, &caller, Text::new(wrong.to_owned())).await;
+        assert_eq!(
+            refused.expect_err(wrong).kind,
+            ErrorKind::InvalidArgument,
+            "{wrong}"
+        );
+    }
+    assert_eq!(hub.store.tokens(Some("ada")).await.expect("read").len(), 1);
+    for _ in 1..TOKENS_MAX {
+        Opened::open(hub, &caller, asked.clone())
+            .await
+            .expect("made");
+    }
+    let refused = Opened::open(hub, &caller, asked).await;
+    assert_eq!(
+        refused.expect_err("too many").kind,
+        ErrorKind::ResourceExhausted
+    );
+    let kept = bench.kept().await;
+    assert!(kept.iter().any(|kept| kept == sql));
+    assert!(
+        !kept.iter().any(|kept| kept.contains(&text)),
+        "its text is kept"
+    );
+}
+
+/// Who was shut out after they were let in gets none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_out_meanwhile_gets_no_token() {
+    let bench = Bench::new().await;
+    let hub = &bench.hub;
+    let sql = "CALL hub.create_token('late', 30)";
+    let caller = bench.login(OLD).await.expect("logs in");
+    let wanted = || match parse(sql, BYTES_MAX).expect("parses").own() {
+        Ok(Some(Call::CreateToken(wanted))) => wanted,
+        _ => panic!("no such call"),
+    };
+    hub.store.remove_member("p", "ada").await.expect("removed");
+    let refused = wanted().make(hub, &caller).await.expect_err("no member");
+    assert_eq!(refused.kind, ErrorKind::PermissionDenied, "{refused}");
+    hub.store.raise_token_epoch("ada").await.expect("ended");
+    let refused = wanted().make(hub, &caller).await.expect_err("no session");
+    assert_eq!(refused.kind, ErrorKind::Unauthenticated, "{refused}");
+    assert!(
+        hub.store
+            .tokens(Some("ada"))
+            .await
+            .expect("read")
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_calls_too_often_is_refused_for_a_while() {
+    let folder = tempfile::tempdir().expect("folder");
+    std::fs::create_dir(folder.path().join("data")).expect("folder");
+    std::fs::write(folder.path().join("data/sales.csv"), "item\na\n").expect("written");
+    let text = format!("[limits]\ncalls_per_minute_max = 3\n{SHOP}");
+    let hub = open_hub(folder.path(), &text).await;
+    for _ in 0..3 {
+        crate::rig::ada_in_session(&hub).await;
+    }
+    let refused = hub.engine.call("ada").expect_err("the fourth");
+    assert_eq!(refused.kind, ErrorKind::ResourceExhausted);
+    assert!(refused.to_string().contains("try again in"), "{refused}");
+    hub.engine.call("eve").expect("somebody else");
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubflight_ledger::{Execution, Outcome, StatementKind};
+use hubflight_tickets::Ticket;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Failure, Opened, Opening, outcome_of};
+use super::{Failure, Opened, Opening, Text, outcome_of};
 use crate::admin::call::Asked;
 use crate::catalog::project::ProjectView;
 use crate::catalog::space::Touched;
 use crate::error::{Error, Result};
-use crate::own;
+use crate::own::{self, WantedToken};
 use crate::plan::Planning;
 
 /// After which a call that did not begin counts as never run.
@@ -53,6 +54,24 @@ impl Opening<'_> {
         let prepared = &self.hub.prepared;
         prepared.forget_bound(self.person(), own::is_about_passwords);
         self.settled(execution, done).await
+    }
+
+    /// Makes a token of the person's own. Its text is in the sealed ticket, for whoever asked.
+    pub(super) async fn create_token(&self, wanted: WantedToken) -> Result<Opened> {
+        let view = Arc::new(self.view(self.caller).await?);
+        let ticket = self.ticket(&view);
+        let kind = StatementKind::Metadata;
+        self.record(kind, ticket.expires, &self.asked()).await?;
+        let Text { sql, parameters } = wanted.make(self.hub, self.caller).await?;
+        let ticket = Ticket {
+            sql,
+            parameters,
+            ..ticket
+        };
+        Ok(Opened::Query {
+            schema: Arc::new(WantedToken::schema()),
+            handle: ticket.seal(&self.hub.tickets)?,
+        })
     }
 
     /// Does what an administrator asks for. Its intent is durable before, as that of a statement

@@ -127,9 +127,12 @@ impl Store {
         let pool = pool.connect_with(options.clone()).await?;
         let writers = match address.backend {
             // One that always writes keeps its pages: any other would read them again after it.
-            Backend::Sqlite => pool_of(1, &address, &setup, limits).connect_lazy_with(options),
-            Backend::Postgres => pool.clone(),
+            Backend::Sqlite => pool_of(1, &address, &setup, limits),
+            // Who holds a lock reads over a second connection, which those that wait for that lock
+            // must not have taken all of.
+            Backend::Postgres => pool_of(connections_max, &address, &setup, limits),
         };
+        let writers = writers.connect_lazy_with(options);
         Ok(Store {
             pool,
             writers,

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 
 use common::{on_each_store, populate};
-use hubflight_store::{Organisation, Secrets, Store, StoreError, StoreLimits};
+use hubflight_store::{Backend, Organisation, Secrets, Store, StoreError, StoreLimits};
 
 #[test]
 fn addresses() {
@@ -34,6 +34,24 @@ fn addresses() {
     fs::write(&file, "x".repeat(5_000)).unwrap();
     let error = runtime.block_on(Store::open(&format!("sqlite://{}", file.display())));
     assert!(error.unwrap_err().is_unavailable());
+}
+
+/// Who changes something reads beside it, whoever waits to change something too.
+#[test]
+fn writers_leave_connections_to_readers() {
+    on_each_store("writers", |store| async move {
+        let writers = match store.backend() {
+            Backend::Sqlite => 1,
+            Backend::Postgres => StoreLimits::default().connections_max,
+        };
+        let mut open = Vec::new();
+        for _ in 0..writers {
+            open.push(store.write().await.unwrap());
+        }
+        store.rights_revision().await.unwrap();
+        store.oppositions().await.unwrap();
+        drop(open);
+    });
 }
 
 #[test]

@@ -27,6 +27,8 @@ use hubflight_udfs::StatementWork;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::files::{Counts, SpaceWriter, Target, Written};
+use super::turns::Changing;
+use super::upload::Upload;
 use super::{Object, Space, batch, clean};
 use crate::catalog::project::ProjectView;
 use crate::catalog::visible;
@@ -37,7 +39,7 @@ use crate::exec::revocation::{Grounds, confirmed_at};
 use crate::hub::Hub;
 use crate::plan::parse::{Kind, Parsed};
 use crate::plan::wire::plain_schema;
-use crate::plan::{Optimised, Planning};
+use crate::plan::{Optimised, Planning, parameters};
 
 /// Columns of a table, those inside structs counted: each has buffers of its own while rows are
 /// written.
@@ -126,22 +128,9 @@ pub async fn change(
     };
     let hub = planning.hub;
     let project = planning.view.project.clone();
-    let mut view = Arc::clone(planning.view);
+    let (_changing, mut view) = in_turn(planning, replaces_files(&statement)).await?;
     let charged = AtomicBool::new(false);
     let mut conflicts = 0;
-    let turn = hub.space_turns.of(&project);
-    let changing = match replaces_files(&statement) {
-        true => Some(turn.change().await),
-        false => None,
-    };
-    // A merge may have come between this statement's planning and its turn.
-    let snapshot = space_of(&view)?.snapshot;
-    if changing
-        .as_ref()
-        .is_some_and(|changing| changing.is_behind(snapshot))
-    {
-        view = Arc::new(view.newest(hub, planning.now).await?);
-    }
     loop {
         let planning = Planning {
             view: &view,
@@ -177,6 +166,48 @@ pub async fn change(
         }
         view = Arc::new(view.newest(hub, planning.now).await?);
     }
+}
+
+/// Stores the rows that a client sends and returns their number.
+pub async fn upload(planning: &Planning<'_>, upload: Upload, run: Run<'_>) -> Result<u64> {
+    let (_changing, view) = in_turn(planning, upload.replaces_files()).await?;
+    let planning = Planning {
+        view: &view,
+        ..*planning
+    };
+    let change = Change {
+        planning: &planning,
+        space: space_of(&view)?,
+        parameters: &[],
+        work: run.work,
+        meter: run.meter,
+        commits: run.commits,
+        charged: &AtomicBool::new(false),
+    };
+    let stored = change.upload(upload).await;
+    clean::after_change(planning.hub, &view.project);
+    stored.map_err(|failure| match failure {
+        Failure::Failed(error) | Failure::Conflict { error, .. } => error,
+    })
+}
+
+/// The statement's turn before merges, where one could disturb it, and the view to run it on.
+async fn in_turn(
+    planning: &Planning<'_>,
+    replaces: bool,
+) -> Result<(Option<Changing>, Arc<ProjectView>)> {
+    let (hub, view) = (planning.hub, planning.view);
+    let snapshot = space_of(view)?.snapshot;
+    if !replaces {
+        return Ok((None, Arc::clone(view)));
+    }
+    let changing = hub.space_turns.of(&view.project).change().await;
+    // A merge may have come between this statement's planning and its turn.
+    let view = match changing.is_behind(snapshot) {
+        true => Arc::new(view.newest(hub, planning.now).await?),
+        false => Arc::clone(view),
+    };
+    Ok((Some(changing), view))
 }
 
 /// Whether a merge of files could disturb a statement: all but an INSERT of values, which only
@@ -294,6 +325,7 @@ impl Change<'_> {
         if self.parameters.is_empty() {
             return Ok(plan);
         }
+        parameters::check_copies(&plan, self.parameters)?;
         Ok(plan.with_param_values(self.parameters.to_vec())?)
     }
 
@@ -362,7 +394,7 @@ impl Change<'_> {
     }
 
     /// Computes apart from the network's runtime; stops when the caller goes away.
-    async fn on_cpu<T: Send + 'static>(
+    pub(super) async fn on_cpu<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {

@@ -113,12 +113,14 @@ async fn compact(
     account: (&Arc<StatementWork>, &Arc<Meter>),
 ) -> Result<()> {
     for tried in 0..TRIES_MAX {
+        if tried > 0 {
+            tokio::time::sleep(Duration::from_millis(PAUSE_MS << (tried - 1))).await;
+        }
         if let Ok(_turn) = COMPACTING.acquire().await
             && compacted(planning, name, account).await?
         {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(PAUSE_MS << tried)).await;
     }
     Ok(())
 }

@@ -23,9 +23,9 @@ use crate::plan::parse::parse;
 
 /// How a statement wants what is there already treated.
 #[derive(Clone, Copy)]
-struct Existing {
-    replace: bool,
-    keep: bool,
+pub(super) struct Existing {
+    pub replace: bool,
+    pub keep: bool,
 }
 
 impl Change<'_> {
@@ -85,13 +85,7 @@ impl Change<'_> {
         self.charge(&query).await?;
         let labels = Labels::of(&query.providers()?, self.planning.view)?;
         let again = !reads_dataset(&query)? && !worked;
-        let freed = replaced.map_or(0, |object| {
-            let bytes = object
-                .files
-                .iter()
-                .map(|file| u64::try_from(file.bytes).unwrap_or(0));
-            bytes.sum()
-        });
+        let freed = replaced.map_or(0, |object| bytes_of(object));
         let target = self.target(name, &schema, freed).await?;
         let job = Job {
             query,
@@ -215,7 +209,7 @@ impl Change<'_> {
         clippy::option_option,
         reason = "nothing to do differs from nothing to replace"
     )]
-    fn room_for(
+    pub(super) fn room_for(
         &self,
         name: &str,
         kind: ObjectKind,
@@ -262,7 +256,7 @@ impl Change<'_> {
         }
     }
 
-    async fn make(
+    pub(super) async fn make(
         &self,
         replaced: Option<&Arc<Object>>,
         object: NewObject,
@@ -291,7 +285,13 @@ impl Change<'_> {
     }
 }
 
-fn new_table(name: &str, schema: &SchemaRef, labels: &Labels) -> Result<NewObject> {
+/// Bytes of an object's files.
+pub(super) fn bytes_of(object: &Object) -> u64 {
+    let bytes = object.files.iter().map(|file| file.bytes);
+    bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)).sum()
+}
+
+pub(super) fn new_table(name: &str, schema: &SchemaRef, labels: &Labels) -> Result<NewObject> {
     Ok(NewObject {
         name: name.to_owned(),
         kind: ObjectKind::Table,

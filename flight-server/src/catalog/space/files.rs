@@ -250,12 +250,18 @@ impl SpaceWriter {
                 batch = data;
             }
             counts.rows += batch.num_rows() as u64;
-            for offset in (0..batch.num_rows()).step_by(SLICE_ROWS) {
-                let length = SLICE_ROWS.min(batch.num_rows() - offset);
-                self.append(&batch.slice(offset, length))?;
-            }
+            self.append_all(&batch)?;
         }
         Ok(counts)
+    }
+
+    /// Writes rows, however many they are.
+    pub fn append_all(&mut self, batch: &RecordBatch) -> Result<()> {
+        for offset in (0..batch.num_rows()).step_by(SLICE_ROWS) {
+            let length = SLICE_ROWS.min(batch.num_rows() - offset);
+            self.append(&batch.slice(offset, length))?;
+        }
+        Ok(())
     }
 
     fn append(&mut self, batch: &RecordBatch) -> Result<()> {

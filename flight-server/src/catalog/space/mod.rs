@@ -21,6 +21,7 @@ mod table;
 mod tests;
 mod touched;
 mod turns;
+mod upload;
 mod view;
 mod writes;
 
@@ -47,7 +48,7 @@ use crate::at_rest::{SealedStore, SpaceKeys};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
-pub use change::{Run, change, change_rows, declared_schema};
+pub use change::{Run, change, change_rows, declared_schema, upload};
 pub use clean::clean_up;
 pub use dml::plan_calls_worker;
 pub use files::check_storable;
@@ -55,6 +56,7 @@ pub use labels::{Labels, Rights, Source};
 pub use table::{SpaceTable, check_scan};
 pub use touched::Touched;
 pub use turns::Turns;
+pub use upload::{Existing, Missing, Sent, Upload};
 pub use writes::Writes;
 
 /// Where scans find the files of spaces, plain.

@@ -211,7 +211,7 @@ impl Change<'_> {
         Ok((labels != object.labels).then_some(labels))
     }
 
-    async fn commit_changes(
+    pub(super) async fn commit_changes(
         &self,
         changes: Vec<SpaceChange>,
         written: Written,
@@ -230,7 +230,7 @@ impl Change<'_> {
 }
 
 /// What a commit does to a table: files out, files in, labels; nothing if no row changed.
-fn changes(
+pub(super) fn changes(
     object: &Object,
     written: &Written,
     old: Vec<String>,

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::names::{Use, qualified, target};
+use super::upload::Upload;
 use crate::airlock::{self, EXPORTS_SCHEMA, call::Call};
 use crate::catalog::project::SPACE_SCHEMA;
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +51,18 @@ impl Touched {
                 "a change is not planned before it runs"
             );
             touched.tables.clear();
+        }
+        touched
+    }
+
+    /// What rows for a table touch: that table, where they may be stored at all.
+    pub fn of_upload(planning: &Planning<'_>, upload: &Upload) -> Self {
+        let mut touched = Self::default();
+        if let Err(error) = touched.writes(planning, &upload.table, Use::Make) {
+            tracing::debug!(
+                kind = error.kind.label(),
+                "rows for a table have no table that they could be for"
+            );
         }
         touched
     }

@@ -107,8 +107,10 @@ impl Bench {
         Change {
             hub: Arc::clone(hub),
             view: Arc::new(caller.view(hub, "p", None).await.expect("a view")),
-            parsed: parse(sql, 1 << 20).expect("parses"),
-            rows: Vec::new(),
+            asked: Asked::Statement {
+                parsed: parse(sql, 1 << 20).expect("parses"),
+                rows: Vec::new(),
+            },
             touched: Touched::default(),
             execution: hub.ledger.begin(started).await.expect("begins"),
             permit: hub.engine.admit("ada").await.expect("a place"),

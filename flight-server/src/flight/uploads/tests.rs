@@ -97,7 +97,7 @@ fn types_that_repeat_values_are_refused() {
         DataType::Dictionary(key, Box::new(DataType::List(text()))),
     ] {
         let schema = Schema::new(vec![Field::new("", wild.clone(), true)]);
-        let error = check_types(&schema).expect_err("refused");
+        let error = check_types("the rows", &schema).expect_err("refused");
         assert!(
             error.to_string().contains("plain values"),
             "{wild}: {error}"
@@ -110,7 +110,7 @@ fn types_that_repeat_values_are_refused() {
         DataType::Null,
         DataType::Decimal128(38, 2),
     ] {
-        check_types(&Schema::new(vec![Field::new("", plain, true)])).expect("taken");
+        check_types("the rows", &Schema::new(vec![Field::new("", plain, true)])).expect("taken");
     }
     let runs = RunArray::<Int32Type>::try_new(
         &Int32Array::from(vec![1_000]),

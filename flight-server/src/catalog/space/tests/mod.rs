@@ -5,6 +5,7 @@ mod limits;
 mod merges;
 mod rights;
 mod tables;
+mod uploads;
 
 use std::path::{Path, PathBuf};
 

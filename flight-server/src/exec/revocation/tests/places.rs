@@ -57,6 +57,40 @@ async fn what_ends_while_a_statement_is_planned_ends_it_before_its_first_frame()
     assert_eq!(error.kind, UNKNOWN);
 }
 
+/// The watch looks four times a second; what is committed meanwhile has no rows of who opposed.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opposes_before_a_commit_is_not_in_it() {
+    let bench = Bench::unwatched("").await;
+    let caller = bench.caller(&bench.token.text).await;
+    let grounds = Grounds {
+        standing: caller.principal.standing.clone(),
+        era: Some(bench.hub.datasets.opposition().era),
+        ..Grounds::of_nobody("ada")
+    };
+    let before = confirmed_at(&bench.hub, &grounds).await.expect("holds");
+    let mut write = bench.other.write().await.expect("begins");
+    let entry = hubflight_store::Opposition {
+        domain: "nir".into(),
+        value: "1".into(),
+    };
+    write.put_opposition(&entry).await.expect("entered");
+    write.commit().await.expect("committed");
+    let revision = bench.hub.store.rights_revision().await.expect("read");
+    assert!(revision > before, "the entry is a change of rights");
+    let error = confirmed_at(&bench.hub, &grounds).await.expect_err("ended");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    let grounds = Grounds {
+        era: Some(bench.hub.datasets.opposition().era),
+        ..grounds
+    };
+    assert_eq!(
+        confirmed_at(&bench.hub, &grounds)
+            .await
+            .expect("planned after it"),
+        revision
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_that_nobody_fetches_is_its_persons_until_the_deadline() {
     let limits = "queries_per_person_max = 1\nqueue_wait_ms_max = 100";
