@@ -69,7 +69,7 @@ pub struct Hub {
     pub tickets: Sealer,
     /// Statements of administration go one after another: each holds the lock of rights while it
     /// reads over a second connection, which those that wait for the lock would take.
-    pub administering: tokio::sync::Mutex<()>,
+    pub administering: Arc<tokio::sync::Mutex<()>>,
     /// Logical bytes of visible columns, by the digest of the view and the column.
     pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
     secrets: Secrets,
@@ -319,7 +319,7 @@ impl Hub {
             space_writes: Arc::default(),
             space_turns: space::Turns::default(),
             tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
-            administering: tokio::sync::Mutex::default(),
+            administering: Arc::default(),
             visible_sizes: Mutex::default(),
             secrets,
             store,
