@@ -58,17 +58,7 @@ impl Asked {
     /// What it would do, a line each; nothing is changed.
     pub async fn dry_run(self, hub: &Arc<Hub>, caller: &Caller) -> Result<Vec<String>> {
         let said = self.at(hub, caller, true).await?;
-        let mut lines: Vec<String> = said.lines().take(LINES_MAX).map(str::to_owned).collect();
-        let more = said.lines().count().saturating_sub(LINES_MAX);
-        if more > 0 {
-            // Before all others: nobody may take what follows for the whole.
-            let told = format!(
-                "NOT COMPLETE: {more} of the lines are not shown; the command with `--dry-run` \
-                 shows them all"
-            );
-            lines.insert(0, told);
-        }
-        Ok(lines)
+        Ok(bounded(&said))
     }
 
     async fn at(&self, hub: &Arc<Hub>, caller: &Caller, dry_run: bool) -> Result<String> {
@@ -186,11 +176,43 @@ impl Asked {
     }
 }
 
+/// The lines of a dry run. Where there are too many, that is said before all others: nobody may
+/// take what follows for the whole.
+fn bounded(said: &str) -> Vec<String> {
+    let more = said.lines().count().saturating_sub(LINES_MAX);
+    let incomplete = (more > 0).then(|| {
+        format!(
+            "NOT COMPLETE: {more} lines are not shown here; the command with `--dry-run` shows \
+             them all"
+        )
+    });
+    let lines = said.lines().take(LINES_MAX).map(str::to_owned);
+    incomplete.into_iter().chain(lines).collect()
+}
+
 /// An error is a header of the answer, which has its own limit.
 fn cut(error: Error) -> Error {
     let text = error.to_string();
     match text.char_indices().nth(ERROR_CHARS_MAX) {
         None => error,
         Some((end, _)) => Error::new(error.kind, format!("{}…", &text[..end])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_said_first() {
+        let whole = "a line\n".repeat(LINES_MAX);
+        assert_eq!(bounded(&whole).len(), LINES_MAX);
+        let lines = bounded(&(whole + "two\nmore\n"));
+        assert!(
+            lines[0].starts_with("NOT COMPLETE: 2 lines"),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(lines.len(), LINES_MAX + 1);
     }
 }
