@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use hubflight_ledger::{AuditEvent, record_event};
 use hubflight_store::{Secrets, Store, WriteTransaction};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::error::Result;
 use crate::hub::audit_signer;
@@ -30,6 +31,8 @@ pub struct Change<'a> {
     client: String,
     at: DateTime<Utc>,
     acts: Vec<Act>,
+    /// Given up after the transaction.
+    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl<'a> Change<'a> {
@@ -45,7 +48,16 @@ impl<'a> Change<'a> {
             client: client.into(),
             at,
             acts: Vec::new(),
+            _turn: None,
         })
+    }
+
+    /// The same while nobody else has this turn.
+    pub fn in_turn(self, turn: Option<OwnedMutexGuard<()>>) -> Self {
+        Self {
+            _turn: turn,
+            ..self
+        }
     }
 
     pub fn record(&mut self, act: Act) {

@@ -437,7 +437,8 @@ pub struct HabilitationConfig {
     pub persons: Option<Cohort>,
     #[serde(default)]
     pub linkage_group: Option<String>,
-    /// Zones from which it may be used; rows never from `outside`.
+    /// Zones from which it may be used; from `outside` only in aggregate mode with `export` as the
+    /// rules decide.
     #[serde(default)]
     pub zones: Option<Vec<Zone>>,
     /// How what is made of it leaves the hub: `none`, `review` (a second person) or `rules`.

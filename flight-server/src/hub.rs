@@ -69,9 +69,9 @@ pub struct Hub {
     pub tickets: Sealer,
     /// The revision of rights at which the list of persons who oppose was last read.
     pub oppositions_applied: tokio::sync::Mutex<Option<i64>>,
-    /// Statements of administration go one after another: each holds the lock of rights while it
-    /// reads over a second connection, which those that wait for the lock would take.
-    pub administering: tokio::sync::Mutex<()>,
+    /// Statements of administration go one after another: those that wait for the lock of rights
+    /// would have connections that others write with.
+    pub administering: Arc<tokio::sync::Mutex<()>>,
     /// Logical bytes of visible columns, by the digest of the view and the column.
     pub visible_sizes: Mutex<HashMap<([u8; 32], String), u64>>,
     secrets: Secrets,
@@ -322,7 +322,7 @@ impl Hub {
             space_turns: space::Turns::default(),
             tickets: Sealer::new(&*secrets.derive("tickets")?, b"hubflight ticket 1"),
             oppositions_applied: tokio::sync::Mutex::default(),
-            administering: tokio::sync::Mutex::default(),
+            administering: Arc::default(),
             visible_sizes: Mutex::default(),
             secrets,
             store,

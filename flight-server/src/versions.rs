@@ -16,6 +16,9 @@ pub const WAITING: &str = "waits for confirmation";
 /// State of a version whose confirmation does not count any more.
 pub const UNCONFIRMED: &str = "who confirmed it is a member: waits for another";
 
+/// State of a version that governs.
+pub const IN_FORCE: &str = "in force";
+
 /// A version with its body read.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -65,7 +68,7 @@ impl Version {
         } else if self.body.valid_from > now {
             "not yet"
         } else {
-            "in force"
+            IN_FORCE
         }
     }
 }

@@ -86,7 +86,9 @@ def test_a_member_is_let_in_by_two_administrators(administered):
     assert "neither who entered it" in refusal(hub, "admin", confirm, (1,))
     assert "snds" in refusal(hub, "mia", QUERY, catalog="trial")
     told = told_and_done(hub, "second", confirm, (1,))
-    assert {sees, masked} <= set(told) and "once a second person has confirmed it:" not in told
+    linked = '+ project `trial`: linkage group "dataset:snds" links identifiers of `snds`'
+    decision = '+ project `trial`: `snds` by decision "DR-2026-7"'
+    assert {sees, masked, linked, decision} <= set(told) and "once a second person has confirmed it:" not in told
 
     found = ask(hub, "mia", QUERY, catalog="trial").to_pylist()
     assert found[0]["n"] == hub.query("hospital", "SELECT count(*) AS n FROM snds.ir_ben_r")["n"][0].as_py() > 0
@@ -110,6 +112,8 @@ def test_a_member_is_let_in_by_two_administrators(administered):
     ("researcher", None, "CALL hub.person_add('eve', 'Eve')", "for administrators"),
     ("researcher", "admin", "CALL hub.person_add('eve', 'Eve')", "not yours"),
     ("admin", "admin", "CALL hub.person_roles('admin', 'people')", "another administrator"),
+    ("admin", "admin", "CALL hub.project_leave('readmission', 'admin')", "another administrator"),
+    ("admin", "admin", "CALL hub.project_add('t', '2020-01-01', '2090-01-01', organisation => 'x')", "no organisation"),
     ("admin", "admin", "CALL hub.person_password('researcher')", "flight-server admin person password"),
     ("admin", "admin", "CALL hub.space_drop_keys('readmission')", "flight-server admin space drop-keys"),
     ("admin", "admin", "CALL hub.project_join('readmission', 'visitor')", "of the configuration"),

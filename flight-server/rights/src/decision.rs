@@ -265,8 +265,7 @@ impl fmt::Display for Denial {
             ),
             Self::OtherZone { zone } => write!(
                 f,
-                "the project may not read it in rows from zone `{zone}`; call a listener of \
-                 another zone, or ask for aggregates"
+                "the project may not read it from zone `{zone}`; call a listener of another zone"
             ),
             Self::Rule { ids } => write!(
                 f,

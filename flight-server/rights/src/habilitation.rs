@@ -43,14 +43,25 @@ pub enum Mode {
     Aggregate,
 }
 
+impl Mode {
+    /// What policies and lists call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Aggregate => "aggregate",
+        }
+    }
+}
+
 /// How results leave the hub as exports; not written where it is the default, so that what was
 /// written before reads the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportRule {
-    /// Not at all.
+    /// Not at all; and nothing is read from outside.
     None,
-    /// Each after a second person has decided on it, whatever the rules find.
+    /// Each after a second person has decided on it, whatever the rules find; and nothing is read
+    /// from outside.
     Review,
     /// As the rules decide: alone where they find nothing, after a second person where they ask.
     #[default]

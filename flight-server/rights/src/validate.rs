@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::Zone;
 use crate::dataset::{Dataset, ForeignKey, PERSONS_MIN_LEAST, PersonPath, Table};
 use crate::error::RightsError;
 use crate::habilitation::{
-    Cohort, Columns, ExportRule, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
+    Cohort, Columns, Habilitation, Mask, Predicate, TableGrant, Tables, Value,
 };
 
 /// Its name is part of what a key is asked by.
@@ -247,16 +246,8 @@ impl Habilitation {
         if let Some(zones) = &self.zones
             && !zones.iter().any(|zone| self.is_open_in(zone))
         {
-            let problem = "names no zone from which it may be used; rows are read from inside: \
-                           name another zone than `outside`, or none";
-            return Err(self.error(None, None, problem));
-        }
-        if self.export == ExportRule::Review
-            && let Some(zones) = &self.zones
-            && zones.iter().all(Zone::is_outside)
-        {
-            let problem = "lets a second person decide on exports, which nobody can ask for from \
-                           `outside`: name another zone too, or `export = \"none\"`";
+            let problem = "names no zone from which it may be used: outside only aggregates with \
+                           `export = \"rules\"` are read; name another zone than `outside`, or none";
             return Err(self.error(None, None, problem));
         }
         let Some(granted) = dataset(&self.dataset) else {

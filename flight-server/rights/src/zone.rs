@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::habilitation::{Habilitation, Mode};
+use crate::habilitation::{ExportRule, Habilitation, Mode};
 
 /// The zone of listeners that declare none: nothing but aggregates and released exports leaves
 /// the hub by it.
@@ -66,13 +66,18 @@ impl fmt::Display for Zone {
 
 impl Habilitation {
     /// Whether it may be used from a zone: one that it names, or any where it names none; from
-    /// outside only in aggregate mode, whatever it names.
+    /// outside only in aggregate mode with exports as the rules decide, whatever it names.
     pub fn is_open_in(&self, zone: &Zone) -> bool {
         let is_named = match &self.zones {
             Some(zones) => zones.contains(zone),
             None => true,
         };
-        is_named && (!zone.is_outside() || self.mode == Mode::Aggregate)
+        is_named && (!zone.is_outside() || self.leaves_alone())
+    }
+
+    /// What it shows may leave without anybody's decision.
+    fn leaves_alone(&self) -> bool {
+        self.mode == Mode::Aggregate && self.export == ExportRule::Rules
     }
 }
 

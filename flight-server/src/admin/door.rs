@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use hubflight_store::AdminRole;
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::auth::standing::Standing;
 use crate::error::{Error, Result};
@@ -28,6 +30,21 @@ pub(super) struct Session {
     pub standing: Standing,
     /// What the statement takes.
     pub role: AdminRole,
+    /// Until its change has it.
+    pub turn: Mutex<Option<OwnedMutexGuard<()>>>,
+}
+
+impl Session {
+    /// Waits for its turn.
+    pub(super) async fn new(hub: &Arc<Hub>, standing: &Standing, role: AdminRole) -> Self {
+        let turn = Arc::clone(&hub.administering).lock_owned().await;
+        Self {
+            hub: Arc::clone(hub),
+            standing: standing.clone(),
+            role,
+            turn: Mutex::new(Some(turn)),
+        }
+    }
 }
 
 impl Door {
@@ -49,6 +66,14 @@ impl Door {
         match self {
             Self::Command(_) => None,
             Self::Session(session) => Some(&session.standing.person),
+        }
+    }
+
+    /// The turn of a statement, which ends with its change; commands take none.
+    pub(super) fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        match self {
+            Self::Command(_) => None,
+            Self::Session(session) => session.turn.lock().take(),
         }
     }
 

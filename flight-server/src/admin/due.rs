@@ -7,7 +7,7 @@ use super::Desk;
 use super::lists::{Table, day};
 use crate::auth::ADMIN_CATALOG;
 use crate::error::Result;
-use crate::versions::{UNCONFIRMED, Version, WAITING, states};
+use crate::versions::{IN_FORCE, UNCONFIRMED, Version, WAITING, states};
 
 /// Days before its end from which somebody should look at a right.
 const ENDING_DAYS: u64 = 60;
@@ -56,7 +56,7 @@ pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Due>> {
     for (version, state) in versions.iter().zip(states(&versions, now)) {
         let reason = match state {
             WAITING | UNCONFIRMED if now < version.body.valid_to => state.to_owned(),
-            "in force" | "not yet" if ends_soon(version.body.valid_to) => ending(),
+            IN_FORCE | "not yet" if ends_soon(version.body.valid_to) => ending(),
             _ => continue,
         };
         found.push(Due {
@@ -82,7 +82,7 @@ pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Due>> {
             });
         }
     }
-    for export in store.exports(None).await? {
+    for export in store.waiting_exports().await? {
         if export.state(now) == ExportState::Waiting {
             found.push(Due {
                 what: "export",

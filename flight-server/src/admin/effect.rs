@@ -1,4 +1,5 @@
-//! The dry run of a command: what would be recorded, and what would open and close for whom.
+//! The dry run of a command: what would be recorded, and what would open and close for whom, now
+//! and whenever something of it begins or ends later.
 //!
 //! The command does all of its work inside its transaction, which is then dropped: whatever it
 //! refuses in earnest it refuses here.
@@ -6,73 +7,48 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
-use hubflight_rights::habilitation::{ExportRule, Habilitation, Mode, Tables};
-use hubflight_rights::{Asker, Granted, Login, Method, Register};
-use hubflight_store::{AdminRole, HabilitationRow, Member, Person, Project};
-use sha2::{Digest, Sha256};
+use chrono::{DateTime, Utc};
+use hubflight_rights::habilitation::{ExportRule, Habilitation, Mode, Predicate, Tables};
+use hubflight_store::{Project, Secrets};
 
 use super::Desk;
-use super::who::Judge;
-use crate::auth::ADMIN_CATALOG;
+use super::condition::Reader;
+use super::stored::Stored;
+use super::who::{Judge, Spot};
 use crate::change::{Act, Change};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::versions::Version;
 
-/// Characters of a filter or cohort that are shown.
-const CONDITION_CHARS_MAX: usize = 300;
-
-/// What a hub's rights are made of.
-struct Rights {
-    persons: Vec<Person>,
-    roles: Vec<(String, AdminRole)>,
-    projects: Vec<Project>,
-    members: Vec<Member>,
-    habilitations: Vec<HabilitationRow>,
-}
+/// Moments that a project is judged at; what begins or ends after them is not judged.
+const MOMENTS_MAX: usize = 16;
 
 /// What would become of a change, which is dropped.
 pub(super) async fn of(desk: &Desk, mut change: Change<'_>) -> Result<String> {
-    let store = &desk.store;
-    let before = Rights {
-        persons: store.persons().await?,
-        roles: store.all_admin_roles().await?,
-        projects: store.projects().await?,
-        members: store.members(None).await?,
-        habilitations: store.habilitations().await?,
-    };
-    let mut after = Rights {
-        persons: change.write.persons().await?,
-        roles: change.write.all_admin_roles().await?,
-        projects: change.write.projects().await?,
-        members: change.write.members(None).await?,
-        habilitations: change.write.habilitations().await?,
-    };
-    // From here on others write: judging may take its time.
+    let before = Stored::now(&desk.store).await?;
+    let mut after = Stored::within(&mut change).await?;
+    // From here on others write, and make dry runs: judging may take its time.
     let acts = change.acts().to_vec();
     drop(change);
-    let judge = Judge::at(desk).await?;
-    // Who only moves persons is told of persons: filters may name some of the data.
-    let detailed = before.projects != after.projects || before.decided() != after.decided();
-    let waits = after.assume_confirmed(&before);
-    let (was, becomes) = (
-        before.open(&judge, detailed)?,
-        after.open(&judge, detailed)?,
-    );
     let mut text = "dry run: nothing is changed\n".to_owned();
     for act in &acts {
         text.push_str(&format!("would record: {}\n", told(act)));
     }
-    if waits {
+    if after.assume_confirmed(&before) {
         text.push_str("once a second person has confirmed it:\n");
     }
-    for closed in was.difference(&becomes) {
-        text.push_str(&format!("- {closed}\n"));
+    let view = View {
+        judge: &Judge::at(desk).await?,
+        secrets: &desk.secrets,
+    };
+    let both = before.projects().chain(after.projects());
+    let mut effect = Effect::default();
+    for project in both.collect::<BTreeSet<_>>() {
+        if !before.is_same(&after, project) {
+            effect.judge(&view, &before, &after, project).await?;
+        }
     }
-    for opened in becomes.difference(&was) {
-        text.push_str(&format!("+ {opened}\n"));
-    }
-    if was == becomes {
+    text.push_str(&effect.text);
+    if !effect.concerns_persons {
         text.push_str("nobody's access to data changes\n");
     }
     Ok(text)
@@ -91,124 +67,233 @@ fn told(act: &Act) -> String {
     words.join(", ")
 }
 
-impl Rights {
-    /// Takes versions that `before` does not have for confirmed, as what they open is what
-    /// matters; true where there is one.
-    fn assume_confirmed(&mut self, before: &Self) -> bool {
-        let known: BTreeSet<(&str, u32)> = before
-            .habilitations
-            .iter()
-            .map(|row| (row.id.as_str(), row.version))
-            .collect();
-        let mut any = false;
-        for row in &mut self.habilitations {
-            if row.is_pending() && !known.contains(&(row.id.as_str(), row.version)) {
-                row.confirmed_by.clone_from(&row.entered_by);
-                row.confirmer_is_member = false;
-                any = true;
+/// What closes and opens, as text.
+#[derive(Default)]
+struct Effect {
+    text: String,
+    concerns_persons: bool,
+}
+
+impl Effect {
+    async fn judge(
+        &mut self,
+        view: &View<'_>,
+        before: &Stored,
+        after: &Stored,
+        project: &str,
+    ) -> Result<()> {
+        // Who only moves persons is told of persons: filters may name some of the data.
+        let is_detailed = decided(before, project) != decided(after, project);
+        let moments = moments(before, after, project, view.judge.now);
+        // What the moment before has told is not told again.
+        let mut known = Lines::default();
+        for (at, begins) in moments.iter().take(MOMENTS_MAX) {
+            let (was, becomes) = (
+                view.lines(before, project, *at, is_detailed && *begins)
+                    .await?,
+                view.lines(after, project, *at, is_detailed && *begins)
+                    .await?,
+            );
+            let changed = Lines {
+                closed: was.difference(&becomes).cloned().collect(),
+                opened: becomes.difference(&was).cloned().collect(),
+            };
+            let from = match *at > view.judge.now {
+                true => format!("from {}: ", instant(*at)),
+                false => String::new(),
+            };
+            let closed = changed.closed.difference(&known.closed);
+            let opened = changed.opened.difference(&known.opened);
+            let signed = closed.map(|line| ('-', line));
+            for (sign, line) in signed.chain(opened.map(|line| ('+', line))) {
+                self.concerns_persons |= line.starts_with('`');
+                self.text.push_str(&format!("{sign} {from}{line}\n"));
             }
+            known = changed;
         }
-        any
+        if let Some((at, _)) = moments.iter().nth(MOMENTS_MAX) {
+            self.concerns_persons = true;
+            self.text.push_str(&format!(
+                "what begins or ends in project `{project}` from {} on is not judged here\n",
+                instant(*at)
+            ));
+        }
+        Ok(())
     }
+}
 
-    /// What was decided on habilitations.
-    fn decided(&self) -> Vec<(&str, u32, bool, Option<&str>)> {
-        let rows = self.habilitations.iter();
-        let decided = rows.map(|row| {
-            let confirmed_by = row.confirmed_by.as_deref();
-            (
-                row.id.as_str(),
-                row.version,
-                row.revoked_at.is_some(),
-                confirmed_by,
-            )
-        });
-        decided.collect()
+/// What differs at a moment.
+#[derive(Default)]
+struct Lines {
+    closed: BTreeSet<String>,
+    opened: BTreeSet<String>,
+}
+
+/// What was decided on the habilitations of a project.
+fn decided<'a>(stored: &'a Stored, project: &str) -> Vec<(&'a str, u32, bool, Option<&'a str>)> {
+    let versions = stored.versions(project).iter();
+    let decided = versions.map(|Version { row, .. }| {
+        let confirmed_by = row.confirmed_by.as_deref();
+        (
+            row.id.as_str(),
+            row.version,
+            row.revoked_at.is_some(),
+            confirmed_by,
+        )
+    });
+    decided.collect()
+}
+
+/// When what members of a project see may become another: now, and when the project or a
+/// habilitation that is decided on begins or ends; true where a habilitation may begin to show.
+fn moments(
+    before: &Stored,
+    after: &Stored,
+    project: &str,
+    now: DateTime<Utc>,
+) -> BTreeMap<DateTime<Utc>, bool> {
+    let mut moments = BTreeMap::from([(now, true)]);
+    for stored in [before, after] {
+        let bounds = |it: &Project| [(it.valid_from, true), (it.valid_to, false)];
+        let of_project = stored.project(project).into_iter().flat_map(bounds);
+        let versions = stored.versions(project).iter();
+        let decided = versions.filter(|it| !it.row.is_pending() && it.row.revoked_at.is_none());
+        let of_versions =
+            decided.flat_map(|it| [(it.body.valid_from, true), (it.body.valid_to, false)]);
+        for (at, begins) in of_project.chain(of_versions).filter(|(at, _)| *at > now) {
+            *moments.entry(at).or_default() |= begins;
+        }
     }
+    moments
+}
 
-    /// Who can open what, a line each: active persons in projects of today, with what their
-    /// habilitations show from each of the hub's zones to somebody who has shown two factors; and
-    /// where it is `detailed`, how each column of that is shown.
-    fn open(&self, judge: &Judge, detailed: bool) -> Result<BTreeSet<String>> {
-        let registers = self.registers(judge)?;
-        let mut open = BTreeSet::new();
-        let mut used: BTreeMap<String, Arc<Habilitation>> = BTreeMap::new();
-        for member in &self.members {
-            let (person, id) = (&member.person, &member.project);
-            let Some(who) = self.asker(person, judge) else {
-                continue;
-            };
-            if id == ADMIN_CATALOG || !who.projects.contains_key(id) {
-                continue;
-            }
-            open.insert(format!("`{person}` works in project `{id}`"));
-            let Some((register, datasets)) = registers.get(id) else {
-                continue;
-            };
-            for dataset in datasets {
-                let described = judge.described(dataset);
-                for zone in &judge.zones {
-                    let place = (id.as_str(), dataset.as_str());
-                    let opened = judge.opened(register, &who, place, described.as_deref(), zone);
-                    let Some(habilitation) = opened else {
-                        continue;
-                    };
-                    let sees = sees(&habilitation);
-                    let leaves = leaves(habilitation.export);
-                    open.insert(format!(
-                        "`{person}` in project `{id}` {sees} from zone `{zone}`{leaves} \
+fn instant(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M").to_string()
+}
+
+/// What is told of rights at a moment.
+struct View<'a> {
+    judge: &'a Judge,
+    secrets: &'a Secrets,
+}
+
+impl View<'_> {
+    /// Who works in a project at a moment and sees what of its datasets, from each of the hub's
+    /// zones and by any login; and where it `is_detailed`, what each habilitation shows.
+    async fn lines(
+        &self,
+        stored: &Stored,
+        project: &str,
+        at: DateTime<Utc>,
+        is_detailed: bool,
+    ) -> Result<BTreeSet<String>> {
+        let judge = self.judge;
+        let askers = stored.askers(project, at);
+        let works = |person| format!("`{person}` works in project `{project}`");
+        let mut lines: BTreeSet<String> = askers.iter().map(|who| works(&who.person)).collect();
+        let register = stored.register(project, judge.now);
+        for dataset in stored.datasets(project) {
+            for zone in &judge.zones {
+                // The deadline of a statement ends it here.
+                tokio::task::yield_now().await;
+                let spot = Spot {
+                    project,
+                    dataset,
+                    zone,
+                    at,
+                };
+                for (person, habilitation) in judge.opened(&register, &askers, spot) {
+                    lines.insert(format!(
+                        "`{person}` in project `{project}` {} from zone `{zone}`{} \
                          (habilitation `{}` version {})",
-                        habilitation.id, habilitation.version
+                        sees(&habilitation),
+                        leaves(habilitation.export),
+                        habilitation.id,
+                        habilitation.version
                     ));
-                    used.insert(habilitation.id.clone(), habilitation);
                 }
             }
         }
-        for habilitation in used.values().filter(|_| detailed) {
-            open.extend(details(judge, habilitation)?);
+        if is_detailed {
+            let in_force = stored.in_force(project, at);
+            lines.extend(linked(project, &in_force));
+            for version in in_force {
+                self.details(&version.body, &mut lines)?;
+            }
         }
-        Ok(open)
+        Ok(lines)
     }
 
-    /// A person who is active, in the projects that they may enter.
-    fn asker(&self, person: &str, judge: &Judge) -> Option<Asker> {
-        let known = self.persons.iter().find(|known| known.id == person);
-        known.filter(|known| known.active)?;
-        let now = judge.now;
-        let of_person = |member: &&Member| member.person == person;
-        let entered = self.members.iter().filter(of_person).filter_map(|member| {
-            let project = self.projects.iter().find(|it| it.id == member.project)?;
-            let in_period = project.valid_from <= now && now < project.valid_to;
-            in_period.then(|| (project.id.clone(), project.organisation.clone()))
-        });
-        let roles = self.roles.iter().filter(|(id, _)| id == person);
-        Some(Asker {
-            person: person.to_owned(),
-            roles: roles.map(|(_, role)| role.as_str().to_owned()).collect(),
-            projects: entered.collect(),
-            login: Login {
-                method: Method::Password,
-                second_factor: true,
-            },
-        })
+    /// What a habilitation shows, whoever uses it.
+    fn details(
+        &self,
+        habilitation: &Arc<Habilitation>,
+        lines: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let (project, dataset) = (&habilitation.project, &habilitation.dataset);
+        lines.insert(format!(
+            "project `{project}`: `{dataset}` from {} until {}",
+            instant(habilitation.valid_from),
+            instant(habilitation.valid_to)
+        ));
+        let decision = &habilitation.decision;
+        lines.insert(format!(
+            "project `{project}`: `{dataset}` by decision {decision:?}"
+        ));
+        for shown in self.judge.columns(habilitation) {
+            let name = &shown.column;
+            lines.insert(format!(
+                "project `{project}`: column `{dataset}.{}.{}` {}, rows: {}",
+                name.table, name.column, shown.how, shown.rows
+            ));
+        }
+        let filters = match &habilitation.tables {
+            Tables::All => &[][..],
+            Tables::Only(grants) => grants,
+        };
+        for grant in filters {
+            if let Some(rows) = &grant.rows {
+                let condition = self.condition(dataset, &grant.table, rows)?;
+                let table = &grant.table;
+                lines.insert(format!(
+                    "project `{project}`: rows of `{dataset}.{table}` where{condition}"
+                ));
+            }
+        }
+        if let Some(cohort) = &habilitation.persons {
+            let condition = self.condition(&cohort.dataset, &cohort.table, &cohort.rows)?;
+            lines.insert(format!(
+                "project `{project}`: persons of `{dataset}` in `{}.{}.{}` where{condition}",
+                cohort.dataset, cohort.table, cohort.column
+            ));
+        }
+        Ok(())
     }
 
-    /// The habilitations of each project, and the datasets that they are for.
-    fn registers(&self, judge: &Judge) -> Result<BTreeMap<String, (Register, BTreeSet<String>)>> {
-        let mut granted: BTreeMap<String, Vec<Granted>> = BTreeMap::new();
-        for row in self.habilitations.iter().filter(|row| !row.is_pending()) {
-            let version = Version::read(row.clone())?.granted(judge.now);
-            let of_project = granted.entry(row.project.clone()).or_default();
-            of_project.push(version);
-        }
-        let registered = granted.into_iter().map(|(project, granted)| {
-            let datasets = granted.iter();
-            let datasets = datasets.map(|version| version.habilitation.dataset.clone());
-            let datasets = datasets.collect();
-            (project, (granted.into_iter().collect(), datasets))
-        });
-        Ok(registered.collect())
+    fn condition(&self, dataset: &str, table: &str, rows: &Predicate) -> Result<String> {
+        let dataset = self.judge.described(dataset);
+        let reader = Reader {
+            dataset: dataset.as_deref(),
+            table,
+            secrets: self.secrets,
+        };
+        reader.lines(rows)
     }
+}
+
+/// Which datasets of a project have the same pseudonyms, a line for each linkage group.
+fn linked(project: &str, in_force: &[&Version]) -> Vec<String> {
+    let mut groups: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for Version { body, .. } in in_force {
+        let datasets = groups.entry(&body.linkage_group).or_default();
+        datasets.insert(format!("`{}`", body.dataset));
+    }
+    let told = |(group, datasets): (&str, BTreeSet<String>)| {
+        let datasets: Vec<String> = datasets.into_iter().collect();
+        let datasets = datasets.join(", ");
+        format!("project `{project}`: linkage group {group:?} links identifiers of {datasets}")
+    };
+    groups.into_iter().map(told).collect()
 }
 
 fn sees(habilitation: &Habilitation) -> String {
@@ -225,50 +310,5 @@ fn leaves(export: ExportRule) -> &'static str {
         ExportRule::None => ", without exports",
         ExportRule::Review => ", each export after a second person",
         ExportRule::Rules => "",
-    }
-}
-
-/// What a habilitation shows, a line for each column, filter and cohort.
-fn details(judge: &Judge, habilitation: &Habilitation) -> Result<Vec<String>> {
-    let (project, dataset) = (&habilitation.project, &habilitation.dataset);
-    let columns = judge.columns(habilitation).into_iter().map(|shown| {
-        let name = &shown.column;
-        format!(
-            "project `{project}`: column `{dataset}.{}.{}` {}, rows: {}",
-            name.table, name.column, shown.how, shown.rows
-        )
-    });
-    let mut lines: Vec<String> = columns.collect();
-    let written = |error| Error::internal("a habilitation cannot be written", &error);
-    let filters = match &habilitation.tables {
-        Tables::All => &[][..],
-        Tables::Only(grants) => grants,
-    };
-    for grant in filters {
-        if let Some(rows) = &grant.rows {
-            let rows = cut(serde_json::to_string(rows).map_err(written)?);
-            let table = &grant.table;
-            lines.push(format!(
-                "project `{project}`: rows of `{dataset}.{table}` where {rows}"
-            ));
-        }
-    }
-    if let Some(cohort) = &habilitation.persons {
-        let cohort = cut(serde_json::to_string(cohort).map_err(written)?);
-        lines.push(format!(
-            "project `{project}`: persons of `{dataset}` in cohort {cohort}"
-        ));
-    }
-    Ok(lines)
-}
-
-/// A long list is told by its begin, and by a digest that changes with it.
-fn cut(text: String) -> String {
-    match text.char_indices().nth(CONDITION_CHARS_MAX) {
-        None => text,
-        Some((end, _)) => {
-            let digest = HEXLOWER.encode(&Sha256::digest(&text));
-            format!("{}… (SHA-256 {digest})", &text[..end])
-        }
     }
 }

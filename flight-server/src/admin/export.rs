@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use hubflight_rights::habilitation::ExportRule;
 use hubflight_store::{AdminRole, Export, ExportDecision, ExportState, StoreError};
 
 use super::habilitation::{Actor, acting};
@@ -10,9 +12,10 @@ use super::lists::{Table, day};
 use super::{Desk, Place};
 use crate::airlock::{self, findings};
 use crate::catalog::hub_schema::export_state;
-use crate::catalog::space::schema_from_ipc;
+use crate::catalog::space::{Labels, schema_from_ipc};
 use crate::change::Act;
 use crate::error::{Error, Result};
+use crate::versions::{IN_FORCE, Version, states};
 
 /// No release is for longer.
 pub(super) const RELEASE_DAYS_MAX: u64 = 365;
@@ -109,9 +112,7 @@ async fn list(desk: &Desk) -> Result<String> {
 }
 
 async fn show(desk: &Desk, id: &str) -> Result<String> {
-    let exports = desk.store.exports(None).await?;
-    let export = exports.into_iter().find(|export| export.package.id == id);
-    let export = export.ok_or_else(|| missing(id))?;
+    let export = desk.store.export(id).await?.ok_or_else(|| missing(id))?;
     let package = &export.package;
     let mut text = format!(
         "export `{}` of project `{}`, asked by `{}`: {} rows, {} bytes, {}\n\
@@ -177,6 +178,7 @@ pub(super) async fn decide(
     let (event, done) = match decision {
         ExportDecision::Release { .. } => {
             check_opposition(&mut change, &export).await?;
+            check_rule(&mut change, &export, desk.now).await?;
             ("export_released", "released")
         }
         ExportDecision::Refuse => ("export_refused", "refused"),
@@ -216,6 +218,29 @@ async fn check_opposition(change: &mut crate::change::Change<'_>, export: &Expor
              it be asked for again",
         )),
         false => Ok(()),
+    }
+}
+
+/// What a habilitation keeps inside by now is not released, whatever it said when it was read.
+async fn check_rule(
+    change: &mut crate::change::Change<'_>,
+    export: &Export,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let rows = change.write.habilitations().await?.into_iter();
+    let rows = rows.filter(|row| row.project == export.package.project);
+    let versions = rows.map(Version::read).collect::<Result<Vec<_>>>()?;
+    let in_force = versions.iter().zip(states(&versions, now));
+    let mut kept = in_force
+        .filter(|(version, state)| *state == IN_FORCE && version.body.export == ExportRule::None)
+        .map(|(version, _)| version.row.dataset.as_str());
+    let sources = Labels::parse(&export.package.labels)?.sources;
+    match kept.find(|kept| sources.iter().any(|source| source.dataset == *kept)) {
+        Some(dataset) => Err(Error::invalid(format!(
+            "the project may take nothing of dataset `{dataset}` out of the hub any more; refuse \
+             the export"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -1,11 +1,13 @@
 //! `admin habilitation …`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use hubflight_rights::habilitation::Habilitation;
 use hubflight_store::{AdminRole, NewHabilitation};
 
+use super::door::{Door, check_role};
 use super::{Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
 use crate::change::Act;
@@ -107,9 +109,9 @@ pub(super) async fn revoke(desk: &Desk, id: &str) -> Result<String> {
 
 /// The administrator of a session, or whose token it is: who acts is shown, not claimed.
 pub(super) async fn acting(desk: &Desk, actor: Option<&Actor>, role: AdminRole) -> Result<String> {
-    // A session's role is known to be that of the statement.
-    if let Some(person) = desk.door.person() {
-        return Ok(person.to_owned());
+    if let Door::Session(session) = &desk.door {
+        check_role(&BTreeSet::from([session.role]), role)?;
+        return Ok(session.standing.person.clone());
     }
     let rights = desk.store.rights().await?;
     let holder = match actor {

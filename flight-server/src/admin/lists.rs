@@ -1,7 +1,6 @@
 //! What the administrator's commands list, as tables of text.
 
 use chrono::{DateTime, Utc};
-use hubflight_rights::habilitation::Mode;
 use hubflight_store::{Secrets, Store};
 
 use crate::catalog::space::names::moves_text;
@@ -80,23 +79,21 @@ pub(super) async fn projects(store: &Store) -> Result<String> {
 
 pub(super) async fn habilitations(store: &Store, now: DateTime<Utc>) -> Result<String> {
     let head = [
-        "id", "version", "project", "dataset", "mode", "from", "until", "state", "decision",
+        "id", "version", "project", "dataset", "mode", "linkage", "from", "until", "state",
+        "decision",
     ];
     let mut table = Table::new(&head);
     let rows = store.habilitations().await?.into_iter();
     let versions = rows.map(Version::read).collect::<Result<Vec<_>>>()?;
     let states = states(&versions, now);
     for (Version { row, body }, state) in versions.into_iter().zip(states) {
-        let mode = match body.mode {
-            Mode::Row => "row",
-            Mode::Aggregate => "aggregate",
-        };
         table.row([
             row.id,
             row.version.to_string(),
             row.project,
             row.dataset,
-            mode.into(),
+            body.mode.label().into(),
+            body.linkage_group.clone(),
             day(body.valid_from),
             day(body.valid_to),
             state.into(),

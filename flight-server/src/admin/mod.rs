@@ -7,6 +7,7 @@
 
 mod audit;
 pub mod call;
+mod condition;
 mod door;
 mod due;
 mod effect;
@@ -18,6 +19,7 @@ mod person;
 mod project;
 mod review;
 mod space;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -32,13 +34,12 @@ use clap::{Args, Subcommand};
 use hubflight_store::{AdminRole, Secrets, Store};
 
 use crate::auth::ADMIN_CATALOG;
-use crate::auth::standing::Standing;
 use crate::catalog::datasets::Datasets;
 use crate::change::Change;
 use crate::config::Config;
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::hub::{Hub, open_store};
+use crate::hub::open_store;
 use door::{Door, Session};
 
 pub use due::{Due, due};
@@ -176,18 +177,15 @@ struct Desk {
 
 impl Desk {
     /// That of a session of a running hub.
-    fn of_session(hub: &Arc<Hub>, standing: &Standing, role: AdminRole, dry_run: bool) -> Self {
+    fn of_session(session: Session, dry_run: bool) -> Self {
+        let hub = &session.hub;
         Self {
             config: hub.config.clone(),
             store: hub.store.clone(),
             secrets: hub.secrets().clone(),
             now: Utc::now(),
             dry_run,
-            door: Door::Session(Box::new(Session {
-                hub: Arc::clone(hub),
-                standing: standing.clone(),
-                role,
-            })),
+            door: Door::Session(Box::new(session)),
         }
     }
 
@@ -195,6 +193,7 @@ impl Desk {
     async fn change(&self) -> Result<Change<'_>> {
         let (store, secrets) = (&self.store, &self.secrets);
         let change = Change::begin(store, secrets, self.door.client(), self.now).await?;
+        let change = change.in_turn(self.door.turn());
         self.door.confirm().await?;
         Ok(change)
     }

@@ -156,8 +156,8 @@ pub(super) async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) ->
     desk.refuse_oneself(id, "changes their own roles")?;
     existing(&desk.store, id).await?;
     let mut change = desk.change().await?;
+    refuse_last(&mut change, id, roles).await?;
     if roles.is_empty() {
-        refuse_last(&mut change, id).await?;
         set_roles(&mut change, id, roles).await?;
     } else {
         make_admin(&mut change, id, roles).await?;
@@ -166,17 +166,23 @@ pub(super) async fn roles(desk: &Desk, id: &str, roles: &BTreeSet<AdminRole>) ->
     desk.finish(change, said).await
 }
 
-/// A hub keeps an administrator. It is asked in the change itself, so that two who leave at
-/// once do not both find the other.
-async fn refuse_last(change: &mut Change<'_>, id: &str) -> Result<()> {
+/// A hub keeps an active administrator of each role that it has one of. It is asked in the change
+/// itself, so that two who leave at once do not both find the other.
+async fn refuse_last(change: &mut Change<'_>, id: &str, kept: &BTreeSet<AdminRole>) -> Result<()> {
     let admins = change.write.administrators().await?;
-    let others = admins.iter().any(|other| other.active && other.id != id);
-    if admins.iter().any(|admin| admin.id == id) && !others {
-        return Err(Error::invalid(format!(
-            "`{id}` is the last active administrator; add another first"
-        )));
+    let active = admins.into_iter().filter(|admin| admin.active);
+    let active: BTreeSet<String> = active.map(|admin| admin.id).collect();
+    let mut given = change.write.all_admin_roles().await?;
+    given.retain(|(person, role)| active.contains(person) && !kept.contains(role));
+    let (own, others): (Vec<_>, Vec<_>) = given.into_iter().partition(|(person, _)| person == id);
+    let is_held = |role: AdminRole| others.iter().any(|(_, held)| *held == role);
+    match own.into_iter().find(|(_, role)| !is_held(*role)) {
+        Some((_, role)) => Err(Error::invalid(format!(
+            "`{id}` is the last active administrator with the role `{}`; give it to another first",
+            role.as_str()
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 pub(super) fn role(text: &str) -> std::result::Result<AdminRole, String> {
@@ -294,7 +300,7 @@ pub(super) async fn add(
 pub(super) async fn disable(desk: &Desk, id: &str) -> Result<String> {
     existing(&desk.store, id).await?;
     let mut change = desk.change().await?;
-    refuse_last(&mut change, id).await?;
+    refuse_last(&mut change, id, &BTreeSet::new()).await?;
     change.write.set_active(id, false).await?;
     change.write.raise_token_epoch(id).await?;
     change.record(act("person_disabled", id));

@@ -9,6 +9,7 @@ use hubflight_store::{Organisation, Project, Put};
 
 use super::{Desk, Place, lists};
 use crate::auth::ADMIN_CATALOG;
+use crate::catalog::space::names::moves_text;
 use crate::change::{Act, Change};
 use crate::config::{ProjectConfig, default_quota_mb, own_organisation};
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub enum ProjectCommand {
         /// The organisation that pays.
         #[arg(long, default_value_t = own_organisation())]
         organisation: String,
+        /// The organisation is new to the hub.
+        #[arg(long, requires = "organisation")]
+        new_organisation: bool,
         /// Its first day (UTC), as 2026-11-22.
         #[arg(long, value_name = "DAY")]
         from: NaiveDate,
@@ -106,6 +110,9 @@ pub struct Said {
     /// The organisation that pays.
     #[arg(long)]
     pub organisation: Option<String>,
+    /// The organisation is new to the hub.
+    #[arg(long, requires = "organisation")]
+    pub new_organisation: bool,
 }
 
 impl ProjectCommand {
@@ -131,6 +138,7 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
             title,
             purpose,
             organisation,
+            new_organisation,
             from,
             until,
             space_quota_mb,
@@ -146,7 +154,7 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
                 valid_to: until,
                 space_quota_mb,
             };
-            add(desk, &wanted).await
+            add(desk, &wanted, new_organisation).await
         }
         ProjectCommand::Change { id, said, .. } => change(desk, &id, said).await,
         ProjectCommand::Extend { id, until, .. } => extend(desk, &id, until).await,
@@ -157,7 +165,11 @@ pub(super) async fn run(desk: &Desk, command: ProjectCommand) -> Result<String> 
     }
 }
 
-pub(super) async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
+pub(super) async fn add(
+    desk: &Desk,
+    wanted: &ProjectConfig,
+    new_organisation: bool,
+) -> Result<String> {
     let id = &wanted.id;
     provision::check_project(wanted, &BTreeSet::new())?;
     let mut change = desk.change().await?;
@@ -166,6 +178,7 @@ pub(super) async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
             "project `{id}` exists already; choose another name"
         )));
     }
+    put_organisation(&mut change, &wanted.organisation, new_organisation).await?;
     provision::put_stored(&mut change, wanted).await?;
     change.write.set_by_command(id, true).await?;
     let said = format!(
@@ -178,28 +191,27 @@ pub(super) async fn add(desk: &Desk, wanted: &ProjectConfig) -> Result<String> {
 pub(super) async fn change(desk: &Desk, id: &str, said: Said) -> Result<String> {
     let mut change = desk.change().await?;
     let stored = of_command(&mut change, id).await?;
+    // Texts of a project's are not told in the audit, since anything can be written in them.
     let names = [
-        said.title.as_ref().map(|_| "title"),
-        said.purpose.as_ref().map(|_| "purpose"),
-        said.organisation.as_ref().map(|_| "organisation"),
+        said.title.as_ref().map(|_| "title".to_owned()),
+        said.purpose.as_ref().map(|_| "purpose".to_owned()),
+        said.organisation
+            .as_ref()
+            .map(|new| format!("organisation `{new}` after `{}`", stored.organisation)),
     ];
-    let names: Vec<&str> = names.into_iter().flatten().collect();
+    let names: Vec<String> = names.into_iter().flatten().collect();
     let project = Project {
         title: said.title.unwrap_or(stored.title),
         purpose: said.purpose.unwrap_or(stored.purpose),
         organisation: said.organisation.unwrap_or(stored.organisation),
         ..stored
     };
-    if names.is_empty() || project.organisation.is_empty() {
+    if names.is_empty() {
         return Err(Error::invalid(format!(
             "say what project `{id}` is to have: a title, a purpose or the organisation that pays"
         )));
     }
-    let organisation = Organisation {
-        id: project.organisation.clone(),
-        name: project.organisation.clone(),
-    };
-    change.write.add_organisation(&organisation).await?;
+    put_organisation(&mut change, &project.organisation, said.new_organisation).await?;
     put(&mut change, &project, &names.join(", ")).await?;
     let said = format!("{} of project `{id}` changed\n", names.join(", "));
     desk.finish(change, said).await
@@ -258,6 +270,8 @@ pub(super) async fn join(desk: &Desk, id: &str, person: &str) -> Result<String> 
 }
 
 pub(super) async fn leave(desk: &Desk, id: &str, person: &str) -> Result<String> {
+    // Who is no member any more may decide on the project's exports and habilitations.
+    desk.refuse_oneself(person, "ends their own membership of a project")?;
     let mut change = desk.change().await?;
     existing(&mut change, id).await?;
     provision::remove_member(&mut change, id, person).await?;
@@ -315,6 +329,33 @@ async fn linkage_groups(
 /// Of a project that the configuration lists.
 const COMES_BACK: &str = "the configuration lists this: it comes back with the next start unless it is taken out there\n";
 
+/// Characters of the name of an organisation that a command makes.
+const ORGANISATION_CHARS_MAX: usize = 63;
+
+/// The organisation that pays, which the hub knows unless it is said to be new.
+async fn put_organisation(change: &mut Change<'_>, id: &str, is_new: bool) -> Result<()> {
+    let known = change.write.organisations().await?;
+    let is_known = id == own_organisation() || known.iter().any(|known| known.id == id);
+    if !is_known && !is_new {
+        return Err(Error::not_found(format!(
+            "no organisation `{}` pays for a project yet; name one that does, or run the command \
+             with `--new-organisation`",
+            id.escape_debug()
+        )));
+    }
+    let is_long = id.chars().nth(ORGANISATION_CHARS_MAX).is_some();
+    if !is_known && (id.is_empty() || is_long || id.contains(moves_text)) {
+        return Err(Error::invalid(format!(
+            "an organisation has a name of 1 to {ORGANISATION_CHARS_MAX} characters in one line"
+        )));
+    }
+    let (id, name) = (id.to_owned(), id.to_owned());
+    Ok(change
+        .write
+        .add_organisation(&Organisation { id, name })
+        .await?)
+}
+
 async fn put(change: &mut Change<'_>, project: &Project, detail: &str) -> Result<()> {
     change.write.put_project(project).await?;
     change.record(Act {
@@ -327,7 +368,7 @@ async fn put(change: &mut Change<'_>, project: &Project, detail: &str) -> Result
 }
 
 /// The administrators' catalog is none: roles make and end its members.
-async fn existing(change: &mut Change<'_>, id: &str) -> Result<Project> {
+pub(super) async fn existing(change: &mut Change<'_>, id: &str) -> Result<Project> {
     let stored = change.write.project(id).await?;
     let stored = stored.filter(|project| project.id != ADMIN_CATALOG);
     stored.ok_or_else(|| {

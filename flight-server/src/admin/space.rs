@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use clap::Subcommand;
 use hubflight_store::Backend;
 
+use super::project::existing;
 use super::{Desk, Place};
 use crate::airlock::package;
 use crate::change::Act;
@@ -52,8 +53,8 @@ pub(super) async fn run(desk: &Desk, command: SpaceCommand) -> Result<String> {
 }
 
 async fn rotate(desk: &Desk, project: &str) -> Result<String> {
-    check(desk, project).await?;
     let mut change = desk.change().await?;
+    existing(&mut change, project).await?;
     change.write.add_space_key(project, desk.now).await?;
     change.record(act("space_key_rotated", project));
     let said = format!(
@@ -64,8 +65,8 @@ async fn rotate(desk: &Desk, project: &str) -> Result<String> {
 }
 
 async fn drop_keys(desk: &Desk, project: &str) -> Result<String> {
-    check(desk, project).await?;
     let mut change = desk.change().await?;
+    existing(&mut change, project).await?;
     let dropped = change.write.drop_space_keys(project, desk.now).await?;
     if dropped == 0 {
         // An earlier drop may have left the log to others who read it; it waits for who writes.
@@ -139,15 +140,6 @@ async fn empty_log(desk: &Desk) -> Result<&'static str> {
             }
         },
     )
-}
-
-async fn check(desk: &Desk, project: &str) -> Result<()> {
-    match desk.store.project(project).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::not_found(format!(
-            "project `{project}` does not exist; `admin project list` shows what there is"
-        ))),
-    }
 }
 
 fn act(event: &'static str, project: &str) -> Act {

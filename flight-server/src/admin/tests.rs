@@ -384,10 +384,30 @@ async fn roles_are_given_one_by_one_and_one_administrator_stays() {
     );
     bench.run("person roles bill").await.expect("taken");
     assert!(roles("bill").await.is_empty());
+    for last in [
+        "person roles root",
+        "person roles root --role people --role policy --role audit",
+        "person disable root",
+    ] {
+        let error = bench.run(last).await.expect_err(last);
+        assert!(error.to_string().contains("the last active"), "{error}");
+    }
     bench
-        .run("person roles root")
+        .run("person roles bill --role people --role billing")
         .await
-        .expect_err("the last one");
+        .expect("given");
+    let fewer = "person roles root --role policy --role audit";
+    bench
+        .run(fewer)
+        .await
+        .expect("somebody else has the others");
+    let error = bench.run("person disable bill").await;
+    error.expect_err("who gives roles");
+    bench
+        .run("person roles root --role policy --role audit --role people --role billing")
+        .await
+        .expect("given");
+    bench.run("person roles bill").await.expect("taken");
     bench
         .run("person roles eve --role audit")
         .await
@@ -478,8 +498,12 @@ async fn keys_of_spaces_are_dropped_on_purpose_only_and_seen_in_the_audit() {
         let error = bench.run(line).await.expect_err("no project");
         assert!(error.to_string().contains("`nobody`"), "{error}");
     }
-    // Every hub has the project of its administrators.
-    let project = ADMIN_CATALOG;
+    // The administrators' catalog has no space.
+    let error = bench.run("space rotate-key admin").await;
+    error.expect_err("no project");
+    let add = "project add --id trial --from 2000-01-01 --until 2001-01-01";
+    bench.run(add).await.expect("added");
+    let project = "trial";
     let drop = format!("space drop-keys {project} --confirm {project}");
     let error = bench.run(&drop).await.expect_err("nothing to drop");
     assert!(error.to_string().contains("no key"), "{error}");
@@ -490,7 +514,7 @@ async fn keys_of_spaces_are_dropped_on_purpose_only_and_seen_in_the_audit() {
     assert_eq!((first.id, second.id), (1, 2));
     let line = format!("space drop-keys {project} --confirm other");
     let error = bench.run(&line).await.expect_err("not meant");
-    assert!(error.to_string().contains("--confirm admin"), "{error}");
+    assert!(error.to_string().contains("--confirm trial"), "{error}");
     for key in [&first, &second] {
         let kept = bench.store.space_key(project, key.id).await;
         assert_eq!(kept.expect("read").as_ref(), Some(key));

@@ -1,24 +1,24 @@
 //! `flight-server admin who`, `hub.access` and the dry runs: who can see a column, and why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hubflight_policy::Sources;
 use hubflight_rights::dataset::Dataset;
-use hubflight_rights::habilitation::{Columns, Habilitation, Mode, TableGrant, Tables};
-use hubflight_rights::{Action, Asker, Decision, Login, Method, Register, Request, Rules, Zone};
+use hubflight_rights::habilitation::{Columns, Habilitation, TableGrant, Tables};
+use hubflight_rights::{Action, Asker, Decision, Register, Request, Rules, Zone};
 use hubflight_store::Store;
 
 use super::Desk;
 use super::door::Door;
 use super::lists::{Table, day};
+use super::stored::Stored;
 use crate::catalog::datasets::Datasets;
 use crate::config::Config;
 use crate::error::Result;
 use crate::hub::Hub;
 use crate::rules;
-use crate::versions::Version;
 
 /// A column, `dataset.table.column`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,15 @@ pub struct Judge {
     pub(super) now: DateTime<Utc>,
 }
 
+/// A dataset of a project, from a zone at a moment.
+#[derive(Clone, Copy)]
+pub(super) struct Spot<'a> {
+    pub project: &'a str,
+    pub dataset: &'a str,
+    pub zone: &'a Zone,
+    pub at: DateTime<Utc>,
+}
+
 /// A habilitation that opens a dataset from a zone, and to whom.
 pub struct Seen {
     pub zone: Zone,
@@ -79,7 +88,8 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
     let judge = Judge::at(desk).await?;
     let dataset = judge.described(&name.dataset);
     let head = [
-        "project", "zone", "members", "mode", "column", "rows", "export", "until", "decision",
+        "project", "zone", "members", "mode", "column", "rows", "export", "linkage", "until",
+        "decision",
     ];
     let mut table = Table::new(&head);
     for seen in judge.seen(Some(&name.dataset)).await? {
@@ -91,10 +101,11 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
             habilitation.project.clone(),
             seen.zone.to_string(),
             seen.members.join(", "),
-            seen.mode().to_owned(),
+            habilitation.mode.label().to_owned(),
             how,
             rows.to_owned(),
             habilitation.export.label().to_owned(),
+            habilitation.linkage_group.clone(),
             day(habilitation.valid_to),
             format!(
                 "{} ({} version {})",
@@ -103,15 +114,6 @@ pub async fn who(desk: &Desk, name: &ColumnName) -> Result<String> {
         ]);
     }
     Ok(table.text())
-}
-
-impl Seen {
-    pub fn mode(&self) -> &'static str {
-        match self.habilitation.mode {
-            Mode::Row => "row",
-            Mode::Aggregate => "aggregate",
-        }
-    }
 }
 
 impl Judge {
@@ -146,49 +148,33 @@ impl Judge {
     /// The habilitations that are in force, or those of one dataset, for each zone, with the
     /// members whom the policies let use them.
     pub async fn seen(&self, dataset: Option<&str>) -> Result<Vec<Seen>> {
-        // By project and dataset.
-        let mut granted: BTreeMap<(String, String), Vec<Version>> = BTreeMap::new();
-        for row in self.store.habilitations().await? {
-            if row.is_pending() || dataset.is_some_and(|dataset| row.dataset != dataset) {
-                continue;
-            }
-            let place = (row.project.clone(), row.dataset.clone());
-            granted.entry(place).or_default().push(Version::read(row)?);
-        }
-        let mut askers: BTreeMap<&str, Vec<Asker>> = BTreeMap::new();
+        let stored = Stored::now(&self.store).await?;
         let mut seen = Vec::new();
-        for ((project, dataset), versions) in &granted {
-            if !askers.contains_key(project.as_str()) {
-                askers.insert(project, self.askers(project).await?);
-            }
-            let askers = askers.get(project.as_str()).map_or(&[][..], Vec::as_slice);
-            let register: Register = versions.iter().map(|it| it.granted(self.now)).collect();
-            let described = self.described(dataset);
-            for zone in &self.zones {
-                let opened = |who| {
-                    let opened = self.opened(
-                        &register,
-                        who,
-                        (project, dataset),
-                        described.as_deref(),
-                        zone,
-                    );
-                    Some((who.person.clone(), opened?))
+        for project in stored.projects() {
+            let askers = stored.askers(project, self.now);
+            let register = stored.register(project, self.now);
+            let mut datasets = stored.datasets(project);
+            datasets.retain(|name| dataset.is_none_or(|only| *name == only));
+            let spots = datasets.iter();
+            let spots = spots.flat_map(|name| self.zones.iter().map(move |zone| (*name, zone)));
+            for (dataset, zone) in spots {
+                let spot = Spot {
+                    project,
+                    dataset,
+                    zone,
+                    at: self.now,
                 };
-                let opened: Vec<(String, Arc<Habilitation>)> =
-                    askers.iter().filter_map(opened).collect();
+                let opened = self.opened(&register, &askers, spot);
                 let Some((_, habilitation)) = opened.last().cloned() else {
                     continue;
                 };
-                let mut members: Vec<String> = opened.into_iter().map(|(id, _)| id).collect();
-                members.dedup();
-                let mut rows = versions.iter().map(|version| &version.row);
+                let mut rows = stored.versions(project).iter().map(|version| &version.row);
                 let row = rows
                     .find(|row| row.id == habilitation.id && row.version == habilitation.version);
                 seen.push(Seen {
                     zone: zone.clone(),
                     habilitation,
-                    members,
+                    members: opened.into_iter().map(|(id, _)| id.to_owned()).collect(),
                     entered_by: row.and_then(|row| row.entered_by.clone()),
                     confirmed_by: row.and_then(|row| row.confirmed_by.clone()),
                 });
@@ -197,31 +183,37 @@ impl Judge {
         Ok(seen)
     }
 
-    /// The habilitation that lets somebody query a dataset from a zone.
-    pub(super) fn opened(
+    /// Which of these persons may query a dataset by any of their logins, each once, with the
+    /// habilitation that lets them.
+    pub(super) fn opened<'a>(
         &self,
         register: &Register,
-        who: &Asker,
-        (project, dataset): (&str, &str),
-        described: Option<&Dataset>,
-        zone: &Zone,
-    ) -> Option<Arc<Habilitation>> {
-        let decide = |action| {
-            let request = Request {
-                who,
-                project,
-                dataset,
-                described,
-                action,
-                zone,
-                at: self.now,
+        askers: &'a [Asker],
+        spot: Spot<'_>,
+    ) -> Vec<(&'a str, Arc<Habilitation>)> {
+        let described = self.described(spot.dataset);
+        let opens = |who: &'a Asker| {
+            let decide = |action| {
+                let request = Request {
+                    who,
+                    project: spot.project,
+                    dataset: spot.dataset,
+                    described: described.as_deref(),
+                    action,
+                    zone: spot.zone,
+                    at: spot.at,
+                };
+                match register.decide(&self.rules, &request) {
+                    Decision::Allow(habilitation) => Some(habilitation),
+                    Decision::Deny(_) => None,
+                }
             };
-            match register.decide(&self.rules, &request) {
-                Decision::Allow(habilitation) => Some(habilitation),
-                Decision::Deny(_) => None,
-            }
+            let habilitation = decide(Action::querying(decide(Action::Browse)?.mode))?;
+            Some((who.person.as_str(), habilitation))
         };
-        decide(Action::querying(decide(Action::Browse)?.mode))
+        let mut opened: Vec<_> = askers.iter().filter_map(opens).collect();
+        opened.dedup_by_key(|(person, _)| *person);
+        opened
     }
 
     /// The columns that a habilitation shows of the files as they are; none where the datasets are
@@ -248,46 +240,6 @@ impl Judge {
             }
         }
         columns
-    }
-
-    /// The members of a project who may enter it, in each of the ways to log in: with two factors, of
-    /// which an access token is none: it is good for this project only and carries no role.
-    async fn askers(&self, project: &str) -> Result<Vec<Asker>> {
-        let mut askers = Vec::new();
-        for member in self.store.members(Some(project)).await? {
-            let person = self.store.person(&member.person).await?;
-            if !person.is_some_and(|person| person.active) {
-                continue;
-            }
-            let roles = self.store.admin_roles(&member.person).await?;
-            let mut projects = self.store.projects_of(&member.person).await?;
-            projects
-                .retain(|project| project.valid_from <= self.now && self.now < project.valid_to);
-            let projects = projects.into_iter();
-            let projects = projects.map(|project| (project.id, project.organisation));
-            let mut by_token = Asker {
-                person: member.person,
-                roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
-                projects: projects.collect(),
-                login: Login::default(),
-            };
-            for method in [Method::Password, Method::Oidc, Method::Certificate] {
-                let login = Login {
-                    method,
-                    second_factor: true,
-                };
-                let who = by_token.clone();
-                askers.push(Asker { login, ..who });
-            }
-            by_token.roles.clear();
-            by_token.projects.retain(|id, _| id == project);
-            by_token.login = Login {
-                method: Method::AccessToken,
-                second_factor: false,
-            };
-            askers.push(by_token);
-        }
-        Ok(askers)
     }
 }
 

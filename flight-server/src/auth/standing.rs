@@ -151,8 +151,7 @@ impl Authenticator {
     ) -> Result<Admitted> {
         let projects = rights.projects_of(&person.id).await?;
         let open = projects.iter().filter(|project| {
-            project.valid_from <= now
-                && now < project.valid_to
+            project.is_open(now)
                 && project.id != ADMIN_CATALOG
                 && bound_to.is_none_or(|bound| project.id == bound)
         });

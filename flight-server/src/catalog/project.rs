@@ -82,7 +82,10 @@ impl ProjectView {
             now,
         } = look;
         if project == ADMIN_CATALOG {
-            let scope = Scope::Hub(viewer.roles.clone());
+            let scope = Scope::Hub {
+                roles: viewer.roles.clone(),
+                zone: viewer.zone.clone(),
+            };
             return Ok(Self {
                 project: project.to_owned(),
                 viewer: viewer.clone(),

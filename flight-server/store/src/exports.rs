@@ -140,6 +140,15 @@ impl Store {
         rows.iter().map(export_of).collect()
     }
 
+    /// The packages that wait for a second person, oldest first; some may be over by now.
+    pub async fn waiting_exports(&self) -> Result<Vec<Export>, StoreError> {
+        let sql = AssertSqlSafe(format!(
+            "{ROW} WHERE e.state = 'waiting' ORDER BY e.requested_at, e.id"
+        ));
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await?;
+        rows.iter().map(export_of).collect()
+    }
+
     /// A package by its identifier.
     pub async fn export(&self, id: &str) -> Result<Option<Export>, StoreError> {
         by_id(&mut *self.pool().acquire().await?, id).await

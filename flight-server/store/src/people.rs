@@ -51,6 +51,13 @@ pub struct Project {
     pub budget: Option<Decimal>,
 }
 
+impl Project {
+    /// Whether a moment is in its period, which includes its begin and excludes its end.
+    pub fn is_open(&self, at: DateTime<Utc>) -> bool {
+        self.valid_from <= at && at < self.valid_to
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub project: String,
@@ -104,17 +111,7 @@ impl Store {
     }
 
     pub async fn organisations(&self) -> Result<Vec<Organisation>, StoreError> {
-        let rows = sqlx::query("SELECT id, name FROM organisations ORDER BY id")
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Organisation {
-                    id: get(row, "id")?,
-                    name: get(row, "name")?,
-                })
-            })
-            .collect()
+        organisations(&mut *self.pool().acquire().await?).await
     }
 
     /// As [`WriteTransaction::put_person`], alone.
@@ -208,6 +205,11 @@ async fn by_command(connection: &mut AnyConnection) -> Result<Vec<String>, Store
 }
 
 impl WriteTransaction {
+    /// As [`Store::organisations`], with what this transaction wrote.
+    pub async fn organisations(&mut self) -> Result<Vec<Organisation>, StoreError> {
+        organisations(self.connection()).await
+    }
+
     /// Creates the organisation unless it exists.
     pub async fn add_organisation(
         &mut self,
@@ -490,4 +492,18 @@ fn project_of(row: &AnyRow) -> Result<Project, StoreError> {
             })
             .transpose()?,
     })
+}
+
+async fn organisations(connection: &mut AnyConnection) -> Result<Vec<Organisation>, StoreError> {
+    let rows = sqlx::query("SELECT id, name FROM organisations ORDER BY id")
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Organisation {
+                id: get(row, "id")?,
+                name: get(row, "name")?,
+            })
+        })
+        .collect()
 }

@@ -86,6 +86,8 @@ fn a_package_is_kept_as_it_was_asked_for() {
         put(&store, &refused).await.unwrap();
         assert!(store.exports(Some("q")).await.unwrap().is_empty());
         assert_eq!(store.exports(None).await.unwrap().len(), 2);
+        let waiting = store.waiting_exports().await.unwrap();
+        assert_eq!(waiting, [export(&store, "e1").await]);
         for sql in [
             "UPDATE exports SET digest = schema_ipc WHERE id = 'e1'",
             "UPDATE exports SET project = 'q' WHERE id = 'e1'",

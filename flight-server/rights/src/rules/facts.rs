@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::decision::{Action, Request};
 use crate::error::RightsError;
-use crate::habilitation::{Habilitation, Mode};
+use crate::habilitation::Habilitation;
 
 /// The last instant that Cedar can write, in seconds: the end of the year 9999.
 const SECONDS_MAX: i64 = 253_402_300_799;
@@ -140,10 +140,6 @@ impl Names {
     }
 
     fn habilitation(&self, habilitation: &Habilitation) -> Result<RestrictedExpression, Failure> {
-        let mode = match habilitation.mode {
-            Mode::Row => "row",
-            Mode::Aggregate => "aggregate",
-        };
         // Up to the next millisecond, so that the last instant of a period is in it.
         let end = habilitation
             .valid_to
@@ -155,7 +151,7 @@ impl Names {
                 "version".to_owned(),
                 RestrictedExpression::new_long(i64::from(habilitation.version)),
             ),
-            ("mode".to_owned(), text(mode)),
+            ("mode".to_owned(), text(habilitation.mode.label())),
             ("decision".to_owned(), text(&habilitation.decision)),
             (
                 "linkage_group".to_owned(),

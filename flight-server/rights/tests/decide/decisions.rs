@@ -207,7 +207,7 @@ fn other_projects_datasets_and_modes() {
 }
 
 #[test]
-fn rows_are_not_read_from_outside_whatever_a_habilitation_says() {
+fn outside_there_is_only_what_leaves_without_a_decision() {
     let all = ["inside", "hospital", "outside"];
     let given: [Option<&[&str]>; 4] = [
         None,
@@ -215,31 +215,38 @@ fn rows_are_not_read_from_outside_whatever_a_habilitation_says() {
         Some(&["outside"]),
         Some(&["hospital", "outside"]),
     ];
-    for mode in [Mode::Row, Mode::Aggregate] {
-        for zones in given {
+    let exports = [ExportRule::None, ExportRule::Review, ExportRule::Rules];
+    let granted = exports.map(|export| [(Mode::Row, export), (Mode::Aggregate, export)]);
+    for (mode, export) in granted.into_iter().flatten() {
+        let leaves_alone = (mode, export) == (Mode::Aggregate, ExportRule::Rules);
+        for (zones, name) in given
+            .into_iter()
+            .flat_map(|zones| all.map(|name| (zones, name)))
+        {
             let mut one = version("a", 1, 0, 10, None);
             let habilitation = Arc::make_mut(&mut one.habilitation);
-            habilitation.mode = mode;
+            (habilitation.mode, habilitation.export) = (mode, export);
             habilitation.zones = zones.map(|zones| zones.iter().map(|name| zone(name)).collect());
-            for name in all {
+            for action in [Action::Browse, Action::querying(mode)] {
                 let request = Request {
                     who: &asker("ada", &["p"]),
                     project: "p",
                     dataset: "d",
                     described: None,
-                    action: Action::Browse,
+                    action,
                     zone: &zone(name),
                     at: day(5),
                 };
                 let named = zones.is_none_or(|zones| zones.contains(&name));
-                let open = named && (name != "outside" || mode == Mode::Aggregate);
+                let open = named && (name != "outside" || leaves_alone);
                 let expected = if open {
                     Decision::Allow(Arc::clone(&one.habilitation))
                 } else {
                     Decision::Deny(Denial::OtherZone { zone: zone(name) })
                 };
                 let decided = decide(&RULES, &request, std::slice::from_ref(&one));
-                assert_eq!(decided, expected, "{mode:?} {zones:?} {name}");
+                assert_eq!(decided, expected, "{mode:?} {export:?} {zones:?} {name}");
+                assert_eq!(one.habilitation.is_open_in(&zone(name)), open);
             }
         }
     }

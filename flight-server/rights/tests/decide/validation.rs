@@ -191,7 +191,11 @@ fn habilitations() {
             (h.mode, h.export) = (Mode::Aggregate, ExportRule::Review);
             h.zones = Some(vec![Zone::default()]);
         },
-        "which nobody can ask for from `outside`",
+        "names no zone from which it may be used",
+    );
+    check(
+        &|h| h.zones = Some(vec![Zone::default()]),
+        "outside only aggregates with `export = \"rules\"` are read",
     );
     check(&|h| h.dataset = "x".to_owned(), "dataset `x`");
     let with = |grants: Vec<TableGrant>| {

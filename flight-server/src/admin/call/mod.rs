@@ -3,7 +3,8 @@
 //! whose lines it gives as rows.
 //!
 //! A call runs once, when it is opened, and gives a count; only the dry run has a ticket. What is
-//! shown once, what destroys keys and what names a person of the data stays with the commands.
+//! shown once, what destroys keys and what lists persons of the data stays with the commands; what
+//! a habilitation says of stored identifiers is told as their number and a digest.
 
 mod run;
 mod verbs;
@@ -179,7 +180,12 @@ fn text_of(name: &str, value: &ScalarValue) -> Result<Option<String>> {
         return Ok(Some(text.to_owned()));
     }
     let kind = value.data_type();
-    if kind.is_integer() || matches!(kind, DataType::Date32 | DataType::Date64) {
+    let is_day = matches!(kind, DataType::Date32 | DataType::Date64);
+    if kind.is_integer() || is_day {
+        let value = match is_day {
+            true => &value.cast_to(&DataType::Date32)?,
+            false => value,
+        };
         let text = value.cast_to(&DataType::Utf8)?;
         return Ok(text.try_as_str().flatten().map(str::to_owned));
     }

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use hubflight_rights::zone::OUTSIDE;
 use hubflight_store::{AdminRole, ExportDecision};
 
-use super::super::door::check_role;
+use super::super::door::{Session, check_role};
 use super::super::project::Said;
 use super::super::{Desk, export, habilitation, person, project, token};
 use super::verbs::Does;
@@ -21,7 +21,7 @@ use crate::hub::Hub;
 
 /// The column of a dry run.
 pub const COLUMN: &str = "effect";
-/// Lines of a dry run; what follows is counted.
+/// Lines of a dry run; that others follow is said first.
 const LINES_MAX: usize = 5_000;
 /// Characters of an error, which may repeat what was sent.
 const ERROR_CHARS_MAX: usize = 1_000;
@@ -58,18 +58,13 @@ impl Asked {
     /// What it would do, a line each; nothing is changed.
     pub async fn dry_run(self, hub: &Arc<Hub>, caller: &Caller) -> Result<Vec<String>> {
         let said = self.at(hub, caller, true).await?;
-        let mut lines: Vec<String> = said.lines().take(LINES_MAX).map(str::to_owned).collect();
-        let more = said.lines().count().saturating_sub(LINES_MAX);
-        if more > 0 {
-            lines.push(format!("… and {more} more"));
-        }
-        Ok(lines)
+        Ok(bounded(&said))
     }
 
     async fn at(&self, hub: &Arc<Hub>, caller: &Caller, dry_run: bool) -> Result<String> {
         let standing = &caller.principal.standing;
-        let _turn = hub.administering.lock().await;
-        let desk = Desk::of_session(hub, standing, self.verb.role, dry_run);
+        let session = Session::new(hub, standing, self.verb.role).await;
+        let desk = Desk::of_session(session, dry_run);
         self.execute(&desk).await.map_err(cut)
     }
 
@@ -83,7 +78,7 @@ impl Asked {
             Does::PersonEnable => person::enable(desk, id()?).await,
             Does::PersonUnlock => person::unlock(desk, id()?).await,
             Does::TokenRevoke => token::revoke(desk, id()?).await,
-            Does::ProjectAdd => project::add(desk, &self.project()?).await,
+            Does::ProjectAdd => project::add(desk, &self.project()?, false).await,
             Does::ProjectChange => project::change(desk, id()?, self.said()).await,
             Does::ProjectExtend => project::extend(desk, id()?, self.day("until")?).await,
             Does::ProjectEnd => project::end(desk, id()?).await,
@@ -175,8 +170,24 @@ impl Asked {
             title: text("title"),
             purpose: text("purpose"),
             organisation: text("organisation"),
+            // Only a command makes one.
+            new_organisation: false,
         }
     }
+}
+
+/// The lines of a dry run. Where there are too many, that is said before all others: nobody may
+/// take what follows for the whole.
+fn bounded(said: &str) -> Vec<String> {
+    let more = said.lines().count().saturating_sub(LINES_MAX);
+    let incomplete = (more > 0).then(|| {
+        format!(
+            "NOT COMPLETE: {more} lines are not shown here; the command with `--dry-run` shows \
+             them all"
+        )
+    });
+    let lines = said.lines().take(LINES_MAX).map(str::to_owned);
+    incomplete.into_iter().chain(lines).collect()
 }
 
 /// An error is a header of the answer, which has its own limit.
@@ -185,5 +196,23 @@ fn cut(error: Error) -> Error {
     match text.char_indices().nth(ERROR_CHARS_MAX) {
         None => error,
         Some((end, _)) => Error::new(error.kind, format!("{}…", &text[..end])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_said_first() {
+        let whole = "a line\n".repeat(LINES_MAX);
+        assert_eq!(bounded(&whole).len(), LINES_MAX);
+        let lines = bounded(&(whole + "two\nmore\n"));
+        assert!(
+            lines[0].starts_with("NOT COMPLETE: 2 lines"),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(lines.len(), LINES_MAX + 1);
     }
 }

@@ -15,7 +15,7 @@ use chrono::{TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use hubflight_ledger::{AuditRecord, Filter, Page};
 use hubflight_rights::Zone;
-use hubflight_store::{AdminRole, Member, NewToken, PersonProfile};
+use hubflight_store::{AdminRole, Member, NewToken, Organisation, PersonProfile};
 use hubflight_tickets::Ticket;
 use tempfile::TempDir;
 use tonic::metadata::MetadataMap;
@@ -350,6 +350,7 @@ async fn nobody_acts_for_themselves() {
         "CALL hub.person_roles('root', 'people, policy, billing, audit')",
         "CALL hub.person_roles(id => 'root', roles => '')",
         "CALL hub.project_join('trial', 'root')",
+        "CALL hub.project_leave('trial', 'root')",
     ] {
         let error = bench.refused(&root, own, denied).await;
         assert!(
@@ -386,6 +387,12 @@ async fn nobody_acts_for_themselves() {
 async fn the_audit_names_who_acts() {
     let bench = Bench::new().await;
     let root = bench.admin("root").await;
+    let clinic = Organisation {
+        id: "clinic".into(),
+        name: "Clinic".into(),
+    };
+    let store = &bench.hub.store;
+    store.put_organisation(&clinic).await.expect("there");
     for (sql, event, told) in [
         (
             "CALL hub.person_add('eve', 'Eve', roles => 'billing, people')",
@@ -417,7 +424,7 @@ async fn the_audit_names_who_acts() {
         (
             "CALL hub.project_change('trial', purpose => 'A purpose', organisation => 'clinic')",
             "project_changed",
-            "by root, purpose, organisation",
+            "by root, purpose, organisation `clinic` after `default`",
         ),
         (
             "call HUB.Project_Extend('trial', UNTIL => '2997-12-31')",
@@ -458,6 +465,11 @@ async fn the_audit_names_who_acts() {
         (trial.purpose.as_str(), trial.organisation.as_str()),
         ("A purpose", "clinic")
     );
+    // Nobody pays who is mistyped.
+    let unknown = "CALL hub.project_change('trial', organisation => 'clinik')";
+    bench.refused(&root, unknown, ErrorKind::NotFound).await;
+    let unknown = "CALL hub.project_add('t', '2000-01-01', '2001-01-01', organisation => 'x')";
+    bench.refused(&root, unknown, ErrorKind::NotFound).await;
     // What the file lists, it decides on.
     let of_file = [
         "project_change('p', title => 'x')",
@@ -510,9 +522,10 @@ async fn arguments_are_bound_as_values() {
         .expect("there");
     assert_eq!((eve.name.as_str(), eve.is_admin), (name, false));
 
-    let days: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![10_957, 20_000]));
+    let from: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![10_957]));
+    let until: ArrayRef = Arc::new(arrow::array::Date64Array::from(vec![20_000 * 86_400_000]));
     let project = "CALL hub.project_add($1, $2, $3)";
-    let columns = vec![texts(&[Some("trial")]), days.slice(0, 1), days.slice(1, 1)];
+    let columns = vec![texts(&[Some("trial")]), from, until];
     let done = bench.run(&root, bound(project, columns)).await;
     assert_eq!(done.expect("added"), Answer::Done(1));
     let trial = bench

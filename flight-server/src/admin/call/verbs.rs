@@ -92,36 +92,27 @@ const DOCUMENT: &[Takes] = &[Takes {
     is_document: true,
 }];
 
+const NAMED: &[Takes] = &[needed("id"), needed("name")];
+const ADDED: &[Takes] = &[needed("id"), needed("name"), optional("roles")];
+const ROLES: &[Takes] = &[needed("id"), needed("roles")];
+const UNTIL: &[Takes] = &[needed("id"), needed("until")];
+const VERSION: &[Takes] = &[needed("id"), needed("version")];
+const DAYS: &[Takes] = &[needed("id"), optional("days")];
+
 pub(super) const VERBS: [Verb; 19] = {
     use AdminRole::{Audit, People, Policy};
     use Does::*;
-    const NAMED: &[Takes] = &[needed("id"), needed("name")];
     [
-        verb(
-            PersonAdd,
-            "hub.person_add",
-            People,
-            &[needed("id"), needed("name"), optional("roles")],
-        ),
+        verb(PersonAdd, "hub.person_add", People, ADDED),
         verb(PersonRename, "hub.person_rename", People, NAMED),
-        verb(
-            PersonRoles,
-            "hub.person_roles",
-            People,
-            &[needed("id"), needed("roles")],
-        ),
+        verb(PersonRoles, "hub.person_roles", People, ROLES),
         verb(PersonDisable, "hub.person_disable", People, ID),
         verb(PersonEnable, "hub.person_enable", People, ID),
         verb(PersonUnlock, "hub.person_unlock", People, ID),
         verb(TokenRevoke, "hub.token_revoke", People, ID),
         verb(ProjectAdd, "hub.project_add", Policy, PROJECT),
         verb(ProjectChange, "hub.project_change", Policy, SAID),
-        verb(
-            ProjectExtend,
-            "hub.project_extend",
-            Policy,
-            &[needed("id"), needed("until")],
-        ),
+        verb(ProjectExtend, "hub.project_extend", Policy, UNTIL),
         verb(ProjectEnd, "hub.project_end", Policy, ID),
         verb(ProjectJoin, "hub.project_join", People, MEMBER),
         verb(ProjectLeave, "hub.project_leave", People, MEMBER),
@@ -135,15 +126,10 @@ pub(super) const VERBS: [Verb; 19] = {
             HabilitationConfirm,
             "hub.habilitation_confirm",
             Policy,
-            &[needed("id"), needed("version")],
+            VERSION,
         ),
         verb(HabilitationRevoke, "hub.habilitation_revoke", Policy, ID),
-        verb(
-            ExportRelease,
-            "hub.export_release",
-            Audit,
-            &[needed("id"), optional("days")],
-        ),
+        verb(ExportRelease, "hub.export_release", Audit, DAYS),
         verb(ExportRefuse, "hub.export_refuse", Audit, ID),
         verb(ExportWithdraw, "hub.export_withdraw", Audit, ID),
     ]

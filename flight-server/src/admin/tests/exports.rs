@@ -4,7 +4,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use chrono::TimeDelta;
 use hubflight_store::{Export, ExportState, NewExport, Opposition};
 
-use super::decisions::deciding;
+use super::decisions::{GRANT, deciding};
 use super::*;
 use crate::catalog::space::schema_to_ipc;
 
@@ -14,6 +14,11 @@ const FINDING: &str = r#"[{"rule":"small_cells","verdict":"asks","column":"n\u00
 impl Bench {
     /// A package of `ada` that waits.
     async fn waiting(&self, id: &str) {
+        self.waiting_of(id, "{}").await;
+    }
+
+    /// One that was made of what the labels say.
+    async fn waiting_of(&self, id: &str, labels: &str) {
         let schema = Schema::new(vec![Field::new("n\u{1b}[2J", DataType::Int64, true)]);
         let new = NewExport {
             id: id.into(),
@@ -28,7 +33,7 @@ impl Bench {
             digest: [7; 32],
             schema_ipc: schema_to_ipc(&schema).expect("writes"),
             findings: FINDING.into(),
-            labels: "{}".into(),
+            labels: labels.into(),
             state: ExportState::Waiting,
             expires_at: Utc::now() + TimeDelta::days(1),
         };
@@ -152,6 +157,48 @@ async fn what_was_made_before_somebody_opposed_is_not_released() {
     let open = open(&bench.store).await;
     let ends = open[0].package.expires_at - Utc::now();
     assert!(ends > TimeDelta::days(2) && ends <= TimeDelta::days(3));
+}
+
+/// What the habilitation says when somebody decides counts, not what it said before.
+#[tokio::test]
+async fn what_a_habilitation_keeps_inside_by_now_is_not_released() {
+    let (bench, tokens) = deciding().await;
+    let given = bench
+        .run("person roles root --role audit --role policy")
+        .await;
+    given.expect("given");
+    let file = bench.folder.path().join("grant.toml");
+    let decide = async |export: &str, version: u32| {
+        std::fs::write(&file, format!("{GRANT}export = '{export}'\n")).expect("written");
+        let enter = format!(
+            "habilitation enter --file {} --token {}",
+            file.display(),
+            tokens["root"]
+        );
+        bench.run(&enter).await.expect("entered");
+        let confirm = format!(
+            "habilitation confirm study.shop --version {version} --token {}",
+            tokens["two"]
+        );
+        bench.run(&confirm).await.expect("confirmed");
+    };
+    let release = format!("export release e1 --token {}", tokens["root"]);
+    decide("review", 1).await;
+    let source = |dataset: &str| {
+        format!(
+            r#"{{"sources":[{{"dataset":"{dataset}","version":1,"habilitation":"study.shop",
+                "habilitation_version":1,"scope":"x"}}]}}"#
+        )
+    };
+    bench.waiting_of("e1", &source("shop")).await;
+    bench.waiting_of("e2", &source("other")).await;
+    decide("none", 2).await;
+    let error = bench.run(&release).await.expect_err("kept inside");
+    assert!(error.to_string().contains("take nothing"), "{error}");
+    let other = release.replace("e1", "e2");
+    bench.run(&other).await.expect("of another dataset");
+    let refuse = release.replace("release", "refuse");
+    bench.run(&refuse).await.expect("refused");
 }
 
 #[tokio::test]

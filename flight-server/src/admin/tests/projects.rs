@@ -139,6 +139,8 @@ async fn a_dry_run_tells_who_would_see_what_and_changes_nothing() {
         "habilitation confirm study.shop --version 1 --token {}",
         tokens["two"]
     );
+    let other = "person add --id ben --name Ben --role billing";
+    bench.run(other).await.expect("added");
     let dry = async |line: &str| {
         let before = everything(&bench).await;
         let told = bench.run(&format!("{line} --dry-run")).await.expect(line);
@@ -201,6 +203,52 @@ async fn a_dry_run_tells_who_would_see_what_and_changes_nothing() {
     dry("project leave study --person ada").await;
     let error = bench.run("person disable eve --dry-run").await;
     error.expect_err("refused as in earnest");
+}
+
+/// Somebody who has another login than a password is somebody too.
+#[tokio::test]
+async fn a_dry_run_asks_for_each_way_to_log_in() {
+    let (mut bench, tokens) = deciding().await;
+    let policy = bench.folder.path().join("operator.cedar");
+    let text = "@id(\"no-passwords\") forbid (principal, action, resource) \
+                when { context.login.method == \"password\" };";
+    std::fs::write(&policy, text).expect("written");
+    let policies = format!(
+        "[server]\nstate = 's'\n[policies]\nfiles = ['{}']",
+        policy.display()
+    );
+    bench.config.policies = toml::from_str::<Config>(&policies).expect("valid").policies;
+    let file = bench.folder.path().join("grant.toml").display().to_string();
+    let token = &tokens["root"];
+    let told = bench
+        .run(&format!(
+            "habilitation enter --dry-run --file {file} --token {token}"
+        ))
+        .await
+        .expect("told");
+    let sees = "+ `ada` in project `study` sees rows of dataset `shop`";
+    assert!(told.contains(sees), "{told}");
+}
+
+/// An organisation is made where the command says so.
+#[tokio::test]
+async fn an_organisation_that_pays_is_new_only_where_it_is_said_to_be() {
+    let (bench, _) = deciding().await;
+    bench.run(ADD).await.expect("added");
+    let change = "project change trial --organisation clinic";
+    let error = bench.run(change).await.expect_err("unknown");
+    assert!(error.to_string().contains("--new-organisation"), "{error}");
+    let change = format!("{change} --new-organisation");
+    bench.run(&change).await.expect("made");
+    let (_, client) = bench.audit().await.pop().expect("an entry");
+    assert!(
+        client.ends_with("organisation `clinic` after `default`"),
+        "{client}"
+    );
+    bench
+        .run("project add --id more --organisation clinic --from 2000-01-01 --until 2001-01-01")
+        .await
+        .expect("known by now");
 }
 
 /// Who confirmed a habilitation joins its project: the dry run says that it closes.

@@ -37,24 +37,24 @@ pub fn projects(hub: Arc<Hub>) -> SystemTable {
                 if project.id == ADMIN_CATALOG {
                     continue;
                 }
-                let state = match (project.valid_from <= now, now < project.valid_to) {
-                    (_, false) => "ended",
-                    (false, true) => "not yet",
-                    (true, true) => "open",
+                let state = match project.is_open(now) {
+                    true => "open",
+                    false if project.valid_to <= now => "ended",
+                    false => "not yet",
                 };
                 let made_by = match by_command.contains(&project.id) {
                     true => "command",
                     false => "configuration",
                 };
-                rows.text(0, Some(&project.id));
-                rows.text(1, Some(&project.title));
-                rows.text(2, Some(&project.purpose));
-                rows.text(3, Some(&project.organisation));
-                rows.instant(4, Some(project.valid_from));
-                rows.instant(5, Some(project.valid_to));
-                rows.text(6, Some(state));
-                rows.integer(7, Some(project.space_quota_bytes));
-                rows.text(8, Some(made_by));
+                rows.text(Some(&project.id));
+                rows.text(Some(&project.title));
+                rows.text(Some(&project.purpose));
+                rows.text(Some(&project.organisation));
+                rows.instant(Some(project.valid_from));
+                rows.instant(Some(project.valid_to));
+                rows.text(Some(state));
+                rows.integer(Some(project.space_quota_bytes));
+                rows.text(Some(made_by));
             }
             rows.finish(schema)
         })
@@ -71,6 +71,7 @@ pub fn access(hub: Arc<Hub>) -> SystemTable {
         text("zone"),
         text("members"),
         text("mode"),
+        text("linkage_group"),
         text("shown"),
         text("visible_rows"),
         text("habilitation"),
@@ -99,22 +100,23 @@ fn seen_columns(judge: &Judge, seen: &Seen, schema: &SchemaRef) -> Result<Record
     let (zone, members) = (seen.zone.to_string(), seen.members.join(", "));
     let mut rows = Rows::new(schema);
     for shown in judge.columns(habilitation) {
-        rows.text(0, Some(&shown.column.dataset));
-        rows.text(1, Some(&shown.column.table));
-        rows.text(2, Some(&shown.column.column));
-        rows.text(3, Some(&habilitation.project));
-        rows.text(4, Some(&zone));
-        rows.text(5, Some(&members));
-        rows.text(6, Some(seen.mode()));
-        rows.text(7, Some(&shown.how));
-        rows.text(8, Some(shown.rows));
-        rows.text(9, Some(&habilitation.id));
-        rows.integer(10, Some(i64::from(habilitation.version)));
-        rows.text(11, Some(&habilitation.decision));
-        rows.text(12, seen.entered_by.as_deref());
-        rows.text(13, seen.confirmed_by.as_deref());
-        rows.instant(14, Some(habilitation.valid_from));
-        rows.instant(15, Some(habilitation.valid_to));
+        rows.text(Some(&shown.column.dataset));
+        rows.text(Some(&shown.column.table));
+        rows.text(Some(&shown.column.column));
+        rows.text(Some(&habilitation.project));
+        rows.text(Some(&zone));
+        rows.text(Some(&members));
+        rows.text(Some(habilitation.mode.label()));
+        rows.text(Some(&habilitation.linkage_group));
+        rows.text(Some(&shown.how));
+        rows.text(Some(shown.rows));
+        rows.text(Some(&habilitation.id));
+        rows.integer(Some(i64::from(habilitation.version)));
+        rows.text(Some(&habilitation.decision));
+        rows.text(seen.entered_by.as_deref());
+        rows.text(seen.confirmed_by.as_deref());
+        rows.instant(Some(habilitation.valid_from));
+        rows.instant(Some(habilitation.valid_to));
     }
     rows.finish(Arc::clone(schema))
 }
@@ -135,13 +137,13 @@ pub fn review_due(hub: Arc<Hub>) -> SystemTable {
         once(async move {
             let mut rows = Rows::new(&schema);
             for due in due(&hub.store, Utc::now()).await? {
-                rows.text(0, Some(due.what));
-                rows.text(1, Some(&due.id));
-                rows.integer(2, due.version.map(i64::from));
-                rows.text(3, Some(&due.project));
-                rows.instant(4, Some(due.ends));
-                rows.text(5, due.by.as_deref());
-                rows.text(6, Some(&due.reason));
+                rows.text(Some(due.what));
+                rows.text(Some(&due.id));
+                rows.integer(due.version.map(i64::from));
+                rows.text(Some(&due.project));
+                rows.instant(Some(due.ends));
+                rows.text(due.by.as_deref());
+                rows.text(Some(&due.reason));
             }
             rows.finish(schema)
         })

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chrono::Utc;
-use hubflight_store::Export;
+use hubflight_store::{Export, NewExport};
 
 use super::listing::{Rows, once};
 use super::{Scope, SystemTable, instant, integer, text};
 use crate::airlock::findings;
 use crate::catalog::space::schema_from_ipc;
+use crate::error::Result;
 use crate::hub::Hub;
 
 /// The packages of the project, or of all for administrators: never their content. Outside there
@@ -34,44 +35,56 @@ pub fn exports(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
         once(async move {
             let now = Utc::now();
-            let is_outside = match &scope {
-                Scope::Project { zone, .. } => zone.is_outside(),
-                Scope::Hub(_) => false,
-            };
+            // Purposes and names of columns are content, of which nothing leaves but what was
+            // released.
+            let is_outside = scope.zone().is_outside();
+            let is_member = scope.project().is_some();
             let mut rows = Rows::new(&schema);
             for export in hub.store.exports(scope.project()).await? {
-                if is_outside && !export.is_open(now) {
+                if is_outside && is_member && !export.is_open(now) {
                     continue;
                 }
                 let package = &export.package;
-                let found = findings(package)?;
-                let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-                // Names of columns are content, of which nothing leaves but what was released.
-                let found = (!is_outside).then(|| found.join("; "));
-                rows.text(0, Some(&package.id));
-                rows.text(1, Some(&package.project));
-                rows.text(2, Some(&package.name));
-                rows.text(3, Some(&package.requested_by));
-                rows.instant(4, Some(package.requested_at));
-                rows.text(5, Some(state(&export, now)));
-                rows.integer(6, i64::try_from(package.rows).ok());
-                rows.integer(7, i64::try_from(package.bytes).ok());
-                rows.text(8, found.as_deref());
-                rows.text(9, export.decided_by.as_deref());
-                rows.instant(10, export.decided_at);
-                rows.instant(11, Some(package.expires_at));
-                let purpose = (!is_outside).then_some(package.purpose.as_str());
-                rows.text(12, purpose);
-                let columns = schema_from_ipc(&package.schema_ipc)?;
-                let columns = columns.fields().iter();
-                let columns =
-                    columns.map(|field| format!("{} {}", field.name(), field.data_type()));
-                let columns: Vec<String> = columns.collect();
-                rows.text(13, (!is_outside).then(|| columns.join(", ")).as_deref());
+                let [found, purpose, columns] = match is_outside {
+                    true => [None, None, None],
+                    false => [
+                        Some(found(package)?),
+                        Some(package.purpose.clone()),
+                        Some(columns(package)?),
+                    ],
+                };
+                rows.text(Some(&package.id));
+                rows.text(Some(&package.project));
+                rows.text(Some(&package.name));
+                rows.text(Some(&package.requested_by));
+                rows.instant(Some(package.requested_at));
+                rows.text(Some(state(&export, now)));
+                rows.integer(i64::try_from(package.rows).ok());
+                rows.integer(i64::try_from(package.bytes).ok());
+                rows.text(found.as_deref());
+                rows.text(export.decided_by.as_deref());
+                rows.instant(export.decided_at);
+                rows.instant(Some(package.expires_at));
+                rows.text(purpose.as_deref());
+                rows.text(columns.as_deref());
             }
             rows.finish(schema)
         })
     })
+}
+
+fn found(package: &NewExport) -> Result<String> {
+    let found = findings(package)?;
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    Ok(found.join("; "))
+}
+
+/// The columns with their types; names are quoted, since a name may be written like two columns.
+fn columns(package: &NewExport) -> Result<String> {
+    let columns = schema_from_ipc(&package.schema_ipc)?;
+    let columns = columns.fields().iter();
+    let columns = columns.map(|field| format!("{:?} {}", field.name(), field.data_type()));
+    Ok(columns.collect::<Vec<_>>().join(", "))
 }
 
 /// Where a package stands, as members and administrators are told.

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
 use hubflight_rights::dataset::Dataset;
-use hubflight_rights::habilitation::{Habilitation, Mode};
+use hubflight_rights::habilitation::Habilitation;
 use hubflight_udfs::WorkerStatus;
 
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
@@ -63,23 +63,20 @@ pub fn datasets(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         once(async move {
             let mut rows = Rows::new(&schema);
             for (dataset, habilitation) in open(&hub, &scope).await? {
-                rows.text(0, Some(&dataset.name));
-                rows.text(1, Some(&dataset.title));
-                rows.text(2, Some(&dataset.producer));
-                rows.integer(3, Some(i64::from(dataset.version)));
-                rows.boolean(4, Some(dataset.synthetic));
-                rows.text(5, habilitation.as_deref().map(mode));
+                rows.text(Some(&dataset.name));
+                rows.text(Some(&dataset.title));
+                rows.text(Some(&dataset.producer));
+                rows.integer(Some(i64::from(dataset.version)));
+                rows.boolean(Some(dataset.synthetic));
+                rows.text(
+                    habilitation
+                        .as_deref()
+                        .map(|habilitation| habilitation.mode.label()),
+                );
             }
             rows.finish(schema)
         })
     })
-}
-
-fn mode(habilitation: &Habilitation) -> &'static str {
-    match habilitation.mode {
-        Mode::Row => "row",
-        Mode::Aggregate => "aggregate",
-    }
 }
 
 pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
@@ -96,11 +93,10 @@ pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
             for (dataset, habilitation) in open(&hub, &scope).await? {
                 for table in visible(&dataset, habilitation.as_deref()) {
                     let described = dataset.table(&table);
-                    rows.text(0, Some(&dataset.name));
-                    rows.text(1, Some(&table));
-                    rows.text(2, described.map(|table| table.remarks.as_str()));
+                    rows.text(Some(&dataset.name));
+                    rows.text(Some(&table));
+                    rows.text(described.map(|table| table.remarks.as_str()));
                     rows.text(
-                        3,
                         described
                             .map(|table| table.primary_key.join(", "))
                             .as_deref(),
@@ -183,10 +179,10 @@ pub fn functions(hub: Arc<Hub>) -> SystemTable {
                 if function.name == "echo" && !offered {
                     continue;
                 }
-                rows.text(0, Some(function.name));
-                rows.text(1, Some(&function.signature()));
-                rows.text(2, Some(function.unit.as_str()));
-                rows.text(3, Some(function.doc));
+                rows.text(Some(function.name));
+                rows.text(Some(&function.signature()));
+                rows.text(Some(function.unit.as_str()));
+                rows.text(Some(function.doc));
             }
             rows.finish(schema)
         })
@@ -200,6 +196,8 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         text("project"),
         text("dataset"),
         text("mode"),
+        text("linkage_group"),
+        text("export"),
         text("decision"),
         instant("valid_from"),
         instant("valid_to"),
@@ -220,18 +218,20 @@ pub fn habilitations(hub: Arc<Hub>, scope: Scope) -> SystemTable {
             let versions = found.collect::<Result<Vec<_>>>()?;
             let states = states(&versions, Utc::now());
             for (Version { row, body }, state) in versions.iter().zip(states) {
-                rows.text(0, Some(&row.id));
-                rows.integer(1, Some(i64::from(row.version)));
-                rows.text(2, Some(&row.project));
-                rows.text(3, Some(&row.dataset));
-                rows.text(4, Some(mode(body)));
-                rows.text(5, Some(&body.decision));
-                rows.instant(6, Some(body.valid_from));
-                rows.instant(7, Some(body.valid_to));
-                rows.instant(8, row.revoked_at);
-                rows.text(9, row.entered_by.as_deref());
-                rows.text(10, row.confirmed_by.as_deref());
-                rows.text(11, Some(state));
+                rows.text(Some(&row.id));
+                rows.integer(Some(i64::from(row.version)));
+                rows.text(Some(&row.project));
+                rows.text(Some(&row.dataset));
+                rows.text(Some(body.mode.label()));
+                rows.text(Some(&body.linkage_group));
+                rows.text(Some(body.export.label()));
+                rows.text(Some(&body.decision));
+                rows.instant(Some(body.valid_from));
+                rows.instant(Some(body.valid_to));
+                rows.instant(row.revoked_at);
+                rows.text(row.entered_by.as_deref());
+                rows.text(row.confirmed_by.as_deref());
+                rows.text(Some(state));
             }
             rows.finish(schema)
         })
@@ -255,12 +255,12 @@ pub fn workers(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         once(async move {
             let mut rows = Rows::new(&schema);
             for (index, worker) in asked_workers(&hub).await.iter().enumerate() {
-                rows.text(0, Some(&(index + 1).to_string()));
-                rows.text(1, shows_address.then_some(worker.address.as_str()));
-                rows.text(2, Some(worker.state));
+                rows.text(Some(&(index + 1).to_string()));
+                rows.text(shows_address.then_some(worker.address.as_str()));
+                rows.text(Some(worker.state));
                 let health = worker.health.as_ref();
-                rows.text(3, health.map(|health| health.device.as_str()));
-                rows.text(4, health.map(|health| health.version.as_str()));
+                rows.text(health.map(|health| health.device.as_str()));
+                rows.text(health.map(|health| health.version.as_str()));
             }
             rows.finish(schema)
         })
@@ -277,10 +277,12 @@ async fn asked_workers(hub: &Hub) -> Vec<WorkerStatus> {
     hub.workers.status()
 }
 
-/// Columns that grow row by row. The kinds are those of the schema; a value of another kind
-/// is a mistake of this file that `finish` reports.
+/// Columns that grow row by row, value by value in the order of the schema. A value of another
+/// kind than the schema has there is a mistake of this folder that `finish` reports.
 pub(super) struct Rows {
     columns: Vec<Cells>,
+    /// The column of the next value.
+    next: usize,
 }
 
 enum Cells {
@@ -301,29 +303,36 @@ impl Rows {
         };
         Self {
             columns: schema.fields().iter().map(cells).collect(),
+            next: 0,
         }
     }
 
-    pub(super) fn text(&mut self, column: usize, value: Option<&str>) {
-        if let Some(Cells::Text(cells)) = self.columns.get_mut(column) {
+    fn cells(&mut self) -> Option<&mut Cells> {
+        let column = self.next;
+        self.next = (column + 1) % self.columns.len().max(1);
+        self.columns.get_mut(column)
+    }
+
+    pub(super) fn text(&mut self, value: Option<&str>) {
+        if let Some(Cells::Text(cells)) = self.cells() {
             cells.append_option(value);
         }
     }
 
-    pub(super) fn integer(&mut self, column: usize, value: Option<i64>) {
-        if let Some(Cells::Integer(cells)) = self.columns.get_mut(column) {
+    pub(super) fn integer(&mut self, value: Option<i64>) {
+        if let Some(Cells::Integer(cells)) = self.cells() {
             cells.append_option(value);
         }
     }
 
-    pub(super) fn boolean(&mut self, column: usize, value: Option<bool>) {
-        if let Some(Cells::Boolean(cells)) = self.columns.get_mut(column) {
+    pub(super) fn boolean(&mut self, value: Option<bool>) {
+        if let Some(Cells::Boolean(cells)) = self.cells() {
             cells.append_option(value);
         }
     }
 
-    pub(super) fn instant(&mut self, column: usize, value: Option<DateTime<Utc>>) {
-        if let Some(Cells::Instant(cells)) = self.columns.get_mut(column) {
+    pub(super) fn instant(&mut self, value: Option<DateTime<Utc>>) {
+        if let Some(Cells::Instant(cells)) = self.cells() {
             cells.append_option(value.map(|at| at.timestamp_micros()));
         }
     }
@@ -331,13 +340,13 @@ impl Rows {
     fn columns(&mut self, dataset: &str, table: &str, schema: Option<&SchemaRef>) {
         let fields = schema.into_iter().flat_map(|schema| schema.fields().iter());
         for (position, field) in fields.enumerate() {
-            self.text(0, Some(dataset));
-            self.text(1, Some(table));
-            self.text(2, Some(field.name()));
-            self.integer(3, i64::try_from(position + 1).ok());
-            self.text(4, Some(&field.data_type().to_string()));
-            self.text(5, field.metadata().get(UNIT_KEY).map(String::as_str));
-            self.text(6, field.metadata().get(REMARKS_KEY).map(String::as_str));
+            self.text(Some(dataset));
+            self.text(Some(table));
+            self.text(Some(field.name()));
+            self.integer(i64::try_from(position + 1).ok());
+            self.text(Some(&field.data_type().to_string()));
+            self.text(field.metadata().get(UNIT_KEY).map(String::as_str));
+            self.text(field.metadata().get(REMARKS_KEY).map(String::as_str));
         }
     }
 

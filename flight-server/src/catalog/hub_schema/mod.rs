@@ -39,7 +39,10 @@ pub enum Scope {
         zone: Zone,
     },
     /// What an administrator of these roles sees of all projects, and of no data.
-    Hub(BTreeSet<AdminRole>),
+    Hub {
+        roles: BTreeSet<AdminRole>,
+        zone: Zone,
+    },
 }
 
 impl Scope {
@@ -47,7 +50,14 @@ impl Scope {
     fn project(&self) -> Option<&str> {
         match self {
             Self::Project { project, .. } => Some(project),
-            Self::Hub(_) => None,
+            Self::Hub { .. } => None,
+        }
+    }
+
+    /// Where it is looked at from.
+    fn zone(&self) -> &Zone {
+        match self {
+            Self::Project { zone, .. } | Self::Hub { zone, .. } => zone,
         }
     }
 
@@ -55,7 +65,7 @@ impl Scope {
     fn person(&self) -> Option<&str> {
         match self {
             Self::Project { who, .. } => Some(&who.person),
-            Self::Hub(_) => None,
+            Self::Hub { .. } => None,
         }
     }
 
@@ -64,7 +74,7 @@ impl Scope {
         let shown = |(name, to): &(&'static str, To)| {
             let is_shown = match self {
                 Self::Project { .. } => to.projects,
-                Self::Hub(roles) => to.roles.iter().any(|role| roles.contains(role)),
+                Self::Hub { roles, .. } => to.roles.iter().any(|role| roles.contains(role)),
             };
             is_shown.then_some(*name)
         };

@@ -34,14 +34,14 @@ pub fn tokens(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                 {
                     continue;
                 }
-                rows.text(0, Some(&token.id));
-                rows.text(1, Some(&token.person));
-                rows.text(2, Some(&token.project));
-                rows.text(3, Some(&token.name));
-                rows.instant(4, Some(token.created_at));
-                rows.instant(5, Some(token.expires_at));
-                rows.instant(6, token.revoked_at);
-                rows.text(7, Some(state(&token, now)));
+                rows.text(Some(&token.id));
+                rows.text(Some(&token.person));
+                rows.text(Some(&token.project));
+                rows.text(Some(&token.name));
+                rows.instant(Some(token.created_at));
+                rows.instant(Some(token.expires_at));
+                rows.instant(token.revoked_at);
+                rows.text(Some(state(&token, now)));
             }
             rows.finish(schema)
         })
@@ -75,12 +75,12 @@ pub fn persons(hub: Arc<Hub>) -> SystemTable {
             let mut rows = Rows::new(&schema);
             for person in hub.store.persons().await? {
                 let of_person = roles.get(&person.id).filter(|_| person.is_admin);
-                rows.text(0, Some(&person.id));
-                rows.text(1, Some(&person.name));
-                rows.boolean(2, Some(person.active));
-                rows.text(3, of_person.map(|roles| roles.join(", ")).as_deref());
-                rows.boolean(4, Some(person.has_password));
-                rows.instant(5, Some(person.created_at));
+                rows.text(Some(&person.id));
+                rows.text(Some(&person.name));
+                rows.boolean(Some(person.active));
+                rows.text(of_person.map(|roles| roles.join(", ")).as_deref());
+                rows.boolean(Some(person.has_password));
+                rows.instant(Some(person.created_at));
             }
             rows.finish(schema)
         })
@@ -94,9 +94,9 @@ pub fn members(hub: Arc<Hub>) -> SystemTable {
         once(async move {
             let mut rows = Rows::new(&schema);
             for member in hub.store.members(None).await? {
-                rows.text(0, Some(&member.project));
-                rows.text(1, Some(&member.person));
-                rows.text(2, Some(&member.role));
+                rows.text(Some(&member.project));
+                rows.text(Some(&member.person));
+                rows.text(Some(&member.role));
             }
             rows.finish(schema)
         })

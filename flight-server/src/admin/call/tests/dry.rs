@@ -2,9 +2,13 @@
 
 use clap::Parser;
 
-use super::super::super::door::Door;
+use hubflight_store::{ExportState, NewExport};
+
+use super::super::super::door::{Door, Session};
+use super::super::super::habilitation::acting;
 use super::super::super::{Desk, HubCommand, execute};
 use super::*;
+use crate::catalog::space::schema_to_ipc;
 
 /// What a habilitation of `trial` says, with more keys.
 pub(super) fn grant(more: &str) -> String {
@@ -166,8 +170,10 @@ async fn a_dry_run_tells_what_the_command_tells_and_changes_nothing() {
         told.contains(&format!("+ {of_commune} as stored, rows: filtered")),
         "{told:?}"
     );
-    let filter = "+ project `trial`: rows of `shop.sales` where {\"compare\"";
-    assert!(has(&told, filter) && has(&told, "1990"), "{told:?}");
+    let filter = "+ project `trial`: rows of `shop.sales` where";
+    let begins = told.iter().position(|line| line == filter);
+    let condition = begins.map(|begins| told[begins + 1].as_str());
+    assert_eq!(condition, Some("    \"year\" >= 1990"), "{told:?}");
 
     for (sql, line) in [
         ("CALL hub.person_disable('ada')", "person disable ada"),
@@ -191,6 +197,150 @@ async fn a_dry_run_tells_what_the_command_tells_and_changes_nothing() {
         let is_told = has(&told, "shop.sales");
         assert_eq!(is_told, sql.contains("habilitation"), "{sql}: {told:?}");
     }
+}
+
+/// Whoever confirms is told of all that a version says, also where nobody is a member yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_part_of_a_habilitation_is_confirmed_unseen() {
+    let bench = Bench::new().await;
+    let root = bench.admin("root").await;
+    let add = "CALL hub.project_add('trial', '2000-01-01', '2998-12-31')";
+    bench.done(&root, add).await;
+    let (_, told) = bench.decide("", 1).await;
+    for line in [
+        "+ project `trial`: `shop` from 2000-01-01 00:00 until 2999-01-02 00:00",
+        "+ project `trial`: `shop` by decision \"DR-1\"",
+        "+ project `trial`: linkage group \"dataset:shop\" links identifiers of `shop`",
+        "+ project `trial`: column `shop.sales.item` as stored, rows: all",
+        "nobody's access to data changes",
+    ] {
+        assert!(told.iter().any(|told| told == line), "{line}: {told:?}");
+    }
+    let join = "CALL hub.project_join('trial', 'ada')";
+    bench.done(&root, join).await;
+    // Another linkage group alone.
+    let (_, told) = bench.decide("linkage_group = 'joined'", 2).await;
+    for line in [
+        "- project `trial`: linkage group \"dataset:shop\" links identifiers of `shop`",
+        "+ project `trial`: linkage group \"joined\" links identifiers of `shop`",
+    ] {
+        assert!(told.iter().any(|told| told == line), "{line}: {told:?}");
+    }
+    assert!(!has(&told, "column `shop"), "{told:?}");
+    // A condition is told to its end.
+    let years: Vec<String> = (1900..2000)
+        .map(|year| {
+            format!("{{ compare = {{ column = 'year', op = 'eq', value = {{ int = {year} }} }} }}")
+        })
+        .collect();
+    let long = format!(
+        "tables = {{ only = [{{ table = 'sales', rows = {{ or = [{}, {{ is_null = {{ column = \
+         'item' }} }}] }} }}] }}",
+        years.join(", ")
+    );
+    let (_, told) = bench.decide(&long, 3).await;
+    for line in [
+        "    any of",
+        "        \"year\" = 1999",
+        "        \"item\" is null",
+    ] {
+        assert!(told.iter().any(|told| told == line), "{line}: {told:?}");
+    }
+}
+
+/// What begins or goes on later is told with its day.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_opens_later_is_told_too() {
+    let bench = Bench::new().await;
+    let root = bench.admin("root").await;
+    let add = "CALL hub.project_add('trial', '2000-01-01', '2500-12-31')";
+    bench.done(&root, add).await;
+    bench
+        .done(&root, "CALL hub.project_join('trial', 'ada')")
+        .await;
+    let text = grant("")
+        .replace("2000-01-01", "2400-06-01")
+        .replace('\'', "''");
+    let enter = format!("CALL hub.habilitation_enter('{text}')");
+    let sees = "+ from 2400-06-01 00:00: `ada` in project `trial` sees rows";
+    let told = bench.rows(&root, &format!("EXPLAIN {enter}")).await;
+    assert!(
+        has(&told, sees) && !has(&told, "nobody's access"),
+        "{told:?}"
+    );
+    bench.done(&root, &enter).await;
+    let two = bench.admin("two").await;
+    let confirm = "CALL hub.habilitation_confirm('trial.shop', 1)";
+    let told = bench.rows(&two, &format!("EXPLAIN {confirm}")).await;
+    assert!(
+        has(&told, sees) && !has(&told, "nobody's access"),
+        "{told:?}"
+    );
+    bench.done(&two, confirm).await;
+    let extend = "EXPLAIN CALL hub.project_extend('trial', '2600-12-31')";
+    let told = bench.rows(&root, extend).await;
+    for line in [
+        "+ from 2501-01-01 00:00: `ada` works in project `trial`",
+        "+ from 2501-01-01 00:00: `ada` in project `trial` sees rows",
+    ] {
+        assert!(has(&told, line), "{told:?}");
+    }
+    let end = "EXPLAIN CALL hub.project_end('trial')";
+    let told = bench.rows(&root, end).await;
+    let line = "- from 2400-06-01 00:00: `ada` in project `trial` sees rows";
+    assert!(has(&told, line), "{told:?}");
+}
+
+/// Others administer while a dry run judges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_ends_with_its_change() {
+    let bench = Bench::new().await;
+    let caller = bench.admin("root").await;
+    let standing = &caller.principal.standing;
+    let session = Session::new(&bench.hub, standing, AdminRole::People).await;
+    let desk = Desk::of_session(session, true);
+    assert!(bench.hub.administering.try_lock().is_err());
+    let change = desk.change().await.expect("begins");
+    assert!(bench.hub.administering.try_lock().is_err());
+    drop(change);
+    assert!(bench.hub.administering.try_lock().is_ok());
+    // Who has the role of a statement has no other by it.
+    let acting = acting(&desk, None, AdminRole::Policy).await;
+    let error = acting.expect_err("another role");
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+}
+
+/// Purposes, findings and columns of what was not released do not leave by catalog `admin` either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_exports_hold_is_shown_inside_alone() {
+    let bench = Bench::new().await;
+    let schema = Schema::new(vec![Field::new("sex Utf8, age", DataType::Int64, true)]);
+    let new = NewExport {
+        id: "e1".into(),
+        project: "p".into(),
+        name: "e1".into(),
+        purpose: "an article".into(),
+        statement_id: "s".into(),
+        requested_by: "ada".into(),
+        requested_at: Utc::now(),
+        rows: 2,
+        bytes: 100,
+        digest: [7; 32],
+        schema_ipc: schema_to_ipc(&schema).expect("writes"),
+        findings: "[]".into(),
+        labels: "{}".into(),
+        state: ExportState::Waiting,
+        expires_at: Utc::now() + TimeDelta::days(1),
+    };
+    let mut write = bench.hub.store.change_rights().await.expect("begins");
+    write.put_export(&new).await.expect("entered");
+    write.commit().await.expect("committed");
+    let sql = "SELECT id, purpose, findings, columns FROM hub.exports";
+    let mut aude = bench.admin("aude").await;
+    let expected = ["e1|an article||\"sex Utf8, age\" Int64"];
+    assert_eq!(bench.rows(&aude, sql).await, expected);
+    aude.zone = Zone::default();
+    assert_eq!(bench.rows(&aude, sql).await, ["e1|||"]);
 }
 
 /// Nobody says who runs a command, but the system does.
@@ -239,7 +389,8 @@ async fn tables_tell_who_sees_what_and_what_is_due() {
         "{listed:?}"
     );
 
-    let access = "SELECT column_name, zone, members, shown, visible_rows, habilitation, version, decision, \
+    let access = "SELECT column_name, zone, members, linkage_group, shown, visible_rows, \
+                  habilitation, version, decision, \
                   entered_by, confirmed_by FROM hub.access WHERE project = 'trial' ORDER BY 1";
     assert!(
         bench.rows(&two, access).await.is_empty(),
@@ -250,10 +401,22 @@ async fn tables_tell_who_sees_what_and_what_is_due() {
         .await;
     let why = "trial.shop|1|DR-1|root|two";
     let expected = [
-        format!("commune|inside|ada|masked: Department|all|{why}"),
-        format!("item|inside|ada|as stored|all|{why}"),
-        format!("year|inside|ada|as stored|all|{why}"),
+        format!("commune|inside|ada|dataset:shop|masked: Department|all|{why}"),
+        format!("item|inside|ada|dataset:shop|as stored|all|{why}"),
+        format!("year|inside|ada|dataset:shop|as stored|all|{why}"),
     ];
+    let habilitations = "SELECT linkage_group, export FROM hub.habilitations \
+                         WHERE project = 'trial'";
+    assert_eq!(
+        bench.rows(&two, habilitations).await,
+        ["dataset:shop|rules"]
+    );
+    for line in ["habilitation list", "who shop.sales.item"] {
+        assert!(
+            has(&bench.command(line).await, "  dataset:shop  "),
+            "{line}"
+        );
+    }
     assert_eq!(bench.rows(&two, access).await, expected);
     assert!(
         !has(&bench.rows(&two, due).await, "waits"),
