@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use chrono::NaiveDate;
-use hubflight_ledger::{Tariff, TariffParts};
+use hubflight_ledger::{KEPT_MONTHS, Tariff, TariffParts};
 use hubflight_protocol::{Key, user_key_file};
 use hubflight_rights::Zone;
 use hubflight_rights::dataset::{Format, PersonPath, Table};
@@ -276,6 +276,9 @@ pub struct Audit {
     pub syslog_ca: Option<PathBuf>,
     /// Between two checkpoints, while entries come.
     pub checkpoint_seconds: u64,
+    /// Months for which the audit says who did what, 12 to 36: a purge before is refused, and one
+    /// that is due after is listed by `admin due`.
+    pub kept_months: u32,
 }
 
 impl Default for Audit {
@@ -286,6 +289,7 @@ impl Default for Audit {
             syslog: None,
             syslog_ca: None,
             checkpoint_seconds: 60,
+            kept_months: *KEPT_MONTHS.start(),
         }
     }
 }
@@ -543,6 +547,14 @@ impl Config {
 
     /// Rules that types cannot hold.
     pub fn validate(&self) -> Result<()> {
+        if !KEPT_MONTHS.contains(&self.audit.kept_months) {
+            return Err(Error::invalid(format!(
+                "`audit.kept_months` is {}; it can be {} to {}",
+                self.audit.kept_months,
+                KEPT_MONTHS.start(),
+                KEPT_MONTHS.end()
+            )));
+        }
         let open = |address: &SocketAddr| !address.ip().is_loopback();
         if self.server.tls.is_none() && open(&self.server.flight) {
             return Err(Error::invalid(format!(

@@ -213,7 +213,7 @@ fn a_text_stays_as_long_as_an_entry_tells_its_hash() {
         let execution = ledger.begin(late).await.unwrap();
         execution.settle(Outcome::Ok).await.unwrap();
         let before = Utc::now() - Months::new(24);
-        let purged = purge_before(&store, signer(), before, &login(Utc::now())).await;
+        let purged = purge_before(&store, signer(), 12, before, &login(Utc::now())).await;
         let expected = Purged {
             entries: 2,
             statements: 1,
@@ -476,10 +476,14 @@ async fn a_purge_says_when_the_log_of_the_database_is_busy() {
         .unwrap();
     let before = Utc::now() - Months::new(24);
     let act = login(Utc::now());
-    let purged = purge_before(&store, signer(), before, &act).await.unwrap();
+    let purged = purge_before(&store, signer(), 12, before, &act)
+        .await
+        .unwrap();
     assert!(purged.log_is_busy);
     reader.rollback().await.unwrap();
-    let purged = purge_before(&store, signer(), before, &act).await.unwrap();
+    let purged = purge_before(&store, signer(), 12, before, &act)
+        .await
+        .unwrap();
     assert!(!purged.log_is_busy);
     store.close().await;
 }

@@ -15,7 +15,7 @@ use common::{
 use hubflight_audit::{Checkpoint, Signer};
 use hubflight_ledger::{
     Filter, Ledger, LedgerError, LedgerLimits, Page, Purged, Refusal, StatementKind,
-    newest_checkpoint, prove_inclusion, purge_before, record_act,
+    newest_checkpoint, overdue, prove_inclusion, purge_before, record_act,
 };
 use hubflight_store::Store;
 
@@ -108,13 +108,26 @@ fn a_purge_erases_what_is_old_and_the_tree_stays() {
         assert!(direct.execute(store.pool()).await.is_err(), "no purge yet");
 
         let act = login(Utc::now());
-        let young = purge_before(&store, signer(), Utc::now() - Months::new(11), &act).await;
+        let young = purge_before(&store, signer(), 12, Utc::now() - Months::new(11), &act).await;
         assert!(
             matches!(young, Err(LedgerError::TooYoung { .. })),
             "{young:?}"
         );
         let before = Utc::now() - Months::new(24);
-        let purged = purge_before(&store, signer(), before, &act).await.unwrap();
+        let kept_longer = purge_before(&store, signer(), 36, before, &act).await;
+        assert!(
+            matches!(kept_longer, Err(LedgerError::TooYoung { .. })),
+            "{kept_longer:?}"
+        );
+        let due = async |months| overdue(&store, months, Utc::now()).await.unwrap();
+        assert_eq!(
+            due(12).await.map(|at| at.timestamp()),
+            Some(long_ago.timestamp())
+        );
+        assert_eq!(due(36).await, None);
+        let purged = purge_before(&store, signer(), 12, before, &act)
+            .await
+            .unwrap();
         assert_eq!(
             purged,
             Purged {
@@ -123,6 +136,7 @@ fn a_purge_erases_what_is_old_and_the_tree_stays() {
                 log_is_busy: false
             }
         );
+        assert_eq!(due(12).await, None);
         // The purge allows no other change, neither of what is old nor of what is not.
         for sql in [
             "UPDATE audit SET outcome = 'ok' WHERE seq = 1",

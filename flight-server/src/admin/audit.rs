@@ -164,9 +164,11 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
             print(&create_key(&store, &secrets, holder.into()).await?)
         }
         AuditCommand::Purge { place, before } => {
-            let (store, secrets) = open_store(&place.config()?).await?;
-            let act = act("audit_purged", None);
-            let purged = purge_before(&store, audit_signer(&secrets)?, before, &act).await?;
+            let config = place.config()?;
+            let (store, secrets) = open_store(&config).await?;
+            let (act, kept) = (act("audit_purged", None), config.audit.kept_months);
+            let signer = audit_signer(&secrets)?;
+            let purged = purge_before(&store, signer, kept, before, &act).await?;
             print(&format!(
                 "erased the payload of {} entries and the texts of {} statements before {}\n",
                 purged.entries,

@@ -1,11 +1,13 @@
 //! `flight-server admin due` and `hub.review_due`: what waits for somebody, and what ends soon.
 
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Days, Months, Utc};
+use hubflight_ledger::overdue;
 use hubflight_store::{ExportState, Store};
 
 use super::Desk;
 use super::lists::{Table, day};
 use crate::auth::ADMIN_CATALOG;
+use crate::config::Config;
 use crate::error::Result;
 use crate::versions::{IN_FORCE, UNCONFIRMED, Version, WAITING, states};
 
@@ -15,7 +17,7 @@ const ENDING_DAYS: u64 = 60;
 /// Something that somebody should look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// `habilitation`, `project` or `export`.
+    /// `habilitation`, `project`, `export` or `audit`.
     pub what: &'static str,
     pub id: String,
     pub version: Option<u32>,
@@ -29,7 +31,7 @@ pub struct Due {
 
 pub(super) async fn listed(desk: &Desk) -> Result<String> {
     let mut table = Table::new(&["what", "id", "version", "project", "ends", "by", "reason"]);
-    for due in due(&desk.store, desk.now).await? {
+    for due in due(&desk.store, &desk.config, desk.now).await? {
         let version = due.version.map(|version| version.to_string());
         table.row([
             due.what.to_owned(),
@@ -45,8 +47,9 @@ pub(super) async fn listed(desk: &Desk) -> Result<String> {
 }
 
 /// What is due at `now`: habilitations that wait for a confirmation, or for another, those and
-/// projects that end within 60 days, and exports that wait for a decision.
-pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Due>> {
+/// projects that end within 60 days, exports that wait for a decision, and an audit that says longer
+/// who did what than it is kept for.
+pub async fn due(store: &Store, config: &Config, now: DateTime<Utc>) -> Result<Vec<Due>> {
     let soon = now.checked_add_days(Days::new(ENDING_DAYS)).unwrap_or(now);
     let ends_soon = |ends: DateTime<Utc>| now < ends && ends <= soon;
     let ending = || format!("ends within {ENDING_DAYS} days");
@@ -94,6 +97,20 @@ pub async fn due(store: &Store, now: DateTime<Utc>) -> Result<Vec<Due>> {
                 by: Some(export.package.requested_by),
             });
         }
+    }
+    let kept = config.audit.kept_months;
+    if let Some(oldest) = overdue(store, kept, now).await? {
+        found.push(Due {
+            what: "audit",
+            id: oldest.format("%Y-%m").to_string(),
+            version: None,
+            project: ADMIN_CATALOG.to_owned(),
+            reason: format!(
+                "says who did what for longer than {kept} months; `admin audit purge` ends that"
+            ),
+            ends: oldest.checked_add_months(Months::new(kept)).unwrap_or(now),
+            by: None,
+        });
     }
     Ok(found)
 }

@@ -21,8 +21,8 @@ use crate::{AuditEvent, LedgerError};
 
 const EVENT: &str = "audit_purged";
 const BEFORE: &str = "before_at";
-/// How long everything is kept.
-const KEPT: Months = Months::new(12);
+/// How long everything is kept at least, in months, and what identifies somebody at most.
+pub const KEPT_MONTHS: std::ops::RangeInclusive<u32> = 12..=36;
 /// Rows that one transaction looks at, so that the log is not held up for long.
 const ROWS_AT_ONCE: i64 = 2_000;
 
@@ -41,17 +41,16 @@ pub struct Purged {
 /// for again.
 ///
 /// # Errors
-/// [`LedgerError::TooYoung`] when `before` is less than 12 months ago.
+/// [`LedgerError::TooYoung`] when `before` is less than `kept_months` ago, or 12.
 pub async fn purge_before(
     store: &Store,
     signer: Signer,
+    kept_months: u32,
     before: DateTime<Utc>,
     act: &AuditEvent,
 ) -> Result<Purged, LedgerError> {
     let now = Utc::now();
-    let latest = now
-        .checked_sub_months(KEPT)
-        .ok_or(LedgerError::Corrupt { what: "time" })?;
+    let latest = kept_from(now, kept_months.max(*KEPT_MONTHS.start()))?;
     if before > latest {
         return Err(LedgerError::TooYoung { before, latest });
     }
@@ -81,6 +80,29 @@ pub async fn purge_before(
         statements,
         log_is_busy: !empty_log(store).await?,
     })
+}
+
+/// The time of the oldest entry that still says who did something, where it is older than
+/// `kept_months` at `now`.
+///
+/// # Errors
+/// As the store gives them.
+pub async fn overdue(
+    store: &Store,
+    kept_months: u32,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, LedgerError> {
+    let row = sqlx::query("SELECT at FROM audit WHERE salt IS NOT NULL ORDER BY seq LIMIT 1")
+        .fetch_optional(store.pool())
+        .await?;
+    let oldest = row.map(|row| instant(row.try_get("at")?)).transpose()?;
+    let latest = kept_from(now, kept_months)?;
+    Ok(oldest.filter(|at| *at < latest))
+}
+
+fn kept_from(now: DateTime<Utc>, months: u32) -> Result<DateTime<Utc>, LedgerError> {
+    now.checked_sub_months(Months::new(months))
+        .ok_or(LedgerError::Corrupt { what: "time" })
 }
 
 /// What was erased is still in SQLite's write-ahead log; answers whether that is empty now.
@@ -225,7 +247,8 @@ impl Purges {
         for purge in &self.recorded {
             self.permitted.remove(&purge.before);
             let latest = instant(purge.latest).ok();
-            let due = latest.and_then(|latest| latest.checked_sub_months(KEPT));
+            let due = latest
+                .and_then(|latest| latest.checked_sub_months(Months::new(*KEPT_MONTHS.start())));
             if due.is_none_or(|due| purge.before > micros(due)) {
                 findings.add(Finding::PurgeTooYoung {
                     seq: purge.seq,

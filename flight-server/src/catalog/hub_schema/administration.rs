@@ -136,7 +136,7 @@ pub fn review_due(hub: Arc<Hub>) -> SystemTable {
         let hub = Arc::clone(&hub);
         once(async move {
             let mut rows = Rows::new(&schema);
-            for due in due(&hub.store, Utc::now()).await? {
+            for due in due(&hub.store, &hub.config, Utc::now()).await? {
                 rows.text(Some(due.what));
                 rows.text(Some(&due.id));
                 rows.integer(due.version.map(i64::from));
