@@ -227,6 +227,8 @@ GROWING = {
     "separators": "SELECT " + ", ".join(f"string_agg(CAST(value + {i} AS VARCHAR), '{'x' * 20_000}')" for i in range(20))
                   + " FROM range(8192)",
     "many literals": "SELECT " + ", ".join(f"'{'x' * 4_000}' AS c{i}" for i in range(200)) + " FROM range(8192)",
+    "many branches": "SELECT " + ", ".join(f"CASE WHEN value >= {i} THEN '{'x' * 4_000}' END AS c{i}" for i in range(200))
+                     + " FROM range(8192)",
     "sums over windows": "SELECT " + ", ".join(f"sum(value + {i}) OVER ()" for i in range(1_000)) + " FROM range(10000000)",
     "a count over a window": "SELECT max(c) FROM (SELECT count(*) OVER () AS c FROM range(2000000000))",
     "patterns": "SELECT count(*) FROM range(8192) WHERE 'a' ~ ('\\w{100}' || uuid())",

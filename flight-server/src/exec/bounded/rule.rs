@@ -87,6 +87,10 @@ impl OptimizerRule for BoundExpressions {
                 | LogicalPlan::Window(_)
                 | LogicalPlan::Sort(_)
         );
+        let schema = match plan.inputs().as_slice() {
+            [input] => Arc::clone(input.schema()),
+            _ => Arc::new(DFSchema::empty()),
+        };
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let made = expr.transform_up(bound)?;
@@ -95,7 +99,7 @@ impl OptimizerRule for BoundExpressions {
             let counted = |expr: Expr| expr.transform_up(|part| counted(part, constants));
             let made = made.transform_data(counted)?;
             let made = match computes_columns {
-                true => made.transform_data(|expr| constants.spread_column(expr))?,
+                true => made.transform_data(|expr| constants.spread_column(expr, &schema))?,
                 false => made,
             };
             Ok(made.update_data(|expr| name.restore(expr)))

@@ -10,9 +10,9 @@ use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
 use hubflight_udfs::is_worker_function;
 
-use super::bounded;
 use super::join::{SPREAD, Spread};
 use super::rule::bare;
+use super::{Bounded, bounded};
 
 /// Literals of one step above this, together, are reckoned with before they are copied.
 const LITERAL_BYTES_MAX: usize = 32 << 10;
@@ -69,29 +69,27 @@ impl Constants {
         Ok(Transformed::new_transformed(Expr::Case(case), changed))
     }
 
-    /// A column that a projection gives, or that rows are grouped or sorted by.
-    pub(super) fn spread_column(self, expr: Expr) -> Result<Transformed<Expr>> {
+    /// A column that a projection gives, or that rows are grouped or sorted by. What CASE makes of
+    /// constants is counted as well as they are: it has as much once more.
+    pub(super) fn spread_column(self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         match expr {
             Expr::Alias(mut alias) => {
-                let made = self.spread_column(*alias.expr)?;
+                let made = self.spread_column(*alias.expr, schema)?;
                 alias.expr = Box::new(made.data);
                 let alias = Expr::Alias(alias);
                 Ok(Transformed::new_transformed(alias, made.transformed))
             }
-            Expr::GroupingSet(_) => expr.map_children(|part| self.spread_column(part)),
+            Expr::GroupingSet(_) => expr.map_children(|part| self.spread_column(part, schema)),
             // Some arguments must be literals, and all are few (`check.rs`).
             Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
                 expr.map_children(|part| match part {
                     Expr::Literal(..) => Ok(Transformed::no(part)),
-                    part => self.spread_column(part),
+                    part => self.spread_column(part, schema),
                 })
             }
             expr => {
-                let is_wide = self.is_copied(&expr)?
-                    && expr
-                        .get_type(&DFSchema::empty())?
-                        .primitive_width()
-                        .is_none();
+                let is_copied = self.is_copied(&expr)? || is_made_of_spread(&expr)?;
+                let is_wide = is_copied && expr.get_type(schema)?.primitive_width().is_none();
                 Ok(match is_wide {
                     true => Transformed::yes(SPREADING.call(vec![bare(expr)])),
                     false => Transformed::no(expr),
@@ -103,6 +101,14 @@ impl Constants {
 
 pub(super) fn is_spread(expr: &Expr) -> bool {
     matches!(expr, Expr::ScalarFunction(call) if call.name() == SPREAD)
+}
+
+/// True where constants are spread inside, and nobody counts what is made of them.
+fn is_made_of_spread(expr: &Expr) -> Result<bool> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.inner().is::<Bounded>() => Ok(false),
+        expr => expr.exists(|part| Ok(is_spread(part))),
+    }
 }
 
 /// Bytes of a value beside what a number has.
