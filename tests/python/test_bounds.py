@@ -207,6 +207,7 @@ def nested(inner: str, step: str, depth: int) -> str:
     return inner
 
 
+CONSTANT = "arrow_cast(repeat('x', 16000000), 'LargeUtf8')"
 GROWING = {
     "constant text": nested("SELECT repeat('x', 1000) AS a", "a || a", 22),
     "text": nested("SELECT repeat(CAST(value AS VARCHAR), 500) AS a FROM range(100)", "a || a", 22),
@@ -219,6 +220,20 @@ GROWING = {
     "many constants": "SELECT " + ", ".join(f"repeat('x', {9_000_000 + i}) AS c{i}" for i in range(400)),
     "one constant in many rows": "SELECT repeat('x', 16000000) AS a FROM range(8192)",
     "CASE": "SELECT CASE WHEN value > 3 THEN repeat('x', 16000000) END AS a FROM range(8192)",
+    "grouped by a constant": f"SELECT count(*) FROM range(8192) GROUP BY {CONSTANT}",
+    "sorted by a constant": f"SELECT row_number() OVER (PARTITION BY {CONSTANT}) FROM range(8192)",
+    "the largest constant": f"SELECT max({CONSTANT}) FROM range(8192)",
+    "the largest of a subquery": "SELECT max(" + CONSTANT.replace("'x'", "(SELECT 'x')") + ") FROM range(8192)",
+    "separators": "SELECT " + ", ".join(f"string_agg(CAST(value + {i} AS VARCHAR), '{'x' * 20_000}')" for i in range(20))
+                  + " FROM range(8192)",
+    "many literals": "SELECT " + ", ".join(f"'{'x' * 4_000}' AS c{i}" for i in range(200)) + " FROM range(8192)",
+    "many branches": "SELECT " + ", ".join(f"CASE WHEN value >= {i} THEN '{'x' * 4_000}' END AS c{i}" for i in range(200))
+                     + " FROM range(8192)",
+    "sums over windows": "SELECT " + ", ".join(f"sum(value + {i}) OVER ()" for i in range(1_000)) + " FROM range(10000000)",
+    "a count over a window": "SELECT max(c) FROM (SELECT count(*) OVER () AS c FROM range(2000000000))",
+    "patterns": "SELECT count(*) FROM range(8192) WHERE 'a' ~ ('\\w{100}' || uuid())",
+    "flags": "SELECT count(*) FROM range(8192) WHERE regexp_like('a', 'a', 'i)\\w{100}' || value || '(?i')",
+    "a list for each row": "SELECT sum(array_position(range(1000000), value)) FROM range(8192)",
     "WITH RECURSIVE": "WITH RECURSIVE r AS (SELECT 'x' AS a, 0 AS n UNION ALL "
                       "SELECT a || a, n + 1 FROM r WHERE n < 40) SELECT max(octet_length(a)) FROM r",
 }

@@ -21,7 +21,7 @@ use crate::plan::wire::conform;
 pub struct Frame {
     pub rows: u64,
     pub data: FlightData,
-    /// Memory of a row that is larger than a frame, until it is handed over.
+    /// Memory of a row that is larger than a frame, as it is encoded, until it is handed over.
     _held: Option<MemoryReservation>,
 }
 
@@ -32,7 +32,7 @@ impl Frame {
     }
 }
 
-/// Copies of a row on its way into a frame: converted, encoded, and as the transport has it.
+/// Copies of a row while it is made a frame: as it came, converted, and encoded.
 const FRAME_COPIES: usize = 3;
 /// Rows of a frame, as clients like them.
 const ROWS_MAX: usize = 8192;
@@ -49,6 +49,10 @@ pub struct FrameWriter {
     /// Where room is had for rows that are larger than a frame: their columns may share one value, so
     /// that they are nowhere as large as in a frame.
     pool: Option<Arc<dyn MemoryPool>>,
+    /// Of the row that waits, converted.
+    waiting: Option<MemoryReservation>,
+    /// Of the row that waited, for its frame.
+    waited: Option<MemoryReservation>,
     /// When the first of the rows that wait came.
     since: Instant,
 }
@@ -73,6 +77,8 @@ impl FrameWriter {
             chunks: Chunks::new(ROWS_MAX, frame_bytes_max),
             bytes_max: frame_bytes_max,
             pool: None,
+            waiting: None,
+            waited: None,
             since: Instant::now(),
         })
     }
@@ -105,6 +111,10 @@ impl FrameWriter {
         let waiting = last.map(|bytes| self.room(bytes, pool)).transpose()?;
         let full = self.chunks.take(batch, &bytes);
         self.pool = Some(Arc::clone(pool));
+        // What waited is in the first of them.
+        if !full.is_empty() {
+            self.waited = self.waiting.take();
+        }
         if was_empty || !full.is_empty() {
             self.since = Instant::now();
         }
@@ -113,7 +123,10 @@ impl FrameWriter {
         if let Some(last) = self.chunks.last_mut() {
             *last = conform(last, &self.schema)?;
         }
-        drop(waiting);
+        if let (Some(room), Some(bytes)) = (&waiting, last) {
+            room.try_resize(bytes)?;
+            self.waiting = waiting;
+        }
         Ok(full)
     }
 
@@ -124,6 +137,7 @@ impl FrameWriter {
 
     /// The rows that wait, for a frame of their own; none where none do.
     pub fn rest(&mut self) -> Option<Vec<RecordBatch>> {
+        self.waited = self.waiting.take();
         (!self.chunks.is_empty()).then(|| self.chunks.rest())
     }
 
@@ -135,16 +149,22 @@ impl FrameWriter {
     }
 
     /// Room for a row that is larger than a frame; only a row alone is.
-    fn held(&self, parts: &[RecordBatch]) -> Result<Option<MemoryReservation>> {
+    fn held(&mut self, parts: &[RecordBatch]) -> Result<Option<MemoryReservation>> {
+        let waited = self.waited.take();
         let ([row], Some(pool)) = (parts, &self.pool) else {
             return Ok(None);
         };
-        let bytes = bytes_of_rows(row)
-            .into_iter()
-            .fold(0, usize::saturating_add);
-        match bytes > self.bytes_max {
-            true => self.room(bytes, pool).map(Some),
-            false => Ok(None),
+        if row.num_rows() != 1 {
+            return Ok(None);
+        }
+        let bytes = bytes_of_rows(row).into_iter().sum::<usize>();
+        match waited {
+            _ if bytes <= self.bytes_max => Ok(None),
+            Some(room) => {
+                room.try_resize(bytes.saturating_mul(FRAME_COPIES))?;
+                Ok(Some(room))
+            }
+            None => self.room(bytes, pool).map(Some),
         }
     }
 
@@ -170,9 +190,13 @@ impl FrameWriter {
                 &"frames",
             ));
         }
+        let data = FlightData::from(body);
+        if let Some(held) = &held {
+            held.try_resize(data.data_body.len())?;
+        }
         Ok(Frame {
             rows: plain.num_rows() as u64,
-            data: FlightData::from(body),
+            data,
             _held: held,
         })
     }
@@ -236,7 +260,8 @@ mod tests {
         }
     }
 
-    /// Columns that share a value are in a frame once each.
+    /// Columns that share a value are in a frame once each; rows that are waited for are not held
+    /// for more than what they are.
     #[test]
     fn a_row_that_is_larger_than_a_frame_needs_room() {
         let text: ArrayRef = Arc::new(StringViewArray::from(vec!["x".repeat(1 << 20)]));
@@ -254,11 +279,19 @@ mod tests {
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(200 << 20));
         let mut writer = new().expect("a writer");
         assert!(writer.take(&row, &pool).expect("fits").is_empty());
+        // Once while it waits, and once as a frame that nobody has taken yet.
+        let once = |reserved: usize| (40 << 20..42 << 20).contains(&reserved);
+        assert!(once(pool.reserved()), "{}", pool.reserved());
+        let full = writer.take(&row, &pool).expect("fits");
+        let frame = writer.frame(&full[0]).expect("a frame");
+        assert!(once(pool.reserved() / 2), "{}", pool.reserved());
         let rest = writer.rest().expect("a row");
-        let frame = writer.frame(&rest).expect("a frame");
-        drop((writer, rest));
-        assert!(pool.reserved() >= 120 << 20, "{}", pool.reserved());
+        let last = writer.frame(&rest).expect("a frame");
+        assert!(once(pool.reserved() / 2), "{}", pool.reserved());
+        drop((writer, rest, full));
         drop(frame);
+        assert!(once(pool.reserved()), "{}", pool.reserved());
+        drop(last);
         assert_eq!(pool.reserved(), 0);
     }
 }

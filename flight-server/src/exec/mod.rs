@@ -7,6 +7,7 @@ mod chunks;
 pub mod commits;
 pub mod frames;
 pub mod functions;
+mod kept;
 pub mod memory;
 pub mod meter;
 pub mod registry;

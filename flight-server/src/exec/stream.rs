@@ -311,14 +311,14 @@ impl Producer {
             let mut batches = execute_stream(plan, context)?;
             while let Some(full) = self.full(&mut batches, &pool).await? {
                 for rows in full {
-                    if !self.send_rows(&rows).await? {
+                    if !self.send_rows(&rows, &pool).await? {
                         return Ok(false);
                     }
                 }
             }
         }
         match self.writer.rest() {
-            Some(rest) => self.send_rows(&rest).await,
+            Some(rest) => self.send_rows(&rest, &pool).await,
             None => Ok(true),
         }
     }
@@ -347,8 +347,9 @@ impl Producer {
         Ok(Some(full.map_err(|error| crowded_out(error, pool))?))
     }
 
-    async fn send_rows(&mut self, rows: &[RecordBatch]) -> Result<bool> {
-        let frame = self.writer.frame(rows)?;
+    async fn send_rows(&mut self, rows: &[RecordBatch], pool: &QueryPool) -> Result<bool> {
+        let frame = self.writer.frame(rows);
+        let frame = frame.map_err(|error| crowded_out(error, pool))?;
         self.step().await;
         Ok(self.send(frame).await)
     }

@@ -4,9 +4,8 @@
 //! many as there are partners or elements, a whole batch at a time, so that a few wide rows become
 //! gigabytes before anybody counts; and what a join only refers to many times, the next operator
 //! may copy. So windows are watched while they keep rows ([`Role::Into`] and [`Role::OutOf`]), and
-//! batches before and after joins are measured.
+//! what may be made of batches before and after joins is reserved until the next one comes.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,12 +13,10 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::utils::collect_columns;
-use datafusion::physical_expr::window::WindowExpr;
 use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec,
     SymmetricHashJoinExec,
@@ -31,20 +28,19 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
 use futures::StreamExt;
-use parking_lot::Mutex;
 
 use super::BATCH_ROWS;
+use super::bounded::makes_long_values;
 use super::chunks::bytes_of;
+use super::kept::Kept;
 use crate::error::Error;
 
 /// Rows of a batch whose values may be images, signals and the like.
 const WIDE_BATCH_ROWS: usize = 64;
-/// What an operator may make of one batch without counting it.
-const BATCH_BYTES_MAX: usize = 512 << 20;
 /// A value of fixed width that is no image.
 const NARROW_BYTES_MAX: u32 = 1 << 10;
-/// A value that is kept by reference.
-const REFERENCE_BYTES: usize = 16;
+/// A value that is kept by reference, or a number.
+pub(super) const REFERENCE_BYTES: usize = 16;
 /// A window has its rows twice while it computes, and the results once.
 const WHOLE_WINDOW_COPIES: usize = 3;
 /// One that computes as it reads has those that it waits with twice.
@@ -53,19 +49,28 @@ const RUNNING_WINDOW_COPIES: usize = 2;
 /// Rows of a batch of a statement: fewer where its values may be wide.
 pub fn batch_rows(plan: &LogicalPlan) -> Result<usize> {
     let mut is_wide = false;
+    // Texts as functions make them, which are copied with their rows, and where they would be.
+    let (mut makes_texts, mut copies_texts) = (false, false);
     plan.apply_with_subqueries(|node| {
         let wide = |plan: &LogicalPlan| {
             let mut fields = plan.schema().fields().iter();
             fields.any(|field| holds_many(field.data_type()))
         };
+        let has_texts = |plan: &LogicalPlan| {
+            let mut fields = plan.schema().fields().iter();
+            fields.any(|field| *field.data_type() == DataType::Utf8)
+        };
+        makes_texts |= has_texts(node) && makes_long_texts(node)?;
         // Who reads them, and who keeps or copies rows; others make what their own memory counts.
         is_wide |= match node {
             LogicalPlan::TableScan(_) => wide(node),
             LogicalPlan::Join(_) | LogicalPlan::Unnest(_) | LogicalPlan::Window(_) => {
+                copies_texts |= node.inputs().into_iter().any(has_texts);
                 node.inputs().into_iter().any(wide)
             }
             _ => false,
         };
+        is_wide |= makes_texts && copies_texts;
         Ok(match is_wide {
             true => TreeNodeRecursion::Stop,
             false => TreeNodeRecursion::Continue,
@@ -75,6 +80,23 @@ pub fn batch_rows(plan: &LogicalPlan) -> Result<usize> {
         true => WIDE_BATCH_ROWS,
         false => BATCH_ROWS,
     })
+}
+
+/// True where a step calls what may make a long text, or passes on a report as a worker changed it.
+fn makes_long_texts(node: &LogicalPlan) -> Result<bool> {
+    let exprs = match node {
+        LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) => node.expressions(),
+        other => return Ok(matches!(other, LogicalPlan::Extension(_))),
+    };
+    for (field, expr) in node.schema().fields().iter().zip(exprs) {
+        let makes = expr.exists(|part| {
+            Ok(matches!(part, Expr::ScalarFunction(call) if makes_long_values(&call.func)))
+        })?;
+        if makes && *field.data_type() == DataType::Utf8 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// True for types of which one value is usually many numbers.
@@ -166,9 +188,10 @@ impl Role {
         }
     }
 
-    fn check(&self, batch: &RecordBatch, rows_max: usize) -> Result<()> {
-        let bytes = match self {
-            Self::Into(_) | Self::OutOf(_) => return Ok(()),
+    /// Bytes that may be made of a batch.
+    fn bytes(&self, batch: &RecordBatch, rows_max: usize) -> usize {
+        match self {
+            Self::Into(_) | Self::OutOf(_) => 0,
             Self::Copied => {
                 let widest = copied(batch).into_iter().max().unwrap_or(0);
                 widest.saturating_mul(rows_max)
@@ -182,20 +205,15 @@ impl Role {
                     false => 0,
                 }
             }
-        };
-        match bytes > BATCH_BYTES_MAX {
-            true => Err(too_wide(bytes)),
-            false => Ok(()),
         }
     }
 }
 
 fn too_wide(bytes: usize) -> DataFusionError {
     Error::exhausted(format!(
-        "a join or UNNEST would make {} MiB of one batch of rows and at most {} are allowed; leave \
+        "a join or UNNEST would make {} MiB of one batch of rows, for which there is no room; leave \
          large values out of it, and join them to the few rows that need them",
-        bytes >> 20,
-        BATCH_BYTES_MAX >> 20
+        bytes >> 20
     ))
     .into()
 }
@@ -226,7 +244,7 @@ fn shared(batch: &RecordBatch) -> usize {
         .fold(0, usize::saturating_add)
 }
 
-fn add(to: &mut [usize], of: Vec<usize>) {
+pub(super) fn add(to: &mut [usize], of: Vec<usize>) {
     for (to, of) in to.iter_mut().zip(of) {
         *to = to.saturating_add(of);
     }
@@ -284,120 +302,6 @@ fn ends_of<T: Copy>(offsets: &[T], at: impl Fn(T) -> usize) -> Vec<(usize, usize
         .windows(2)
         .map(|ends| (at(ends[0]), at(ends[1])))
         .collect()
-}
-
-/// What a window keeps, one account for each partition that is read.
-#[derive(Debug)]
-struct Kept {
-    copies: usize,
-    /// Columns of which each result may be a copy, with how many results are.
-    results: (BTreeSet<usize>, usize),
-    accounts: Mutex<Vec<Option<Arc<Mutex<KeptRows>>>>>,
-}
-
-#[derive(Debug)]
-struct KeptRows {
-    /// Present once the first row came.
-    reservation: Option<MemoryReservation>,
-    rows: usize,
-    left: usize,
-    bytes: usize,
-    widest: usize,
-}
-
-impl Kept {
-    fn new(windows: &[Arc<dyn WindowExpr>], copies: usize) -> Arc<Self> {
-        let is_wide = |window: &&Arc<dyn WindowExpr>| {
-            // These give each value once, as it is.
-            if ["lag(", "lead("]
-                .iter()
-                .any(|name| window.name().starts_with(name))
-            {
-                return false;
-            }
-            let field = window.field();
-            field.is_ok_and(|field| field.data_type().primitive_width().is_none())
-        };
-        let wide: Vec<_> = windows.iter().filter(is_wide).collect();
-        let reads = wide.iter().flat_map(|window| window.expressions());
-        let reads = reads.flat_map(|expr| collect_columns(&expr));
-        Arc::new(Self {
-            copies,
-            results: (reads.map(|column| column.index()).collect(), wide.len()),
-            accounts: Mutex::default(),
-        })
-    }
-
-    /// A new account of a partition, for the rows that come out; those that go in find it.
-    fn open(&self, partition: usize) -> Arc<Mutex<KeptRows>> {
-        let rows = Arc::new(Mutex::new(KeptRows {
-            reservation: None,
-            rows: 0,
-            left: 0,
-            bytes: 0,
-            widest: 0,
-        }));
-        let mut accounts = self.accounts.lock();
-        if accounts.len() <= partition {
-            accounts.resize(partition + 1, None);
-        }
-        if let Some(account) = accounts.get_mut(partition) {
-            *account = Some(Arc::clone(&rows));
-        }
-        rows
-    }
-
-    /// The account that was opened for a partition.
-    fn take(&self, partition: usize) -> Result<Arc<Mutex<KeptRows>>> {
-        let mut accounts = self.accounts.lock();
-        let account = accounts.get_mut(partition).and_then(Option::take);
-        account.ok_or_else(|| DataFusionError::Internal("a window is not watched".to_owned()))
-    }
-
-    fn enter(&self, kept: &mut KeptRows, batch: &RecordBatch, context: &TaskContext) -> Result<()> {
-        let (reads, results) = &self.results;
-        let mut rows = vec![REFERENCE_BYTES * results; batch.num_rows()];
-        for (index, column) in batch.columns().iter().enumerate() {
-            let bytes = bytes_of(column);
-            if reads.contains(&index) {
-                kept.widest = bytes.iter().copied().fold(kept.widest, usize::max);
-            }
-            add(&mut rows, bytes);
-        }
-        kept.rows += batch.num_rows();
-        kept.bytes += rows.into_iter().fold(0, usize::saturating_add);
-        let held = kept.rows - kept.left;
-        // Each result is a copy of some row's value, the largest perhaps.
-        let results = kept.widest.saturating_mul(held).saturating_mul(*results);
-        let wanted = kept
-            .held()
-            .saturating_mul(self.copies)
-            .saturating_add(results);
-        let pool = context.memory_pool();
-        let reservation = kept
-            .reservation
-            .get_or_insert_with(|| MemoryConsumer::new("a window").register(pool));
-        reservation.try_resize(wanted)
-    }
-}
-
-impl KeptRows {
-    /// Bytes of the rows that went in and did not come out, if all are of one size.
-    fn held(&self) -> usize {
-        let rows = self.rows.saturating_sub(self.left) as u128;
-        let bytes = rows * self.bytes as u128 / self.rows.max(1) as u128;
-        usize::try_from(bytes).unwrap_or(usize::MAX)
-    }
-
-    fn leave(&mut self, rows: usize, copies: usize) -> Result<()> {
-        self.left += rows;
-        let held = self.held().saturating_mul(copies);
-        match &mut self.reservation {
-            // What was reserved for the results goes with them.
-            Some(reservation) => reservation.try_resize(held.min(reservation.size())),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Passes batches on, and ends the query where they would become too much.
@@ -471,13 +375,13 @@ impl ExecutionPlan for WatchedExec {
         let schema = self.schema();
         Ok(match &self.role {
             Role::OutOf(kept) => {
-                let (rows, copies) = (kept.open(partition), kept.copies);
+                let (kept, rows) = (Arc::clone(kept), kept.open(partition));
                 let input = self.input.execute(partition, context)?;
                 // A batch is held until its reader asks for the next.
                 let mut given = 0;
                 let passed = input.map(move |batch| {
                     let batch = batch?;
-                    rows.lock().leave(given, copies)?;
+                    kept.leave(&mut rows.lock(), given)?;
                     given = batch.num_rows();
                     Ok(batch)
                 });
@@ -495,10 +399,13 @@ impl ExecutionPlan for WatchedExec {
             }
             role => {
                 let role = role.clone();
+                // Until the next batch comes, or nobody asks for one.
+                let room = MemoryConsumer::new("a join or UNNEST").register(context.memory_pool());
                 let input = self.input.execute(partition, context)?;
                 let passed = input.map(move |batch| {
                     let batch = batch?;
-                    role.check(&batch, rows_max)?;
+                    let bytes = role.bytes(&batch, rows_max);
+                    room.try_resize(bytes).map_err(|_| too_wide(bytes))?;
                     Ok(batch)
                 });
                 Box::pin(RecordBatchStreamAdapter::new(schema, passed))

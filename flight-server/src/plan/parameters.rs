@@ -1,6 +1,7 @@
 //! Parameters of prepared statements: their types as the planner found them, and the rows
 //! that a client bound.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -8,8 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion, TreeNodeVisitor};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
@@ -85,29 +87,103 @@ pub fn check_arity(rows: &[Vec<ScalarValue>], placeholders: usize) -> Result<()>
     }
 }
 
-/// Refuses values that a plan would copy into too many places.
+/// Refuses values that a plan would copy into too many places: where their placeholders are, and,
+/// since the planner puts what a column is computed of in its place, where such columns are.
 pub fn check_copies(plan: &LogicalPlan, row: &[ScalarValue]) -> Result<()> {
-    let mut bytes = 0_usize;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|part| {
-                if let Expr::Placeholder(placeholder) = part {
-                    let index = placeholder.id.strip_prefix('$').map(str::parse::<usize>);
-                    let index = index.and_then(std::result::Result::ok).unwrap_or(0);
-                    let value = row.get(index.wrapping_sub(1));
-                    bytes = bytes.saturating_add(value.map_or(0, ScalarValue::size));
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    if bytes > COPIES_BYTES_MAX {
-        return Err(Error::exhausted(format!(
-            "the values of the parameters stand for {bytes} bytes where the statement has them and \
-             at most {COPIES_BYTES_MAX} are allowed; write large ones once"
-        )));
+    let mut weights = Weights {
+        row,
+        of_columns: HashMap::new(),
+        placed: 0,
+    };
+    plan.visit_with_subqueries(&mut weights)?;
+    let read = weights.read(plan)?;
+    for bytes in [weights.placed, read] {
+        if bytes > COPIES_BYTES_MAX {
+            return Err(Error::exhausted(format!(
+                "the values of the parameters stand for {bytes} bytes where the statement has them \
+                 and at most {COPIES_BYTES_MAX} are allowed; write large ones once"
+            )));
+        }
     }
     Ok(())
+}
+
+/// Bytes of the parameters that expressions hold, columns known by their names alone.
+struct Weights<'a> {
+    row: &'a [ScalarValue],
+    /// The most that an expression of this name holds.
+    of_columns: HashMap<String, usize>,
+    /// Of all placeholders.
+    placed: usize,
+}
+
+impl Weights<'_> {
+    fn of_placeholder(&self, placeholder: &Placeholder) -> usize {
+        let index = placeholder.id.strip_prefix('$').map(str::parse::<usize>);
+        let index = index.and_then(std::result::Result::ok).unwrap_or(0);
+        let value = self.row.get(index.wrapping_sub(1));
+        value.map_or(0, ScalarValue::size)
+    }
+
+    fn of_column(&self, column: &Column) -> usize {
+        self.of_columns.get(&column.name).copied().unwrap_or(0)
+    }
+
+    /// Bytes of the columns that are read. A step that only passes a column on has the one that it
+    /// was given.
+    fn read(&self, plan: &LogicalPlan) -> Result<usize> {
+        let mut bytes = 0_usize;
+        plan.apply_with_subqueries(|node| {
+            let mut passed = HashSet::new();
+            node.apply_expressions(|expr| {
+                let inner = match expr {
+                    Expr::Alias(alias) => alias.expr.as_ref(),
+                    other => other,
+                };
+                if let Expr::Column(column) = inner
+                    && passed.insert(column.clone())
+                {
+                    return Ok(TreeNodeRecursion::Continue);
+                }
+                expr.apply(|part| {
+                    if let Expr::Column(column) | Expr::OuterReferenceColumn(_, column) = part {
+                        bytes = bytes.saturating_add(self.of_column(column));
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// From the leaves up, so that what a column holds is known where it is read.
+impl<'n> TreeNodeVisitor<'n> for Weights<'_> {
+    type Node = LogicalPlan;
+
+    fn f_up(&mut self, node: &'n LogicalPlan) -> datafusion::error::Result<TreeNodeRecursion> {
+        node.apply_expressions(|expr| {
+            let (mut placed, mut read) = (0_usize, 0_usize);
+            expr.apply(|part| {
+                match part {
+                    Expr::Placeholder(placeholder) => {
+                        placed = placed.saturating_add(self.of_placeholder(placeholder));
+                    }
+                    Expr::Column(column) => read = read.saturating_add(self.of_column(column)),
+                    _ => {}
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            self.placed = self.placed.saturating_add(placed);
+            let bytes = placed.saturating_add(read);
+            if bytes > 0 {
+                let held = self.of_columns.entry(expr.schema_name().to_string());
+                let held = held.or_default();
+                *held = bytes.max(*held);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    }
 }
 
 /// An empty schema for statements without parameters.
@@ -158,5 +234,37 @@ mod tests {
         let error = check_copies(&plan(5).await, &value).expect_err("100 MiB");
         assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
         check_copies(&plan(5).await, &[ScalarValue::from("x")]).expect("small");
+    }
+
+    /// The planner writes `$1` wherever its column is read.
+    #[tokio::test]
+    async fn columns_of_large_values_in_many_places_are_refused() {
+        let context = datafusion::prelude::SessionContext::new();
+        let check = async |sql: &str, bytes: usize| {
+            let planned = context.sql(sql).await.expect("planned");
+            let value = [ScalarValue::from("x".repeat(bytes))];
+            check_copies(&planned.into_unoptimized_plan(), &value)
+        };
+        let inner = "SELECT $1::TEXT AS a, value FROM range(2)";
+        let many: Vec<String> = (0..200).map(|at| format!("a = 'x{at}'")).collect();
+        let many = many.join(" OR ");
+        for sql in [
+            format!("SELECT 1 FROM ({inner}) WHERE value = 1 OR {many}"),
+            format!("SELECT 1 FROM (SELECT upper(a) AS b FROM ({inner})) t(a) WHERE {many}"),
+            format!(
+                "SELECT 1 FROM ({inner}) s WHERE EXISTS (SELECT 1 FROM range(1) r WHERE r.value = s.value AND ({}))",
+                many.replace("a =", "s.a =")
+            ),
+            format!("SELECT count(*) FROM ({inner}) GROUP BY a HAVING {many}"),
+        ] {
+            let error = check(&sql, 600_000).await.expect_err(&sql);
+            assert_eq!(error.kind, crate::error::ErrorKind::ResourceExhausted);
+            check(&sql, 60).await.expect(&sql);
+        }
+        let once =
+            "SELECT a, octet_length(a), sha256(a) FROM (SELECT a FROM (SELECT $1::TEXT AS a) s) t";
+        check(once, 40 << 20)
+            .await
+            .expect("an image that is described");
     }
 }

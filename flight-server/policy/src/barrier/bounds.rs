@@ -1,9 +1,11 @@
 //! Conditions that no row can pass together: a user who asks for a year that the habilitation does
-//! not open is answered without reading. What the condition and the habilitation say is known to
-//! both, so that the time of such an answer tells nothing of the data.
+//! not open is answered without reading. Only columns that are shown as they are stored count: of
+//! these the user knows what they ask for and what the habilitation opens, so that the time of such
+//! an answer tells nothing of the data. What a pseudonym stands for they do not know, and on which
+//! side of a bound it lies would be told.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -13,10 +15,15 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator}
 
 use super::rows::TABLE;
 
-/// True where the conditions of a plan on the columns of the table itself exclude each other.
-pub fn contradict(plan: &LogicalPlan) -> Result<bool> {
-    let mut bounds = Bounds::default();
-    plan.apply(|node| {
+/// True where the conditions of the visible rows and the filters, on columns of the table itself that
+/// are shown as they are, exclude each other.
+pub fn contradict(rows: &LogicalPlan, filters: &[Expr], plain: &HashSet<&str>) -> Result<bool> {
+    let mut bounds = Bounds {
+        plain,
+        of_columns: HashMap::new(),
+        excluding: false,
+    };
+    rows.apply(|node| {
         if let LogicalPlan::Filter(filter) = node {
             split_conjunction(&filter.predicate)
                 .into_iter()
@@ -24,14 +31,17 @@ pub fn contradict(plan: &LogicalPlan) -> Result<bool> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
+    for condition in filters.iter().flat_map(split_conjunction) {
+        bounds.add(condition);
+    }
     Ok(bounds.excluding)
 }
 
 /// An end of what a column can be, and whether the value itself is in.
 type End<'a> = Option<(&'a ScalarValue, bool)>;
 
-#[derive(Default)]
 struct Bounds<'a> {
+    plain: &'a HashSet<&'a str>,
     /// The low and the high end.
     of_columns: HashMap<&'a str, (End<'a>, End<'a>)>,
     excluding: bool,
@@ -76,8 +86,9 @@ impl<'a> Bounds<'a> {
             .relation
             .as_ref()
             .is_some_and(|of| of.table() == TABLE);
+        let is_known = is_own && self.plain.contains(column.name.as_str());
         // Of floating-point numbers, zeros have signs and some are no numbers.
-        if !is_own || value.is_null() || value.data_type().is_floating() {
+        if !is_known || value.is_null() || value.data_type().is_floating() {
             return;
         }
         let (low, high) = self.of_columns.entry(&column.name).or_default();
@@ -132,12 +143,18 @@ mod tests {
             Field::new("b", DataType::Float64, true),
             Field::new("c", DataType::Utf8, true),
         ]);
+        let plain = HashSet::from(["a", "b", "c"]);
+        // Wherever each of them stands, in the habilitation or in the query.
+        let (rows, asked) = filters.split_at(filters.len() / 2);
         let plan = table_scan(Some(TABLE), &schema, None).expect("a scan");
-        let plan = filters
+        let plan = rows
             .iter()
             .try_fold(plan, |plan, filter| plan.filter(filter.clone()));
         let plan = plan.and_then(LogicalPlanBuilder::build).expect("a plan");
-        contradict(&plan).expect("told")
+        let told = contradict(&plan, asked, &plain).expect("told");
+        let hidden = contradict(&plan, asked, &HashSet::new()).expect("told");
+        assert!(!hidden, "nothing is told of columns that are not shown");
+        told
     }
 
     #[test]
@@ -182,6 +199,7 @@ mod tests {
         let own = table_scan(Some(TABLE), &schema, None).expect("a scan");
         let own = own.filter(col("t.a").lt(lit(5_i64)));
         let both = own.and_then(|own| own.cross_join(other?.build()?)?.build());
-        assert!(!contradict(&both.expect("a plan")).expect("told"));
+        let plain = HashSet::from(["a"]);
+        assert!(!contradict(&both.expect("a plan"), &[], &plain).expect("told"));
     }
 }

@@ -3,15 +3,19 @@
 
 use std::sync::Arc;
 
+use arrow::array::Int64Array;
 use datafusion::common::stats::Precision;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use hubflight_policy::Selections;
-use hubflight_rights::habilitation::{Habilitation, TableGrant, Tables};
+use hubflight_rights::dataset::PERSON_DOMAIN;
+use hubflight_rights::habilitation::{
+    Comparison, Habilitation, Predicate, TableGrant, Tables, Value,
+};
 
 use crate::world::{
-    STAYS, World, birth, cohort, config, date, days, diagnoses, first_visible_day, grant, keys,
-    researcher, rows, since, stays,
+    STAYS, World, birth, cohort, config, date, days, diagnoses, first_visible_day, grant,
+    habilitation, keys, researcher, rows, since, stays,
 };
 
 async fn count(ctx: &SessionContext, table: &str) -> usize {
@@ -188,5 +192,43 @@ async fn extremes_and_first_rows_are_those_of_visible_rows() {
             let found = rows(&ctx, sql).await.unwrap();
             assert_eq!(found, expected, "{sql} in batches of {batch_size}");
         }
+    }
+}
+
+/// What the habilitation does not open is answered before a file is opened, and only where the user
+/// knows as much: of a pseudonym they do not know on which side of a bound it lies.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_habilitation_excludes_is_not_read() {
+    let world = World::keeping(1 << 20).await;
+    let first = first_visible_day();
+    let ctx = world.session(&researcher(), config(true));
+    let few = TableGrant {
+        rows: Some(Predicate::Compare {
+            column: "person".to_owned(),
+            op: Comparison::Lt,
+            value: Value::Int(10),
+        }),
+        ..grant("stays")
+    };
+    let few = habilitation("few", Tables::Only(vec![few]));
+    let of_few = world.session(&few, config(true));
+    for file in std::fs::read_dir(world.dir.path().join("hospital/stays")).unwrap() {
+        let path = file.unwrap().path();
+        let length = std::fs::metadata(&path).unwrap().len() as usize;
+        std::fs::write(path, vec![7; length]).unwrap();
+    }
+    let none = format!("SELECT stay FROM stays WHERE begun < DATE '{first}'");
+    assert!(rows(&ctx, &none).await.unwrap().is_empty());
+    assert!(
+        kept(&world).is_empty(),
+        "nobody looked which rows are visible"
+    );
+    let some = format!("SELECT stay FROM stays WHERE begun >= DATE '{first}'");
+    assert!(rows(&ctx, &some).await.is_err(), "the files cannot be read");
+    let cipher = keys(&few.project).cipher(PERSON_DOMAIN);
+    let persons = cipher.encrypt_array(&Int64Array::from(vec![5, 500]));
+    for person in persons.unwrap().iter().flatten() {
+        let sql = format!("SELECT stay FROM stays WHERE person = '{person}'");
+        assert!(rows(&of_few, &sql).await.is_err(), "{person}");
     }
 }

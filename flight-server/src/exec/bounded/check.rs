@@ -1,31 +1,41 @@
 //! What an optimised plan may not ask, because operators would copy or keep more than they count.
 
-use datafusion::common::DFSchema;
+use std::collections::HashSet;
+
+use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
-use hubflight_udfs::is_worker_function;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, Operator, Projection, ScalarUDF, Volatility,
+};
 
+use super::join::SPREAD;
+use super::spread::{Constants, heap_bytes};
 use crate::error::Error;
 
-/// Constants among the arguments of an aggregate or window, which are copied into every row of a
-/// batch, all together.
+/// Literals among the arguments of the aggregates or windows of one step, which are copied into
+/// every row of a batch, all together.
 const ARGUMENTS_BYTES_MAX: usize = 64 << 10;
 /// Expressions that one step of a plan computes of a batch at a time.
 const COMPUTED_MAX: usize = 2_048;
 
 /// Refuses a step of a plan.
-pub(super) fn check(node: &LogicalPlan) -> Result<()> {
-    let mut computed = 0;
+pub(super) fn check(node: &LogicalPlan, constants: Constants) -> Result<()> {
+    let (mut computed, mut arguments) = (0, 0);
     node.apply_expressions(|expr| {
         let inner = match expr {
             Expr::Alias(alias) => alias.expr.as_ref(),
             other => other,
         };
-        computed += usize::from(!matches!(inner, Expr::Column(_) | Expr::Literal(..)));
+        computed += usize::from(match inner {
+            Expr::Column(_) => false,
+            // Those that are counted are computed too.
+            Expr::Literal(..) => constants.are_large,
+            _ => true,
+        });
         expr.apply(|part| {
-            check_pattern(part)?;
-            check_constants(part)?;
+            check_pattern(part, node)?;
+            arguments += bytes_of_arguments(part)?;
             Ok(TreeNodeRecursion::Continue)
         })
     })?;
@@ -39,13 +49,20 @@ pub(super) fn check(node: &LogicalPlan) -> Result<()> {
         ))
         .into());
     }
+    if arguments > ARGUMENTS_BYTES_MAX {
+        return Err(Error::exhausted(format!(
+            "the constants that aggregates or windows have together are {arguments} bytes, and at \
+             most {ARGUMENTS_BYTES_MAX} are allowed; make them smaller"
+        ))
+        .into());
+    }
     Ok(())
 }
 
-/// A regular expression is compiled for each value, which may take megabytes each time, and kept
-/// for as long as the batch is read.
-fn check_pattern(expr: &Expr) -> Result<()> {
-    let pattern = match expr {
+/// A regular expression is compiled for each value that it has, with flags or without, which may
+/// take megabytes each time, and kept for as long as the batch is read.
+fn check_pattern(expr: &Expr, node: &LogicalPlan) -> Result<()> {
+    let (pattern, flags) = match expr {
         Expr::BinaryExpr(BinaryExpr {
             op:
                 Operator::RegexMatch
@@ -54,72 +71,109 @@ fn check_pattern(expr: &Expr) -> Result<()> {
                 | Operator::RegexNotIMatch,
             right,
             ..
-        }) => Some(right.as_ref()),
-        Expr::SimilarTo(like) => Some(like.pattern.as_ref()),
-        Expr::ScalarFunction(call) if call.name().starts_with("regexp_") => call.args.get(1),
-        _ => None,
-    };
-    match pattern {
-        Some(pattern) if varies(pattern)? => Err(Error::invalid(
-            "a regular expression must be the same for all rows; write it as a constant, or compare \
-             with LIKE or starts_with where it comes from a column",
-        )
-        .into()),
-        _ => Ok(()),
-    }
-}
-
-fn varies(expr: &Expr) -> Result<bool> {
-    expr.exists(|part| {
-        Ok(matches!(
-            part,
-            Expr::Column(_) | Expr::OuterReferenceColumn(..)
-        ))
-    })
-}
-
-fn check_constants(expr: &Expr) -> Result<()> {
-    let (name, args) = match expr {
-        Expr::AggregateFunction(call) => (call.func.name(), &call.params.args),
-        Expr::WindowFunction(call) => (call.fun.name(), &call.params.args),
+        }) => (Some(right.as_ref()), None),
+        Expr::SimilarTo(like) => (Some(like.pattern.as_ref()), None),
+        Expr::ScalarFunction(call) if call.name().starts_with("regexp_") => {
+            (call.args.get(1), call.args.get(flags_of(&call.func)))
+        }
         _ => return Ok(()),
     };
-    let mut bytes = 0;
-    for arg in args {
-        if let Expr::Literal(value, _) = arg {
-            bytes += value.size();
-        }
-        if is_uncomputed(arg)? {
-            return Err(Error::exhausted(format!(
-                "an argument of `{name}` is the same for all rows, and too large to be computed \
-                 once; make it smaller",
-            ))
+    for part in [pattern, flags].into_iter().flatten() {
+        if varies(part, node)? {
+            return Err(Error::invalid(
+                "a regular expression and its flags must be the same for all rows; write them as \
+                 constants, or compare with LIKE or starts_with where they come from a column",
+            )
             .into());
         }
-    }
-    if bytes > ARGUMENTS_BYTES_MAX {
-        return Err(Error::exhausted(format!(
-            "the constants among the arguments of `{name}` have {bytes} bytes and at most \
-             {ARGUMENTS_BYTES_MAX} are allowed"
-        ))
-        .into());
     }
     Ok(())
 }
 
-/// A constant of variable size that the planner left, as it does with what is too large.
-fn is_uncomputed(arg: &Expr) -> Result<bool> {
-    let Expr::ScalarFunction(call) = arg else {
-        return Ok(false);
+/// The argument that has the flags, after a replacement, a start or a number.
+fn flags_of(function: &ScalarUDF) -> usize {
+    match function.name() {
+        "regexp_replace" | "regexp_count" => 3,
+        "regexp_instr" => 4,
+        _ => 2,
+    }
+}
+
+/// True where an expression of a step is not the same in all rows. A column is where it is computed
+/// of constants beneath, as subqueries are that are written twice.
+fn varies(expr: &Expr, node: &LogicalPlan) -> Result<bool> {
+    let (mut exprs, mut node) = (vec![expr], node);
+    loop {
+        let mut columns = HashSet::new();
+        for expr in exprs {
+            if varies_itself(expr)? {
+                return Ok(true);
+            }
+            columns.extend(expr.column_refs());
+        }
+        if columns.is_empty() {
+            return Ok(false);
+        }
+        let Some((projection, beneath)) = computed_beneath(node, &columns) else {
+            return Ok(true);
+        };
+        (exprs, node) = (beneath, projection);
+    }
+}
+
+fn varies_itself(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| {
+        Ok(match part {
+            Expr::OuterReferenceColumn(..) => true,
+            // A constant in every row is volatile for the planner alone.
+            Expr::ScalarFunction(call) => {
+                let is_volatile = call.func.signature().volatility == Volatility::Volatile;
+                is_volatile && call.name() != SPREAD
+            }
+            _ => false,
+        })
+    })
+}
+
+/// What the projection beneath a step computes the columns of; none where another step does.
+fn computed_beneath<'a>(
+    node: &'a LogicalPlan,
+    columns: &HashSet<&Column>,
+) -> Option<(&'a LogicalPlan, Vec<&'a Expr>)> {
+    let [mut input] = *node.inputs().as_slice() else {
+        return None;
     };
-    // One of a subquery is bounded with that.
-    let is_of_subquery = arg.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_))))?;
-    Ok(arg.column_refs().is_empty()
-        && !is_of_subquery
-        && !arg.is_volatile()
-        && !is_worker_function(&call.func)
-        && arg
-            .get_type(&DFSchema::empty())?
-            .primitive_width()
-            .is_none())
+    let schema = input.schema();
+    let places = columns
+        .iter()
+        .map(|column| schema.maybe_index_of_column(column));
+    let places = places.collect::<Option<Vec<usize>>>()?;
+    loop {
+        // These have the columns of their input, in its order.
+        input = match input {
+            LogicalPlan::Filter(filter) => &filter.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            LogicalPlan::Limit(limit) => &limit.input,
+            LogicalPlan::Sort(sort) => &sort.input,
+            LogicalPlan::Projection(Projection { expr, .. }) => {
+                let exprs = places.into_iter().map(|place| expr.get(place));
+                return Some((input, exprs.collect::<Option<_>>()?));
+            }
+            _ => return None,
+        };
+    }
+}
+
+/// Bytes of the literals among the arguments of an aggregate or window.
+fn bytes_of_arguments(expr: &Expr) -> Result<usize> {
+    let mut bytes = 0;
+    if matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_)) {
+        expr.apply_children(|part| {
+            if let Expr::Literal(value, _) = part {
+                bytes += heap_bytes(value);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(bytes)
 }

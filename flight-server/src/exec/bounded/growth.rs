@@ -245,6 +245,16 @@ impl Arguments<'_> {
         Ok(sums)
     }
 
+    /// Bytes of constants that a call goes through, once for each row.
+    pub(super) fn bytes_read(&self) -> u64 {
+        let constants = self.values.iter().map(|value| match value {
+            ColumnarValue::Scalar(scalar) => scalar.size() as u64,
+            ColumnarValue::Array(_) => 0,
+        });
+        let each = constants.fold(0, u64::saturating_add);
+        each.saturating_mul(self.rows as u64)
+    }
+
     /// What the constants have together.
     fn constants(&self) -> Result<Vec<u64>> {
         let mut sum = 0_u64;

@@ -101,6 +101,12 @@ fn two_arguments() -> DataFusionError {
     DataFusionError::Internal("`||` has another number of arguments".to_owned())
 }
 
+/// How a call is called that gives its only argument.
+pub(super) fn schema_name(args: &[Expr]) -> Result<String> {
+    let names = args.iter().map(|arg| arg.schema_name().to_string());
+    Ok(names.collect())
+}
+
 /// A value that is the same in every row, as a column: it is copied as often as there are rows.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Spread {
@@ -121,12 +127,22 @@ impl ScalarUDFImpl for Spread {
         SPREAD
     }
 
+    /// As the value is called, so that no column gets another name.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        schema_name(args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(types.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let field = args.arg_fields.first().cloned();
+        field.ok_or_else(|| DataFusionError::Internal("a constant is missing".to_owned()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

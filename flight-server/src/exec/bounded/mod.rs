@@ -6,7 +6,8 @@
 //! So every function that makes values of variable size, and the operator `||`, is wrapped
 //! ([`Bounded`]), wherever the planner had it from ([`rule`]): its result is reckoned from its
 //! arguments, reserved, made, measured, and stays reserved for as long as anybody holds it
-//! ([`account`]).
+//! ([`account`]). Constants that operators would copy into every row become columns by such a function
+//! ([`spread`]).
 
 pub mod account;
 mod check;
@@ -15,6 +16,7 @@ mod join;
 mod pass;
 pub mod rule;
 mod sizes;
+mod spread;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +43,9 @@ use sizes::{memory, sizes};
 pub const VALUE_BYTES_MAX: u64 = 16 << 20;
 /// What one call may make at most at a time. A batch that could be larger is made in parts.
 const PART_BYTES_MAX: u64 = 256 << 20;
+/// Constants that one call may go through, those of each row together: it may compare every element
+/// of a list.
+const READ_BYTES_MAX: u64 = 1 << 30;
 /// What a call can make without being reckoned: functions are called on small batches millions
 /// of times, and no number of threads and columns makes this much.
 const SMALL_BYTES: u64 = 512 << 10;
@@ -73,6 +78,13 @@ fn bounded_scratch(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
         inner: Arc::clone(function),
         growth: Growth::Scratch,
     })))
+}
+
+/// True for a function whose values may be long texts: those of workers, and what grows, except for
+/// times as texts.
+pub fn makes_long_values(function: &ScalarUDF) -> bool {
+    let grows = Growth::of(function.name()).is_some() && function.name() != "to_char";
+    is_worker_function(function) || grows
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -150,6 +162,9 @@ impl ScalarUDFImpl for Bounded {
             values: &args.args,
             rows,
         };
+        if matches!(self.growth, Growth::Scratch | Growth::Sum(_)) {
+            self.check_read(&arguments)?;
+        }
         let bounds = arguments.bounds(self.growth)?;
         let largest = bounds.iter().copied().max().unwrap_or(0);
         let allowed = match self.growth.is_close() {
@@ -209,6 +224,19 @@ impl Bounded {
             self.name()
         ))
         .into()
+    }
+
+    /// Nothing ends a call before its batch is done.
+    fn check_read(&self, arguments: &Arguments) -> Result<()> {
+        match arguments.bytes_read() {
+            bytes if bytes > READ_BYTES_MAX => Err(Error::exhausted(format!(
+                "`{}` would go through its constants for each row, {bytes} bytes at once, and at \
+                 most {READ_BYTES_MAX} are allowed; make them smaller, or join a table",
+                self.name()
+            ))
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// The result, in parts where it could be much; none of its values larger than `value_max`.

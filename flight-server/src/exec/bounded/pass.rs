@@ -3,15 +3,17 @@
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
+use super::join::schema_name;
 use crate::error::Error;
 
 pub(super) const SINGLE: &str = "one for all rows";
 
-/// Size of a subquery's value that is copied into every row by who counts no memory.
-const SINGLE_BYTES_MAX: usize = 64 << 10;
+/// What a subquery's value may take in all rows of a batch, into which who counts no memory may
+/// copy it.
+const BATCH_BYTES_MAX: usize = 512 << 20;
 
 /// The value of a subquery, which operators copy into every row of a batch.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -32,6 +34,11 @@ impl ScalarUDFImpl for Single {
         SINGLE
     }
 
+    /// As the subquery is called, so that no column gets another name.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        schema_name(args)
+    }
+
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -47,15 +54,20 @@ impl ScalarUDFImpl for Single {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let value = first(&args.args)?.clone();
         match &value {
-            ColumnarValue::Scalar(scalar) if scalar.size() > SINGLE_BYTES_MAX => {
-                Err(Error::exhausted(format!(
-                    "a subquery gives one value of {} bytes for all rows, and at most \
-                     {SINGLE_BYTES_MAX} are allowed; join it instead",
-                    scalar.size()
-                ))
-                .into())
+            ColumnarValue::Scalar(scalar) => {
+                let bytes = scalar.size().saturating_mul(args.number_rows);
+                match bytes > BATCH_BYTES_MAX {
+                    true => Err(Error::exhausted(format!(
+                        "a subquery gives one value of {} bytes for each of {} rows at once, and \
+                         at most {BATCH_BYTES_MAX} bytes are allowed together; join it instead",
+                        scalar.size(),
+                        args.number_rows
+                    ))
+                    .into()),
+                    false => Ok(value),
+                }
             }
-            _ => Ok(value),
+            ColumnarValue::Array(_) => Ok(value),
         }
     }
 }

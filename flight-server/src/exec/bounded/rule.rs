@@ -6,33 +6,30 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result;
 use datafusion::functions::core as core_functions;
 use datafusion::functions_nested as nested_functions;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawDictionaryExpr};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, ScalarUDF};
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, OptimizerConfig, OptimizerRule};
 use hubflight_udfs::is_worker_function;
 
 use super::check::check;
-use super::join::{Join, SPREAD, Spread};
+use super::join::Join;
 use super::pass::{SINGLE, Single};
+use super::spread::Constants;
 use super::{Bounded, bounded, bounded_scratch};
 use crate::error::Error;
 use crate::exec::functions;
 
-/// A constant above this is reckoned with before it is copied into every row.
-const LARGE_CONSTANT_BYTES: usize = 32 << 10;
 /// Width of a type that a cast may name, in bytes: rows without a value have it too.
 const WIDTH_MAX: u64 = 32 << 10;
 
 static JOINED: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Join::new()))));
-static SPREADING: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| bounded(Arc::new(ScalarUDF::new_from_impl(Spread::new()))));
 static SINGLED: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(Single::new())));
 
@@ -79,20 +76,30 @@ impl OptimizerRule for BoundExpressions {
         plan: LogicalPlan,
         _: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
-        check(&plan)?;
+        let constants = Constants::of(&plan)?;
+        check(&plan, constants)?;
         let names = NamePreserver::new(&plan);
-        let is_projection = matches!(plan, LogicalPlan::Projection(_));
+        // These compute a column of each expression, others values of a condition.
+        let computes_columns = matches!(
+            plan,
+            LogicalPlan::Projection(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Window(_)
+                | LogicalPlan::Sort(_)
+        );
         let schema = match plan.inputs().as_slice() {
-            [input] if is_projection => Arc::clone(input.schema()),
+            [input] => Arc::clone(input.schema()),
             _ => Arc::new(DFSchema::empty()),
         };
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let made = expr.transform_up(bound)?;
-            let made = made.transform_data(|expr| expr.transform_up(spread_inside))?;
-            let made = made.transform_data(|expr| expr.transform_up(counted))?;
-            let made = match is_projection {
-                true => made.transform_data(|expr| spread_column(expr, &schema))?,
+            let inside = |expr: Expr| expr.transform_up(|part| constants.spread_inside(part));
+            let made = made.transform_data(inside)?;
+            let counted = |expr: Expr| expr.transform_up(|part| counted(part, constants));
+            let made = made.transform_data(counted)?;
+            let made = match computes_columns {
+                true => made.transform_data(|expr| constants.spread_column(expr, &schema))?,
                 false => made,
             };
             Ok(made.update_data(|expr| name.restore(expr)))
@@ -148,49 +155,30 @@ fn bound(expr: Expr) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Large constants that CASE copies into rows.
-fn spread_inside(expr: Expr) -> Result<Transformed<Expr>> {
-    let mut changed = false;
-    let mut spread = |inner: Box<Expr>| match is_copied(&inner)? {
-        true => {
-            changed = true;
-            Ok(Box::new(SPREADING.call(vec![*inner])))
-        }
-        false => Ok::<_, DataFusionError>(inner),
-    };
-    let expr = match expr {
-        Expr::Case(mut case) => {
-            let branches = case.when_then_expr.into_iter();
-            case.when_then_expr = branches
-                .map(|(when, then)| Ok((when, spread(then)?)))
-                .collect::<Result<_>>()?;
-            case.else_expr = case.else_expr.map(spread).transpose()?;
-            Expr::Case(case)
-        }
-        other => other,
-    };
-    Ok(Transformed::new_transformed(expr, changed))
-}
-
 /// Calls that copy constants meanwhile, and subqueries that are constants.
-fn counted(expr: Expr) -> Result<Transformed<Expr>> {
+fn counted(expr: Expr, constants: Constants) -> Result<Transformed<Expr>> {
     match expr {
         Expr::ScalarSubquery(ref subquery) if !is_narrow(&subquery.subquery) => {
             Ok(Transformed::yes(SINGLED.call(vec![expr])))
         }
         Expr::ScalarFunction(mut call) => {
             let counts = call.func.inner().is::<Bounded>() || call.name() == SINGLE;
-            if counts {
-                call.args = call.args.into_iter().map(bare).collect();
-            } else if functions::is_listed(call.name())
+            let scratch = match !counts
+                && functions::is_listed(call.name())
                 && !is_worker_function(&call.func)
-                && copies(&call.args)?
-                && let Some(scratch) = bounded_scratch(&call.func)
+                && copies(&call.args, constants)?
             {
-                call.func = scratch;
+                true => bounded_scratch(&call.func),
+                false => None,
+            };
+            let has_bare = (counts || scratch.is_some()) && call.args.iter().any(is_single);
+            let changed = has_bare || scratch.is_some();
+            if has_bare {
                 call.args = call.args.into_iter().map(bare).collect();
             }
-            Ok(Transformed::yes(Expr::ScalarFunction(call)))
+            call.func = scratch.unwrap_or(call.func);
+            let call = Expr::ScalarFunction(call);
+            Ok(Transformed::new_transformed(call, changed))
         }
         other => Ok(Transformed::no(other)),
     }
@@ -203,7 +191,7 @@ fn is_narrow(plan: &LogicalPlan) -> bool {
 }
 
 /// A subquery whose value is counted where it is used.
-fn bare(expr: Expr) -> Expr {
+pub(super) fn bare(expr: Expr) -> Expr {
     match expr {
         Expr::ScalarFunction(call) if call.name() == SINGLE => {
             match <[Expr; 1]>::try_from(call.args) {
@@ -215,54 +203,16 @@ fn bare(expr: Expr) -> Expr {
     }
 }
 
-fn copies(args: &[Expr]) -> Result<bool> {
-    let is_single = |arg: &Expr| matches!(arg, Expr::ScalarFunction(call) if call.name() == SINGLE);
+fn is_single(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.name() == SINGLE)
+}
+
+fn copies(args: &[Expr], constants: Constants) -> Result<bool> {
     let mut copies = false;
     for arg in args {
-        copies |= is_single(arg) || is_copied(arg)?;
+        copies |= is_single(arg) || constants.is_copied(arg)?;
     }
     Ok(copies)
-}
-
-fn is_spread(expr: &Expr) -> bool {
-    matches!(expr, Expr::ScalarFunction(call) if call.name() == SPREAD)
-}
-
-fn is_large(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(value, _) if value.size() > LARGE_CONSTANT_BYTES)
-}
-
-/// A constant that may be large: one that is, or a call that was too large to be computed once.
-fn is_copied(expr: &Expr) -> Result<bool> {
-    let is_computed = !is_spread(expr) && expr.column_refs().is_empty() && calls(expr)?;
-    Ok(is_large(expr) || is_computed)
-}
-
-/// A column of a projection that is the same in every row.
-fn spread_column(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let inner = expr.clone().unalias_nested().data;
-    let is_spread = is_copied(&inner)? && inner.get_type(schema)?.primitive_width().is_none();
-    Ok(match is_spread {
-        true => Transformed::yes(SPREADING.call(vec![inner])),
-        false => Transformed::no(expr),
-    })
-}
-
-/// True where a function is called, and nothing that is no expression of one row.
-fn calls(expr: &Expr) -> Result<bool> {
-    let (mut calls, mut other) = (false, false);
-    expr.apply(|part| {
-        match part {
-            Expr::ScalarFunction(call) if is_worker_function(&call.func) => other = true,
-            Expr::ScalarFunction(_) | Expr::ScalarSubquery(_) => {
-                calls = true;
-            }
-            Expr::OuterReferenceColumn(..) | Expr::Unnest(_) => other = true,
-            _ => {}
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(calls && !other)
 }
 
 fn check_width(data_type: &DataType) -> Result<()> {
