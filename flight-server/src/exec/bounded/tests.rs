@@ -227,6 +227,13 @@ fn set(context: &SessionContext, account: Account) {
     state.config_mut().options_mut().extensions.insert(account);
 }
 
+/// Of table functions, which make their rows as the plan was made.
+fn set_rows(context: &SessionContext, rows: usize) {
+    let state = context.state_ref();
+    let mut state = state.write();
+    state.config_mut().options_mut().execution.batch_size = rows;
+}
+
 /// Together: values that are small alone, in many columns or rows.
 #[tokio::test]
 async fn results_are_in_the_statements_memory_until_they_are_dropped() {
@@ -304,13 +311,13 @@ async fn run_in(sql: &str, pool: &Arc<dyn MemoryPool>) -> crate::error::Result<V
     let plan = context.sql(sql).await?.into_optimized_plan()?;
     let rows = batch_rows(&plan)?;
     set(&context, Account::running(Arc::clone(pool)));
+    set_rows(&context, rows);
     // With the options that functions see.
     let state = context.state();
     let planner = state.query_planner();
     let plan = planner.create_physical_plan(&plan, &state).await?;
-    let config = state.config().clone().with_batch_size(rows);
     let task = TaskContext::default()
-        .with_session_config(config)
+        .with_session_config(state.config().clone())
         .with_runtime(environment);
     let batches = collect(watched(plan)?, Arc::new(task)).await?;
     Ok(batches)
