@@ -367,8 +367,6 @@ async fn what_operators_would_make_uncounted_is_refused() {
         "SELECT count(*) FROM range(8192) GROUP BY CONSTANT()",
         "SELECT count(*) FROM range(8192) GROUP BY GROUPING SETS ((CONSTANT()), (value))",
         "SELECT row_number() OVER (PARTITION BY CONSTANT()) FROM range(8192)",
-        "SELECT row_number() OVER (ORDER BY CONSTANT(), value) FROM range(8192)",
-        "SELECT value FROM range(8192) ORDER BY CONSTANT(), value",
         literals.as_str(),
         branches.as_str(),
         // A constant that is gone through for each row.
