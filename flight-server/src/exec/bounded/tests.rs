@@ -231,7 +231,8 @@ fn set(context: &SessionContext, account: Account) {
 fn set_rows(context: &SessionContext, rows: usize) {
     let state = context.state_ref();
     let mut state = state.write();
-    state.config_mut().options_mut().execution.batch_size = rows;
+    let config = state.config().clone().with_batch_size(rows);
+    *state.config_mut() = config;
 }
 
 /// Together: values that are small alone, in many columns or rows.
