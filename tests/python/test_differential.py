@@ -452,7 +452,8 @@ def same_rows(a: pa.Table, b: pa.Table, ordered: bool) -> bool:
     # where they decide on the place, rounded ones do.
     for shape in (repr, lambda value: f"{value:.6g}"):
         def rank(row):
-            return (repr([value for value in row if not isinstance(value, float)]),
+            # A place for each, so that a number and a NULL do not change places unseen.
+            return (repr(["float" if isinstance(value, float) else value for value in row]),
                     [shape(value) for value in row if isinstance(value, float)])
         if all_close(*(sorted(part, key=rank) for part in rows)):
             return True

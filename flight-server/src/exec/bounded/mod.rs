@@ -80,11 +80,11 @@ fn bounded_scratch(function: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
     })))
 }
 
-/// True for a function whose values may be long texts: those of workers, and what grows, except for
-/// times as texts.
+/// True for a function whose values may be long texts whatever its arguments are: those of workers,
+/// and what repeats. Not for all that grow: small batches of usual texts each keep the buffers of
+/// many others, so that a sort of them would take far more memory than they have.
 pub fn makes_long_values(function: &ScalarUDF) -> bool {
-    let grows = Growth::of(function.name()).is_some() && function.name() != "to_char";
-    is_worker_function(function) || grows
+    is_worker_function(function) || matches!(function.name(), "repeat" | "lpad" | "rpad")
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

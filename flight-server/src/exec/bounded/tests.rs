@@ -584,6 +584,8 @@ async fn batches_of_wide_values_have_fewer_rows() {
         "SELECT value, 'x' FROM range(5)",
         "SELECT sha256(CAST(value AS TEXT)) FROM range(5)",
         "SELECT value % 3, array_agg(value) FROM range(5) GROUP BY 1",
+        "SELECT lead(upper(CAST(value AS TEXT))) OVER (ORDER BY replace(CAST(value AS TEXT), '1', '2')) FROM range(5)",
+        "SELECT count(t) FROM (SELECT replace(CAST(value AS TEXT), '1', '2') AS t FROM range(5)) CROSS JOIN range(3)",
     ] {
         assert_eq!(rows(narrow).await, 8192, "{narrow}");
     }
