@@ -468,7 +468,12 @@ impl<'a> Opening<'a> {
             opened_at: self.caller.now,
             expires_at,
         };
-        let recorded = self.hub.ledger.statement(opened).await;
+        let ledger = &self.hub.ledger;
+        // What it starts, or its refusal, is not durable before it; but another server may start it.
+        let recorded = match self.hub.store.is_shared() {
+            true => ledger.statement(opened).await,
+            false => ledger.statement_soon(opened).await,
+        };
         self.hub.metrics.ledger(recorded)?;
         self.is_recorded.store(true, Ordering::Relaxed);
         Ok(())

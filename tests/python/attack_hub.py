@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import Hub, start
 from flight_client import Client, Outcome
-from test_differential import GRANTS, HEAD, STAYS, dataset, issue_token, make_tables, project, write
+from test_differential import GRANTS, HEAD, dataset, issue_token, make_tables, project, write
 
 AGGREGATE = 'mode = "aggregate"'
 PROJECTS = {
@@ -29,7 +29,7 @@ def keyed(text: str) -> str:
 def serve_attacked(folder: Path) -> Hub:
     """A server whose `clients` are alice's, by project; `bob` is a client of each too."""
     hub_tables = make_tables()
-    write(hub_tables, folder / "files", hub_tables["stays"]["stay_id"][STAYS // 2].as_py())
+    write(hub_tables, folder / "files")
     config = folder / "hub.toml"
     config.write_text("".join([
         HEAD, dataset("raw", "files", False), keyed(dataset("data", "files", True)),

@@ -44,7 +44,7 @@ def hub(tmp_path_factory):
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", shim, ROOT / "tests/python/clock.c"], check=True)
     clock = Clock(folder / "ahead")
     tables = make_tables()
-    write(tables, folder / "files", tables["stays"]["stay_id"][STAYS // 2].as_py())
+    write(tables, folder / "files")
     config = folder / "hub.toml"
     period = project("ending", "data").replace("2099-01-01", date(10))
     # The project goes on, its habilitation ends; and one that begins later.

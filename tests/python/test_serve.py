@@ -117,7 +117,7 @@ def commands(heading):
 
 
 def admin(served, words):
-    places = {"hub.toml": str(served.dir / "hub.toml"), "copy/": str(served.dir / "copy")}
+    places = {"hub.toml": str(served.dir / "hub.toml"), "copy/": str(served.dir / "copy"), "tiles/": str(served.dir / "tiles")}
     words = [places.get(word, word) for word in words]
     assert words[0] == "flight-server"
     return subprocess.run([binary("flight-server"), *words[1:]], capture_output=True, text=True, timeout=60)
@@ -141,7 +141,7 @@ def copy_of_store(served):
 
 def test_the_audit_commands_of_the_readme_find_a_change(served):
     query(served, "SELECT count(*) FROM tpch.nation")
-    key, verify, prove, purge = commands("The audit")
+    key, verify, prove, tiles, purge = commands("The audit")
     public = admin(served, key).stdout.split()[-1]
     # No witness is configured here.
     at = verify.index("--witness")
@@ -153,6 +153,8 @@ def test_the_audit_commands_of_the_readme_find_a_change(served):
         last, = store.execute("SELECT max(seq) FROM audit").fetchone()
     proven = admin(served, [str(last) if word == "42" else word for word in prove])
     assert proven.returncode == 0, proven.stderr
+    written = admin(served, tiles)
+    assert written.returncode == 0, written.stderr
     for change in ["UPDATE audit SET outcome = 'forged' WHERE seq = 1",
                    f"UPDATE audit SET rows_returned = rows_returned + 1 WHERE seq = {last}",
                    f"DELETE FROM audit WHERE seq = {last}"]:

@@ -1,5 +1,6 @@
 //! What the ledger and its audit cost a statement: its opening, its intent before the first
-//! batch and its outcome, against plain commits of one row in the same kind of file.
+//! batch and its outcome, against plain commits of one row in the same kind of file. A server that
+//! has its store alone does not wait for the opening, which is then written with the intent.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -48,18 +49,21 @@ pub async fn run(options: &Options) -> Result<Report> {
     let ledger = Ledger::open(&store, tariff, LedgerLimits::default(), settings).await?;
 
     let mut commits = commits(&store).await?;
-    let mut whole = Vec::new();
+    let (mut whole, mut shared) = (Vec::new(), Vec::new());
     for _ in 0..ONE_BY_ONE {
         let begun = Instant::now();
-        statement(&ledger).await?;
+        statement(&ledger, false).await?;
         whole.push(begun.elapsed());
+        let begun = Instant::now();
+        statement(&ledger, true).await?;
+        shared.push(begun.elapsed());
     }
     let mut rate: f64 = 0.0;
     for _ in 0..options.runs {
         let begun = Instant::now();
         let client = || async {
             for _ in 0..STATEMENTS_OF_CLIENT {
-                statement(&ledger).await?;
+                statement(&ledger, false).await?;
             }
             anyhow::Ok(())
         };
@@ -69,7 +73,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     }
     ledger.close().await?;
     let entries = verified(&store, &folder, key).await?;
-    let expected = ONE_BY_ONE + options.runs * CLIENTS * STATEMENTS_OF_CLIENT;
+    let expected = 2 * ONE_BY_ONE + options.runs * CLIENTS * STATEMENTS_OF_CLIENT;
     ensure!(entries >= expected as u64, "the log has {entries} entries");
 
     let mut report = Report::new(
@@ -80,11 +84,17 @@ pub async fn run(options: &Options) -> Result<Report> {
     );
     let [commit, commit_99] = percentiles(&mut commits);
     let [p50, p99] = percentiles(&mut whole);
+    let [shared, _] = percentiles(&mut shared);
     for (what, measured, asked) in [
         ("a commit of one row, p50, ms", commit, ""),
         ("a commit of one row, p99, ms", commit_99, ""),
         ("ledger of a statement, p50, ms", p50, "1"),
         ("ledger of a statement, p99, ms", p99, ""),
+        (
+            "the same on a store that servers share, p50, ms",
+            shared,
+            "1",
+        ),
     ] {
         report.row([what.to_owned(), format!("{measured:.2}"), asked.to_owned()]);
     }
@@ -98,23 +108,25 @@ pub async fn run(options: &Options) -> Result<Report> {
 }
 
 /// What a query leaves in the ledger.
-async fn statement(ledger: &Ledger) -> Result<()> {
+async fn statement(ledger: &Ledger, is_shared: bool) -> Result<()> {
     let now = Utc::now();
     let statement_id = Uuid::now_v7();
-    ledger
-        .statement(StatementOpened {
-            statement_id,
-            person: "ada".to_owned(),
-            project: Some("p".to_owned()),
-            kind: StatementKind::Query,
-            client: "bench".to_owned(),
-            sql_sha256: [0; 32],
-            sql_sealed: vec![0; 200],
-            tags: BTreeMap::new(),
-            opened_at: now,
-            expires_at: now + TimeDelta::hours(1),
-        })
-        .await?;
+    let opened = StatementOpened {
+        statement_id,
+        person: "ada".to_owned(),
+        project: Some("p".to_owned()),
+        kind: StatementKind::Query,
+        client: "bench".to_owned(),
+        sql_sha256: [0; 32],
+        sql_sealed: vec![0; 200],
+        tags: BTreeMap::new(),
+        opened_at: now,
+        expires_at: now + TimeDelta::hours(1),
+    };
+    match is_shared {
+        true => ledger.statement(opened).await?,
+        false => ledger.statement_soon(opened).await?,
+    }
     let execution = ledger
         .begin(ExecutionStarted {
             statement_id,

@@ -10,6 +10,7 @@ mod line;
 mod merkle;
 mod note;
 mod text;
+mod tiles;
 
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Payload, Salt};
@@ -20,6 +21,7 @@ pub use merkle::{
 };
 pub use note::{Signer, VerifierKey};
 pub use text::{TextKey, TextPublicKey, open_text, seal_text};
+pub use tiles::{Tile, Tiles};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {

@@ -60,6 +60,12 @@ pub enum LedgerError {
     )]
     Unproven(i64),
 
+    #[error(
+        "the leaves of the audit log are not those that were signed; find what was changed with \
+         `flight-server admin audit verify`"
+    )]
+    LeavesAltered,
+
     #[error("records are kept for 12 months; `{before}` is later than `{latest}`")]
     TooYoung {
         before: DateTime<Utc>,
@@ -68,6 +74,9 @@ pub enum LedgerError {
 
     #[error("the audit's second place `{place}` cannot be used: {reason}")]
     Witness { place: String, reason: String },
+
+    #[error("`{path}` cannot be written: {reason}")]
+    Tile { path: String, reason: String },
 
     #[error(transparent)]
     Store(Arc<StoreError>),

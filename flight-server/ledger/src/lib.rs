@@ -43,7 +43,7 @@ pub use audit::{
     AuditSettings, Finding, Flaw, InclusionProof, KEPT_MONTHS, Place, Purged, RecordedText, Report,
     SecondPlace, Syslog, SyslogAddress, VerifyOptions, Witness, newest_checkpoint, overdue,
     policies_changed, policies_told, prove_inclusion, purge_before, record_act, record_event,
-    recorded_text, text_key_created, verify,
+    recorded_text, text_key_created, tiles, verify,
 };
 pub use bill::{BillLine, BillScope, ProjectTotal};
 pub use error::LedgerError;

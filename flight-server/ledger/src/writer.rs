@@ -21,6 +21,9 @@ use crate::owner::Owner;
 use crate::write::{Batch, Begin, Stamp, Wrote, expire_statements, write_batch};
 use crate::{AuditEvent, Execution, LedgerError, LedgerLimits, Refusal, StatementOpened, Tariff};
 
+/// How long a statement that nobody waits for waits for the next request, usually its own start, to
+/// be written with it.
+const COMPANY_WAIT: Duration = Duration::from_millis(5);
 /// Tries of a transaction that another server's transaction made fail.
 const TRANSIENT_TRIES_MAX: u32 = 5;
 
@@ -53,6 +56,10 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
+    fn is_patient(&self) -> bool {
+        self.reply.is_none() && matches!(self.request, Request::Statement(_))
+    }
+
     fn answer(self, result: Result<Reply, LedgerError>) {
         match (self.reply, result) {
             // An answer that nobody waits for is dropped; a begun execution then settles.
@@ -76,8 +83,9 @@ pub(crate) struct Writer {
     receiver: mpsc::UnboundedReceiver<Queued>,
     /// Weak, so that the writer ends when the last handle and the last execution are dropped.
     sender: mpsc::WeakUnboundedSender<Queued>,
-    /// Settlements that could not be written. They are bounded by the executions that were
-    /// running when the store became unfit, since none begins while it is.
+    /// Settlements that could not be written, and statements that nobody waits for. They are bounded
+    /// by the executions that were running when the store became unfit, since none begins while it
+    /// is, and by the places in the queue.
     pending: Vec<Queued>,
     closing: Option<Answer>,
     last_error: Option<LedgerError>,
@@ -121,7 +129,8 @@ impl Writer {
             tokio::select! {
                 first = self.receiver.recv() => match first {
                     Some(first) => {
-                        let batch = self.collect(Some(first));
+                        let mut batch = self.collect(Some(first));
+                        self.wait_for_company(&mut batch).await;
                         self.process(batch).await;
                     }
                     None => break,
@@ -134,6 +143,18 @@ impl Writer {
             }
         }
         self.finish().await;
+    }
+
+    /// Until somebody waits for an answer, a moment at most.
+    async fn wait_for_company(&mut self, batch: &mut Vec<Queued>) {
+        let moment = Instant::now() + COMPANY_WAIT;
+        let max = self.limits.batch_requests_max.max(1);
+        while batch.len() < max && batch.iter().all(Queued::is_patient) {
+            match tokio::time::timeout_at(moment, self.receiver.recv()).await {
+                Ok(Some(next)) => self.admit(next, batch),
+                Ok(None) | Err(_) => return,
+            }
+        }
     }
 
     /// Kept settlements, the first request and what else is queued, up to the limit.
@@ -296,7 +317,9 @@ impl Writer {
             }
         }
         for mut queued in batch {
-            if unfit && matches!(queued.request, Request::Settle(_)) {
+            // Who has a ticket may start the statement when the store is fit again.
+            let is_kept = matches!(queued.request, Request::Settle(_)) || queued.is_patient();
+            if unfit && is_kept {
                 if let Some(reply) = queued.reply.take() {
                     drop(reply.send(Err(error.clone())));
                 }

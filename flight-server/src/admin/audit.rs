@@ -1,7 +1,7 @@
 //! `flight-server admin audit …`: what an auditor does with a copy of the store, and what an
 //! administrator does for them.
 //!
-//! `verify`, `checkpoint`, `prove` and `open` write nothing, and work on a copy of the database
+//! `verify`, `checkpoint`, `prove`, `tiles` and `open` change nothing, and work on a copy of the database
 //! alone. The others work on the hub's store, beside a server that may be running.
 
 use std::io::Write;
@@ -14,7 +14,7 @@ use data_encoding::HEXLOWER;
 use hubflight_audit::{TextKey, VerifierKey, checkpoint_notes, open_text};
 use hubflight_ledger::{
     AuditEvent, InclusionProof, Report, VerifyOptions, newest_checkpoint, prove_inclusion,
-    purge_before, record_act, recorded_text, text_key_created, verify,
+    purge_before, record_act, recorded_text, text_key_created, tiles, verify,
 };
 use hubflight_store::{Secrets, Store, TextHolder};
 use sha2::{Digest, Sha256};
@@ -59,6 +59,15 @@ pub enum AuditCommand {
         /// Number of the entry.
         #[arg(long)]
         seq: i64,
+    },
+    /// Writes the log's tree as tiles (C2SP tlog-tiles) with its checkpoint, from which others make
+    /// and check proofs with tools of their own. It holds hashes alone, and nothing of anybody.
+    Tiles {
+        #[command(flatten)]
+        source: Source,
+        /// An empty or missing folder.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
     },
     /// Decrypts a statement's text with the private key of its project or of the auditors; fails
     /// if it is not the text that the log recorded.
@@ -144,6 +153,11 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<()> {
         AuditCommand::Prove { source, seq } => {
             let store = Store::open_copy(&source.url()?).await?;
             print(&proof_text(&prove_inclusion(&store, seq).await?))
+        }
+        AuditCommand::Tiles { source, to } => {
+            let store = Store::open_copy(&source.url()?).await?;
+            let entries = write_tiles(&store, &to).await?;
+            print(&format!("wrote the tree of {entries} entries\n"))
         }
         AuditCommand::Open {
             source,
@@ -331,6 +345,20 @@ fn proof_text(proof: &InclusionProof) -> String {
         "note": proof.note,
     });
     format!("{proof:#}\n")
+}
+
+/// Whatever goes wrong, a folder with a checkpoint has all tiles of its tree.
+async fn write_tiles(store: &Store, folder: &Path) -> anyhow::Result<u64> {
+    std::fs::create_dir_all(folder)?;
+    if std::fs::read_dir(folder)?.next().is_some() {
+        bail!("`{}` is not empty; name another folder", folder.display());
+    }
+    let write = |path: &str, bytes: &[u8]| {
+        let file = folder.join(path);
+        file.parent().map(std::fs::create_dir_all).transpose()?;
+        std::fs::write(file, bytes)
+    };
+    Ok(tiles(store, write).await?)
 }
 
 /// The text of a statement, if it is the one that the log recorded.

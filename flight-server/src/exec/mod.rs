@@ -34,6 +34,7 @@ use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use crate::plan::casts::HideCasts;
+use crate::plan::mended;
 use admission::{
     CALLS_PER_PERSON_MAX, CallPlace, Full, Gate, GateLimits, PLANNING_MAX, PLANNING_PER_PERSON_MAX,
     Permit, Persons, Rates,
@@ -92,6 +93,7 @@ impl Engine {
             .build_arc()?;
         let builder = functions::with_permitted_functions(SessionStateBuilder::new())
             .with_config(session_config())
+            .with_physical_optimizer_rules(mended::rules())
             .with_runtime_env(Arc::clone(&environment));
         let options = hubflight_udfs::Options {
             echo: config.workers.echo,

@@ -62,6 +62,9 @@ impl Opening<'_> {
         let ticket = self.ticket(&view);
         let kind = StatementKind::Metadata;
         self.record(kind, ticket.expires, &self.asked()).await?;
+        // A token that nobody has on record as asked for is not made.
+        let ledger = &self.hub.ledger;
+        self.hub.metrics.ledger(ledger.flush().await)?;
         let Text { sql, parameters } = wanted.make(self.hub, self.caller).await?;
         let ticket = Ticket {
             sql,

@@ -144,6 +144,11 @@ impl Store {
         })
     }
 
+    /// True where other servers may serve from it too.
+    pub fn is_shared(&self) -> bool {
+        self.backend == Backend::Postgres
+    }
+
     /// Writes SQLite's log into its file and empties it, so that neither says what was there
     /// before. False where others read what the log holds, and for PostgreSQL, whose log is its
     /// own affair.

@@ -44,7 +44,7 @@ pub use keys::text_key_created;
 pub use notary::newest_checkpoint;
 pub(crate) use notary::{Notary, NotaryHandle};
 pub use policies::{policies_changed, policies_told};
-pub use proof::{InclusionProof, RecordedText, prove_inclusion, recorded_text};
+pub use proof::{InclusionProof, RecordedText, prove_inclusion, recorded_text, tiles};
 pub use purge::{KEPT_MONTHS, Purged, overdue, purge_before};
 pub(crate) use row::sealed_sha256;
 pub use second::SecondPlace;

@@ -1,10 +1,11 @@
 //! Proofs that an entry is in the log.
 
 use hubflight_audit::{
-    Checkpoint, Collector, Hash, VerifierKey, inclusion_ranges, verify_inclusion,
+    Checkpoint, Collector, Frontier, Hash, Tile, Tiles, VerifierKey, inclusion_ranges,
+    verify_inclusion,
 };
 use hubflight_store::Store;
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 
 use super::append::Head;
 use super::row::row_of_statement;
@@ -89,6 +90,75 @@ pub async fn prove_inclusion(store: &Store, seq: i64) -> Result<InclusionProof, 
     let size = head.frontier.size();
     let ranges = inclusion_ranges(index, size).ok_or_else(missing)?;
     let mut collector = Collector::new(ranges);
+    each_leaf(&mut connection, size, seq, |leaf| {
+        collector.push(leaf);
+        Ok(())
+    })
+    .await?;
+    let path = collector.finish().ok_or(LedgerError::Unproven(seq))?;
+    if !verify_inclusion(&leaf_hash, index, size, &path, &head.frontier.root()) {
+        return Err(LedgerError::Unproven(seq));
+    }
+    Ok(InclusionProof {
+        seq,
+        index,
+        leaf_hash,
+        path,
+        note: head.note,
+    })
+}
+
+/// The tree of the newest checkpoint as files by C2SP tlog-tiles, without entries: hashes tell
+/// nothing of anybody. `write` takes the path and the content of each; the checkpoint comes last.
+///
+/// # Errors
+/// [`LedgerError::LeavesAltered`], without a checkpoint; [`LedgerError::Tile`] of `write`.
+pub async fn tiles(
+    store: &Store,
+    mut write: impl FnMut(&str, &[u8]) -> std::io::Result<()>,
+) -> Result<u64, LedgerError> {
+    let mut connection = store.pool().acquire().await?;
+    let head = Head::peek(&mut connection).await?;
+    let size = head.frontier.size();
+    let (mut tiles, mut tree) = (Tiles::default(), Frontier::default());
+    each_leaf(&mut connection, size, 0, |leaf| {
+        tree.push(leaf);
+        let full = tiles.push(leaf);
+        full.iter()
+            .try_for_each(|tile| write_tile(&mut write, tile))
+    })
+    .await?;
+    if tree != head.frontier {
+        return Err(LedgerError::LeavesAltered);
+    }
+    for tile in tiles.rest() {
+        write_tile(&mut write, &tile)?;
+    }
+    let checkpoint = Tile {
+        path: "checkpoint".to_owned(),
+        bytes: head.note.into_bytes(),
+    };
+    write_tile(&mut write, &checkpoint)?;
+    Ok(size)
+}
+
+fn write_tile(
+    write: &mut impl FnMut(&str, &[u8]) -> std::io::Result<()>,
+    tile: &Tile,
+) -> Result<(), LedgerError> {
+    write(&tile.path, &tile.bytes).map_err(|error| LedgerError::Tile {
+        path: tile.path.clone(),
+        reason: error.to_string(),
+    })
+}
+
+/// The first `size` leaf hashes in order; `seq` is the entry that errors are about.
+async fn each_leaf(
+    connection: &mut AnyConnection,
+    size: u64,
+    seq: i64,
+    mut take: impl FnMut(Hash) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
     // Entries are numbered from 1; a row before them was never taken into the log.
     let (mut after, mut left) = (0, size);
     while left > 0 {
@@ -101,26 +171,14 @@ pub async fn prove_inclusion(store: &Store, seq: i64) -> Result<InclusionProof, 
         if rows.is_empty() {
             break;
         }
-        for row in rows
-            .iter()
-            .take(usize::try_from(left).unwrap_or(usize::MAX))
-        {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+        for row in rows.iter().take(wanted) {
             let hash: Option<Vec<u8>> = row.try_get("leaf_hash")?;
             let hash = hash.and_then(|hash| hash.try_into().ok());
-            collector.push(hash.ok_or(LedgerError::Unproven(seq))?);
+            take(hash.ok_or(LedgerError::Unproven(seq))?)?;
             after = row.try_get("seq")?;
             left -= 1;
         }
     }
-    let path = collector.finish().ok_or(LedgerError::Unproven(seq))?;
-    if !verify_inclusion(&leaf_hash, index, size, &path, &head.frontier.root()) {
-        return Err(LedgerError::Unproven(seq));
-    }
-    Ok(InclusionProof {
-        seq,
-        index,
-        leaf_hash,
-        path,
-        note: head.note,
-    })
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Conditions that no row can pass together: a user who asks for a year that the habilitation does
-//! not open is answered without reading. Only columns that are shown as they are stored count: of
-//! these the user knows what they ask for and what the habilitation opens, so that the time of such
-//! an answer tells nothing of the data. What a pseudonym stands for they do not know, and on which
-//! side of a bound it lies would be told.
+//! not open is answered without reading. Only columns count that are shown as they are stored, and
+//! dates of which the year is shown (`years.rs`): of these the user knows what they ask for and what
+//! the habilitation opens, so that the time of such an answer tells nothing of the data. What a
+//! pseudonym stands for they do not know, and on which side of a bound it lies would be told.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -16,10 +16,10 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, LogicalPlan, Operator}
 use super::rows::TABLE;
 
 /// True where the conditions of the visible rows and the filters, on columns of the table itself that
-/// are shown as they are, exclude each other.
-pub fn contradict(rows: &LogicalPlan, filters: &[Expr], plain: &HashSet<&str>) -> Result<bool> {
+/// the user knows, exclude each other.
+pub fn contradict(rows: &LogicalPlan, filters: &[Expr], known: &HashSet<&str>) -> Result<bool> {
     let mut bounds = Bounds {
-        plain,
+        known,
         of_columns: HashMap::new(),
         excluding: false,
     };
@@ -41,7 +41,7 @@ pub fn contradict(rows: &LogicalPlan, filters: &[Expr], plain: &HashSet<&str>) -
 type End<'a> = Option<(&'a ScalarValue, bool)>;
 
 struct Bounds<'a> {
-    plain: &'a HashSet<&'a str>,
+    known: &'a HashSet<&'a str>,
     /// The low and the high end.
     of_columns: HashMap<&'a str, (End<'a>, End<'a>)>,
     excluding: bool,
@@ -86,7 +86,7 @@ impl<'a> Bounds<'a> {
             .relation
             .as_ref()
             .is_some_and(|of| of.table() == TABLE);
-        let is_known = is_own && self.plain.contains(column.name.as_str());
+        let is_known = is_own && self.known.contains(column.name.as_str());
         // Of floating-point numbers, zeros have signs and some are no numbers.
         if !is_known || value.is_null() || value.data_type().is_floating() {
             return;
@@ -143,7 +143,7 @@ mod tests {
             Field::new("b", DataType::Float64, true),
             Field::new("c", DataType::Utf8, true),
         ]);
-        let plain = HashSet::from(["a", "b", "c"]);
+        let known = HashSet::from(["a", "b", "c"]);
         // Wherever each of them stands, in the habilitation or in the query.
         let (rows, asked) = filters.split_at(filters.len() / 2);
         let plan = table_scan(Some(TABLE), &schema, None).expect("a scan");
@@ -151,7 +151,7 @@ mod tests {
             .iter()
             .try_fold(plan, |plan, filter| plan.filter(filter.clone()));
         let plan = plan.and_then(LogicalPlanBuilder::build).expect("a plan");
-        let told = contradict(&plan, asked, &plain).expect("told");
+        let told = contradict(&plan, asked, &known).expect("told");
         let hidden = contradict(&plan, asked, &HashSet::new()).expect("told");
         assert!(!hidden, "nothing is told of columns that are not shown");
         told
@@ -199,7 +199,7 @@ mod tests {
         let own = table_scan(Some(TABLE), &schema, None).expect("a scan");
         let own = own.filter(col("t.a").lt(lit(5_i64)));
         let both = own.and_then(|own| own.cross_join(other?.build()?)?.build());
-        let plain = HashSet::from(["a"]);
-        assert!(!contradict(&both.expect("a plan"), &[], &plain).expect("told"));
+        let known = HashSet::from(["a"]);
+        assert!(!contradict(&both.expect("a plan"), &[], &known).expect("told"));
     }
 }

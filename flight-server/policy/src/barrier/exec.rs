@@ -31,9 +31,6 @@ use futures::StreamExt;
 use super::clean::clean;
 use crate::error::PolicyError;
 
-/// One row in so many is guessed to pass the user's filters, as DataFusion guesses.
-const FILTERED_SHARE: usize = 5;
-
 /// What may be known of a scan from outside.
 #[derive(Clone, Debug)]
 pub(super) struct About {
@@ -121,24 +118,38 @@ impl PolicyScanExec {
         (&self.about.dataset, &self.about.table)
     }
 
-    /// The number of rows that the user sees, as far as it is known: of these rows alone, and
-    /// exactly only where nothing else drops rows.
-    fn visible_statistics(&self, of_partition: bool) -> Statistics {
+    /// The number of rows that the user sees, as far as it is known, and about which values the plain
+    /// columns have in them: of these rows alone, and exactly only where nothing else drops rows.
+    fn visible_statistics(&self, args: &StatisticsArgs) -> Statistics {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        if let Some(visible) = self.about.visible_rows.filter(|_| !of_partition) {
-            let filtered = !self.about.filters.is_empty();
-            let left = if filtered {
-                visible / FILTERED_SHARE
-            } else {
-                visible
-            };
-            let rows = self.fetch.map_or(left, |fetch| left.min(fetch));
-            statistics.num_rows = if filtered || !self.dynamic.is_empty() {
-                Precision::Inexact(rows)
-            } else {
-                Precision::Exact(rows)
-            };
+        let Some(visible) = self
+            .about
+            .visible_rows
+            .filter(|_| args.partition().is_none())
+        else {
+            return statistics;
+        };
+        let mut left = visible;
+        // The plan inside of no row reads what is stored; any other reads visible rows.
+        if visible > 0
+            && let Ok(inside) = StatisticsContext::new().compute(self.inner.as_ref(), args)
+        {
+            left = visible.min(*inside.num_rows.get_value().unwrap_or(&visible));
+            let columns = statistics.column_statistics.iter_mut();
+            let columns = columns
+                .zip(&inside.column_statistics)
+                .zip(&self.about.plain);
+            for ((column, inside), _) in columns.filter(|(_, plain)| **plain) {
+                column.min_value = inside.min_value.clone().to_inexact();
+                column.max_value = inside.max_value.clone().to_inexact();
+            }
         }
+        let rows = self.fetch.map_or(left, |fetch| left.min(fetch));
+        let is_exact = self.about.filters.is_empty() && self.dynamic.is_empty();
+        statistics.num_rows = match is_exact {
+            true => Precision::Exact(rows),
+            false => Precision::Inexact(rows),
+        };
         statistics
     }
 
@@ -277,9 +288,7 @@ impl ExecutionPlan for PolicyScanExec {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         if !self.about.all_rows {
-            return Ok(Arc::new(
-                self.visible_statistics(args.partition().is_some()),
-            ));
+            return Ok(Arc::new(self.visible_statistics(args)));
         }
         let inside = StatisticsContext::new()
             .compute(self.inner.as_ref(), args)

@@ -55,6 +55,11 @@ impl Extremes {
         })
     }
 
+    /// The smallest and the largest visible value of a column, where they were learnt.
+    pub fn range(&self, column: &str) -> Option<(ScalarValue, ScalarValue)> {
+        self.known().get(column).cloned()
+    }
+
     /// Begins to learn what is not known yet of the columns of a schema.
     pub fn learn(self: &Arc<Self>, schema: &SchemaRef) -> Lesson {
         let known = self.known();

@@ -3,21 +3,24 @@
 //! The reader could be told the rows itself, but it is many times slower at rows here and there
 //! than at whole row groups followed by one filter. So a row group is read whole or, where the
 //! user's filters rule it out by what is known of its selected rows, not at all; what is read meets
-//! its bits. The file's own statistics and Bloom filters count hidden rows, whose values the time
+//! its bits. What is known of the selected rows is told to the planner, so that joins are ordered as
+//! over a table of these rows alone. The file's own statistics and Bloom filters count hidden rows, whose values the time
 //! of an answer would then tell: they are asked only where every row of a group is selected.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
@@ -35,6 +38,7 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties,
@@ -45,17 +49,51 @@ use super::extremes::Extremes;
 use super::numbered::file_scan;
 use super::selection::Selection;
 
+/// Of more row groups the extremes are not compared, which takes longer than to plan without.
+const GROUPS_COMPARED_MAX: usize = 1_024;
+
 /// The source, less the rows that are not selected. What the source says of itself (statistics,
 /// constraints) counts hidden rows too and is not passed on.
 #[derive(Debug)]
 pub struct Selected {
     source: Arc<dyn TableProvider>,
     selection: Arc<Selection>,
+    /// Columns that are shown as they are stored. Of others, a plan would tell the user how what
+    /// they ask for compares with what is stored.
+    plain: HashSet<String>,
 }
 
 impl Selected {
-    pub fn new(source: Arc<dyn TableProvider>, selection: Arc<Selection>) -> Self {
-        Self { source, selection }
+    pub fn new(
+        source: Arc<dyn TableProvider>,
+        selection: Arc<Selection>,
+        plain: HashSet<String>,
+    ) -> Self {
+        Self {
+            source,
+            selection,
+            plain,
+        }
+    }
+
+    /// How many selected rows there are, and the extremes of plain columns where each row group has
+    /// told its own.
+    fn statistics_of(&self, groups: &[Group], schema: &SchemaRef) -> Statistics {
+        let mut statistics = Statistics::new_unknown(schema);
+        let rows = groups.iter().map(|group| group.bits.count_set_bits());
+        statistics.num_rows = Precision::Exact(rows.sum());
+        if groups.len() > GROUPS_COMPARED_MAX {
+            return statistics;
+        }
+        let columns = statistics.column_statistics.iter_mut();
+        let columns = columns.zip(schema.fields());
+        for (column, field) in columns.filter(|(_, field)| self.plain.contains(field.name())) {
+            if let Some((min, max)) = range(groups, field) {
+                column.min_value = Precision::Inexact(min);
+                column.max_value = Precision::Inexact(max);
+            }
+        }
+        statistics
     }
 }
 
@@ -99,9 +137,13 @@ impl TableProvider for Selected {
             .with_file_groups(Vec::new())
             .build();
         let partitions = state.config().target_partitions();
-        let schema = plan.schema();
+        let statistics = self.statistics_of(&groups, &plan.schema());
         Ok(Arc::new(SelectedExec::new(
-            config, groups, partitions, schema,
+            config,
+            groups,
+            partitions,
+            statistics,
+            plan.schema(),
         )))
     }
 
@@ -115,6 +157,25 @@ impl TableProvider for Selected {
 
 fn no_files() -> DataFusionError {
     DataFusionError::Execution("the source is no longer one of Parquet files".to_owned())
+}
+
+/// The extremes of all; none where a row group has not told its own.
+fn range(groups: &[Group], field: &Field) -> Option<(ScalarValue, ScalarValue)> {
+    let mut ranges = groups
+        .iter()
+        .map(|group| group.extremes.range(field.name()));
+    let (mut min, mut max) = ranges.next()??;
+    for range in ranges {
+        let (low, high) = range?;
+        if low.partial_cmp(&min)?.is_lt() {
+            min = low;
+        }
+        if high.partial_cmp(&max)?.is_gt() {
+            max = high;
+        }
+    }
+    let is_typed = [&min, &max].map(|end| end.data_type() == *field.data_type());
+    (is_typed == [true; 2]).then_some((min, max))
 }
 
 /// A row group: its file, told to read no other, one bit for each of its rows, and what is known
@@ -133,6 +194,7 @@ struct SelectedExec {
     config: FileScanConfig,
     /// By partition.
     groups: Vec<Vec<Group>>,
+    statistics: Arc<Statistics>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
@@ -142,6 +204,7 @@ impl SelectedExec {
         config: FileScanConfig,
         groups: Vec<Group>,
         partitions: usize,
+        statistics: Statistics,
         schema: SchemaRef,
     ) -> Self {
         let partitions = partitions.min(groups.len()).max(1);
@@ -160,6 +223,7 @@ impl SelectedExec {
         Self {
             config,
             groups: dealt,
+            statistics: Arc::new(statistics),
             schema,
             properties: Arc::new(properties),
         }
@@ -259,6 +323,17 @@ impl ExecutionPlan for SelectedExec {
             .try_flatten();
         let schema = Arc::clone(&self.schema);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _input_stats: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        Ok(match args.partition() {
+            None => Arc::clone(&self.statistics),
+            Some(_) => Arc::new(Statistics::new_unknown(&self.schema)),
+        })
     }
 
     /// Lets filters rule row groups out, and leaves them to the parent as before.

@@ -262,17 +262,20 @@ impl PolicyTable {
             None => Arc::clone(&self.schema),
             Some(indices) => Arc::new(self.schema.project(indices)?),
         };
-        // To find the visible rows takes reading.
-        let selection = match self.reads_nothing(filters) {
-            Ok(true) => Ok(None),
-            Ok(false) => self.selection(state).await,
+        let found = match self.reads_nothing(filters) {
+            // To find the visible rows takes reading.
+            Ok(true) => Ok((None, Some(0))),
+            Ok(false) => self.selection(state).await.map(|selection| {
+                let visible = selection.as_ref().map(|selection| selection.visible());
+                (selection, visible)
+            }),
             Err(error) => Err(error),
         };
-        let selection = selection.map_err(|error| conceal(&error, &self.dataset, &self.table))?;
+        let (selection, visible) =
+            found.map_err(|error| conceal(&error, &self.dataset, &self.table))?;
         let plan = self
             .visible_rows(selection.as_ref())
             .and_then(|rows| self.inner_plan(rows, &shown, None, filters));
-        let visible = selection.map(|selection| selection.visible());
         let scan = self.scan_of(state, plan, schema, &shown, filters, visible);
         Ok(Arc::new(scan.await?.limited(limit)))
     }
@@ -328,7 +331,16 @@ impl PolicyTable {
         let Some(selection) = selection else {
             return Ok(self.rows.clone());
         };
-        let rows = Selected::new(Arc::clone(&self.source), Arc::clone(selection));
+        let plain = self
+            .columns
+            .iter()
+            .filter(|shown| shown.visible.how == How::Plain);
+        let plain = plain.map(|shown| shown.visible.field.name().clone());
+        let rows = Selected::new(
+            Arc::clone(&self.source),
+            Arc::clone(selection),
+            plain.collect(),
+        );
         LogicalPlanBuilder::scan(TABLE, provider_as_source(Arc::new(rows)), None)?.build()
     }
 
@@ -345,12 +357,12 @@ impl PolicyTable {
     /// True where no row can pass both the habilitation's conditions and the filters. Rows that are
     /// kept as bits have passed those, and know them no more.
     fn reads_nothing(&self, filters: &[Expr]) -> Result<bool> {
-        let plain = self
+        let known = self
             .columns
             .iter()
-            .filter(|shown| shown.visible.how == How::Plain);
-        let plain = plain.map(|shown| shown.visible.field.name().as_str());
-        contradict(&self.rows, &self.stored_filters(filters)?, &plain.collect())
+            .filter(|shown| matches!(shown.visible.how, How::Plain | How::Masked(Mask::Year)));
+        let known = known.map(|shown| shown.visible.field.name().as_str());
+        contradict(&self.rows, &self.stored_filters(filters)?, &known.collect())
     }
 
     /// `rows` filtered, and of these the columns that are shown, then the person's key if asked.

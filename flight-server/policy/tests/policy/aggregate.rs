@@ -9,6 +9,7 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::util::display::array_value_to_string;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
+use hubflight_policy::LinkageKeys;
 use hubflight_policy::aggregate::{self, MARGIN, noise::NOISE_MAX};
 use hubflight_rights::dataset::{Dataset, PERSONS_MIN_DEFAULT};
 use hubflight_rights::habilitation::{Habilitation, Mask, Mode, TableGrant, Tables};
@@ -16,7 +17,8 @@ use hubflight_rights::habilitation::{Habilitation, Mask, Mode, TableGrant, Table
 use crate::world::{self, Stay, World, config, grant, habilitation, keys};
 
 pub struct Hub {
-    _world: World,
+    world: Arc<World>,
+    aggregate: Habilitation,
     ctx: SessionContext,
 }
 
@@ -40,9 +42,17 @@ impl Hub {
             mode: Mode::Aggregate,
             ..habilitation(project, tables)
         };
+        Self::with_keys(Arc::new(world), aggregate, &keys(project))
+    }
+
+    fn with_keys(world: Arc<World>, aggregate: Habilitation, keys: &LinkageKeys) -> Self {
         let ctx = SessionContext::new_with_config(config(true));
-        world.register(&ctx, &aggregate, &keys(project));
-        Self { _world: world, ctx }
+        world.register(&ctx, &aggregate, keys);
+        Self {
+            world,
+            aggregate,
+            ctx,
+        }
     }
 
     async fn ask(&self, sql: &str) -> Result<RecordBatch, DataFusionError> {
@@ -513,6 +523,27 @@ async fn the_same_persons_give_the_same_noise_however_they_are_asked_for() {
     );
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert!(answers.iter().all(Option::is_some));
+}
+
+/// Without the hub's one key of noise the same attack succeeds: what is drawn anew, for another
+/// wording, another account or another project, is gone in the mean.
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_that_is_drawn_anew_is_averaged_away() {
+    let hub = Hub::new().await;
+    let sql = "SELECT count(DISTINCT person) FROM stays WHERE diagnosis = 'I07'";
+    let ill = known().into_iter().filter(|stay| stay.diagnosis == "I07");
+    let ill: Vec<Stay> = ill.collect();
+    let truth = persons(ill.iter()).len() as f64;
+    let mut answers = Vec::new();
+    for draw in 0..=u8::MAX {
+        let keys = world::keys_with_noise(&hub.aggregate.project, [draw; 32]);
+        let anew = Hub::with_keys(Arc::clone(&hub.world), hub.aggregate.clone(), &keys);
+        answers.push(anew.number(sql).await.unwrap() as f64);
+    }
+    let mean = answers.iter().sum::<f64>() / answers.len() as f64;
+    assert!((mean - truth).abs() < 0.5, "{mean} of {truth}");
+    let off = answers.iter().filter(|answer| **answer != truth).count();
+    assert!(off > answers.len() / 2, "no noise");
 }
 
 /// Differencing: a count with and without one person. Without noise each pair gives the person

@@ -426,22 +426,40 @@ async fn errors_do_not_speak_of_files() {
             .len(),
         1
     );
+    let open = unguarded(&world, config(true)).await;
     for part in ["part-0.parquet", "part-1.parquet"] {
         let file = world.dir.path().join("hospital/stays").join(part);
-        std::fs::write(file, b"PAR1 no more PAR1").unwrap();
+        // A footer of four bytes that says nothing.
+        std::fs::write(file, b"PAR1....\x04\0\0\0PAR1").unwrap();
     }
+    let path = world.dir.path().display().to_string();
+    let words = [path.trim_start_matches('/'), "parquet", "Parquet", "begun"];
     for sql in [
         "SELECT * FROM stays",
         "SELECT note FROM stays",
         "SELECT * FROM diagnoses",
     ] {
         let text = rows(&ctx, sql).await.unwrap_err().to_string();
-        let path = world.dir.path().display().to_string();
-        for word in [path.trim_start_matches('/'), "parquet", "Parquet", "begun"] {
+        for word in words {
             assert!(!text.contains(word), "{sql}: `{word}` in {text}");
         }
         assert!(text.contains("could not be read"), "{text}");
+        // Without the barrier they speak of them.
+        for ctx in &open {
+            let text = rows(ctx, sql).await.unwrap_err().to_string();
+            assert!(words.iter().any(|word| text.contains(word)), "{text}");
+        }
     }
+    for part in ["part-0.parquet", "part-1.parquet"] {
+        std::fs::remove_file(world.dir.path().join("hospital/stays").join(part)).unwrap();
+    }
+    let sql = "SELECT note FROM stays";
+    for ctx in &open {
+        let text = rows(ctx, sql).await.unwrap_err().to_string();
+        assert!(text.contains(words[0]), "{text}");
+    }
+    let text = rows(&ctx, sql).await.unwrap_err().to_string();
+    assert!(!words.iter().any(|word| text.contains(word)), "{text}");
 }
 
 /// Functions of the barrier cannot be called, and hidden columns cannot be named through

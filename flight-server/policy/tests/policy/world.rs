@@ -376,6 +376,15 @@ pub fn keys_of(project: &str, linkage_group: &str) -> LinkageKeys {
     LinkageKeys::new(secret, project, linkage_group)
 }
 
+/// As [`keys`], with another key of noise.
+pub fn keys_with_noise(project: &str, cells: [u8; 32]) -> LinkageKeys {
+    let secret = Secret {
+        pseudonyms: zeroize::Zeroizing::new([7; 32]),
+        cells: zeroize::Zeroizing::new(cells),
+    };
+    LinkageKeys::new(secret, project, "main")
+}
+
 pub fn config(pushdown_filters: bool) -> SessionConfig {
     SessionConfig::new()
         .with_target_partitions(3)

@@ -162,7 +162,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
     use crate::airlock::lineage::{Doubt, Grain};
@@ -235,6 +235,51 @@ mod tests {
         let mut identified = doubted;
         identified.study.columns[0] = Origin::Person;
         assert_eq!(verdict(&identified.found(judge)), Some(Verdict::Refuses));
+    }
+
+    /// What is smuggled past all rules but one: without that one it would leave.
+    #[test]
+    fn each_rule_holds_back_what_the_others_let_pass() {
+        let plain = |value: &str| Case::new([("a", Origin::Plain, texts([value]))]);
+        let doubles = Arc::new(Float64Array::from(vec![0.1 + 0.2]));
+        let smuggled: [(Rule, Case); 8] = [
+            (
+                origin::find,
+                Case::new([("n", Origin::Person, integers([1]))]),
+            ),
+            (identifiers::find, plain("q3zm7ab2c4defghijklmnopqrs")),
+            (text::find, plain("=HYPERLINK(A1)")),
+            (text::find, plain("vu par le Dr Jean DUPONT")),
+            (
+                cells::find,
+                Case::new([("n", Origin::Persons, integers([10]))]),
+            ),
+            (
+                numbers::find,
+                Case::new([("x", Origin::Measure, doubles as ArrayRef)]),
+            ),
+            (
+                shape::find,
+                Case::new([("x", Origin::Plain, integers(0..100))]),
+            ),
+            (
+                shape::find,
+                Case::new([("x".repeat(64).as_str(), Origin::Key, integers([1]))]),
+            ),
+        ];
+        let mut needed = BTreeSet::new();
+        for (index, (only, case)) in smuggled.iter().enumerate() {
+            assert!(!case.is_clean(judge), "case {index} leaves");
+            for (rule, find) in RULES.iter().enumerate() {
+                if std::ptr::fn_addr_eq(*find, *only) {
+                    assert!(!case.is_clean(*find), "case {index}");
+                    needed.insert(rule);
+                } else {
+                    assert!(case.is_clean(*find), "case {index} is found by rule {rule}");
+                }
+            }
+        }
+        assert_eq!(needed.len(), RULES.len(), "each rule is needed");
     }
 
     #[test]

@@ -245,6 +245,22 @@ impl Case {
         Ok(stream)
     }
 
+    /// What is told to who was let in before, and to who logs in now: both are let through, or
+    /// neither is.
+    async fn for_both(
+        &self,
+        before: &Caller,
+        act: impl AsyncFn(&Caller) -> Result<()>,
+    ) -> Result<()> {
+        let told = act(before).await;
+        let told_anew = match self.caller().await {
+            Ok(caller) => act(&caller).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(told.is_ok(), told_anew.is_ok(), "{:?}: {told:?}", self.way);
+        told.and(told_anew)
+    }
+
     async fn snapshot(&self) -> i64 {
         let snapshot = self.bench.hub.store.current_snapshot("p").await;
         snapshot.expect("read")
@@ -280,8 +296,11 @@ async fn what_ends_before_a_statement_is_planned() {
         let caller = case.caller().await.expect("let in");
         case.ticket(&caller, &case.query()).await.expect("planned");
         case.end().await;
-        let caller = case.caller().await?;
-        case.open(&caller, &case.query()).await.map(drop)
+        let act = async |caller: &Caller| {
+            let ticket = case.ticket(caller, &case.query()).await?;
+            case.begin(caller, ticket).await.map(drop)
+        };
+        case.for_both(&caller, act).await
     };
     check("", WAYS, phase).await;
 }
@@ -292,8 +311,8 @@ async fn what_ends_between_the_plan_and_the_ticket() {
         let caller = case.caller().await.expect("let in");
         let ticket = case.ticket(&caller, &case.query()).await.expect("planned");
         case.end().await;
-        let caller = case.caller().await?;
-        case.begin(&caller, ticket).await.map(drop)
+        let act = async |caller: &Caller| case.begin(caller, ticket.clone()).await.map(drop);
+        case.for_both(&caller, act).await
     };
     check("", WAYS, phase).await;
 }
@@ -378,10 +397,12 @@ async fn what_ends_between_preparing_and_executing() {
         described.expect("planned");
         let handle = hub.prepared.put(text, &caller.principal).expect("kept");
         case.end().await;
-        let caller = case.caller().await?;
-        let text = hub.prepared.get(&handle, &caller.principal)?;
-        let ticket = case.ticket(&caller, &text.sql).await?;
-        case.begin(&caller, ticket).await.map(drop)
+        let act = async |caller: &Caller| {
+            let text = hub.prepared.get(&handle, &caller.principal)?;
+            let ticket = case.ticket(caller, &text.sql).await?;
+            case.begin(caller, ticket).await.map(drop)
+        };
+        case.for_both(&caller, act).await
     };
     check("", WAYS, phase).await;
 }
