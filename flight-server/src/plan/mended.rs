@@ -1,4 +1,4 @@
-//! Rules of DataFusion 55 for physical plans, with three of them mended: each answered wrongly or
+//! Rules of DataFusion 55 for physical plans, with some of them mended: each answered wrongly or
 //! failed on statements that users write. Drop a mend when the test below passes without it.
 
 use std::fmt;
@@ -9,12 +9,14 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{
-    EquivalenceProperties, LexOrdering, OrderingRequirements, Partitioning, PhysicalExpr,
+    AcrossPartitions, ConstExpr, EquivalenceProperties, LexOrdering, OrderingRequirements,
+    Partitioning, PhysicalExpr,
 };
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
     ReplaceChildrenOptions,
@@ -33,7 +35,7 @@ pub fn rules() -> Vec<Rule> {
             _ => rule,
         }
     });
-    let first: Rule = Arc::new(ForgetAroundGroupingSets);
+    let first: Rule = Arc::new(Forget);
     std::iter::once(first).chain(mended).collect()
 }
 
@@ -120,12 +122,25 @@ fn recompute() -> ReplaceChildrenOptions {
 /// below (that it is constant, or sorted, or dealt by its values), and does not sort by it, and
 /// groups what comes next to each other: after `WHERE year = 2020 GROUP BY ROLLUP (sex, year) ORDER BY
 /// year` the rows came in any order. So nothing is known below, nor of what the aggregate makes.
+///
+/// Nor of a UNION of different constants, each of which is not sorted by where it should stand before
+/// another (apache/datafusion#23528).
 #[derive(Debug)]
-struct ForgetAroundGroupingSets;
+struct Forget;
 
-impl PhysicalOptimizerRule for ForgetAroundGroupingSets {
+impl PhysicalOptimizerRule for Forget {
     fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
         let forget = |node: Plan| {
+            if node.is::<UnionExec>() {
+                let known = node.properties().equivalence_properties().constants();
+                let differs = |constant: &ConstExpr| {
+                    matches!(constant.across_partitions, AcrossPartitions::Heterogeneous)
+                };
+                return Ok(match known.iter().any(differs) {
+                    true => Transformed::yes(Arc::new(Forgotten::new(node)) as Plan),
+                    false => Transformed::no(node),
+                });
+            }
             let Some(aggregate) = node.downcast_ref::<AggregateExec>() else {
                 return Ok(Transformed::no(node));
             };
@@ -141,7 +156,7 @@ impl PhysicalOptimizerRule for ForgetAroundGroupingSets {
     }
 
     fn name(&self) -> &str {
-        "forget_around_grouping_sets"
+        "forget_what_is_not_so"
     }
 
     fn schema_check(&self) -> bool {
@@ -290,6 +305,7 @@ mod tests {
                            GROUP BY ROLLUP (a, b) ORDER BY b, a NULLS LAST";
     const NAMED: &str = "SELECT 'A' AS cohort, b, count(*) AS n FROM t
                          GROUP BY ROLLUP (cohort, b) ORDER BY cohort, b";
+    const UNITED: &str = "SELECT 2 AS s, a FROM w UNION ALL SELECT 1 AS s, a FROM u ORDER BY s, a";
     const COLLECTED: &str = "SELECT b, array_agg(a ORDER BY a) AS n FROM t
                              GROUP BY ROLLUP (b, a) ORDER BY b, a";
 
@@ -311,8 +327,15 @@ mod tests {
         let then_by = then_by.replace("ORDER BY 1", "ORDER BY 1, 2");
         let days = (0..40).filter(|a| ![4, 5].contains(a));
         let days: Vec<_> = days.map(|a| format!("2022-11-27T00:00:00,{a}")).collect();
+        let many = (0..40).map(|a| format!("2,{a}"));
+        let united: Vec<_> = ["1,4", "1,5"]
+            .map(String::from)
+            .into_iter()
+            .chain(many)
+            .collect();
         for (sql, expected) in [
             (then_by.as_str(), days.join(";").as_str()),
+            (UNITED, united.join(";").as_str()),
             (NAMED, "A,x,1;A,y,3;A,,4;,,4"),
             (
                 COLLECTED,
@@ -340,7 +363,7 @@ mod tests {
         let names = |rules: Vec<Rule>| rules.iter().map(|rule| rule.name().to_owned()).collect();
         let [of_ours, bare]: [Vec<String>; 2] =
             [rules(), PhysicalOptimizer::new().rules].map(names);
-        assert_eq!(of_ours[0], "forget_around_grouping_sets");
+        assert_eq!(of_ours[0], "forget_what_is_not_so");
         assert_eq!(of_ours[1..], bare);
         let shown = format!("{:?}", rules());
         for mend in ["OfItsOwnRows", "SortedAgain"] {
