@@ -208,10 +208,10 @@ def take(table, rows):
 
 
 def copies(tables):
-    """What the habilitation shows, worked out by DuckDB, and where its rows stood."""
+    """What the habilitation shows, worked out by DuckDB."""
     database = duckdb.connect()
     database.execute("SET threads = 1")
-    shown, stood = {}, {}
+    shown = {}
     for name, table in tables.items():
         if name == "shapes":
             # Of types that DuckDB does not take: the key is enough.
@@ -228,34 +228,22 @@ def copies(tables):
             copy = copy.set_column(index, copy.schema.field(column), values.cast(copy.schema.field(column).type))
         database.unregister("given")
         shown[name] = copy.drop_columns(DROPPED.get(name, []))
-        stood[name] = rows.to_numpy()
         assert 0.2 < copy.num_rows / table.num_rows and (copy.num_rows < table.num_rows or name == "labels"), name
         # Nothing of a hidden row is in the copy: otherwise the canaries say nothing.
         assert CANARY not in str(shown[name].to_pylist()), name
-    return shown, stood
+    return shown
 
 
-def write(tables, folder: Path, stood=None, beside=(), packed=False):
-    """Parquet in several row groups; stays in two files, so that two threads read them. A copy
-    has the files of the original, each without its hidden rows, and unless it is packed its row
-    groups too: DataFusion judges conditions batch by batch, so that with rows that fail the outcome
-    depends on who stands with whom. Tables in `beside` get a row of NULLs more, in a row group of
-    its own."""
+def write(tables, folder: Path, beside=()):
+    """Parquet in several row groups; stays in two files, so that two threads read them. Tables in
+    `beside` get a row of NULLs more, in a row group of its own."""
     for name, table in tables.items():
         (folder / name).mkdir(parents=True)
-        places = np.arange(table.num_rows) if stood is None else stood[name]
-        files = [(0, STAYS // 2), (STAYS // 2, STAYS)] if name == "stays" else [(0, 10**9)]
+        end = table.num_rows
+        files = [(0, end // 2), (end // 2, end)] if name == "stays" else [(0, end)]
         for part, (first, end) in enumerate(files):
             with pq.ParquetWriter(folder / name / f"{part}.parquet", table.schema) as writer:
-                starts = range(first, min(end, places.max() + 1), ROW_GROUP_ROWS)
-                groups = [np.searchsorted(places, [begin, min(begin + ROW_GROUP_ROWS, end)]) for begin in starts]
-                if packed:
-                    of_file = np.searchsorted(places, [first, end])
-                    starts = range(*of_file, ROW_GROUP_ROWS)
-                    groups = [(begin, min(begin + ROW_GROUP_ROWS, of_file[1])) for begin in starts]
-                for rows in groups:
-                    if rows[0] < rows[1]:
-                        writer.write_table(table.slice(rows[0], rows[1] - rows[0]))
+                writer.write_table(table.slice(first, end - first), row_group_size=ROW_GROUP_ROWS)
                 if name in beside and part + 1 == len(files):
                     writer.write_table(pa.table([pa.nulls(1, field.type) for field in table.schema], table.schema))
 
@@ -358,9 +346,9 @@ def serve(folder: Path) -> Hub:
     """A server whose `tokens` open each project to `alice`."""
     tables = make_tables()
     write(tables, folder / "full")
-    shown, stood = copies(tables)
-    write(shown, folder / "copy", stood, packed=True)
-    write(shown, folder / "beside", stood, beside=VISIBLE.keys() - {"labels"})
+    shown = copies(tables)
+    write(shown, folder / "copy")
+    write(shown, folder / "beside", beside=VISIBLE.keys() - {"labels"})
     config = folder / "hub.toml"
     config.write_text(configuration())
     running = start(["serve", "--config", str(config)], folder, folder / "serve.log")

@@ -1,4 +1,4 @@
-//! The smallest and largest visible values of row groups, by column, learnt while a query reads
+//! The smallest and largest visible values of row groups and their parts, by column, learnt while a query reads
 //! them and used to leave row groups unread.
 //!
 //! A file's own statistics count hidden rows: a view that begins in 2015 over files that begin in
@@ -6,7 +6,8 @@
 //! alone, so what it saves, and the time that this takes, tells nothing of the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -24,9 +25,14 @@ use super::filters::is_simple;
 /// Texts that are longer are not kept, nor anything of their column.
 const VALUE_BYTES_MAX: usize = 128;
 
-/// What is known of the visible rows of one row group.
+/// Of more parts of a row group nothing is kept.
+const PARTS_MAX: usize = 64;
+
+/// What is known of the visible rows of one row group, or of a part of it.
 pub struct Extremes {
     columns: RwLock<HashMap<String, (ScalarValue, ScalarValue)>>,
+    /// By the rows that they are.
+    parts: Mutex<HashMap<Range<usize>, Arc<Extremes>>>,
     /// What is kept is reserved here.
     memory: Arc<MemoryReservation>,
 }
@@ -35,8 +41,22 @@ impl Extremes {
     pub fn new(memory: Arc<MemoryReservation>) -> Self {
         Self {
             columns: RwLock::default(),
+            parts: Mutex::default(),
             memory,
         }
+    }
+
+    /// Those of a part of the row group.
+    pub fn of_part(&self, rows: Range<usize>) -> Arc<Self> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.get(&rows) {
+            return Arc::clone(part);
+        }
+        let part = Arc::new(Self::new(Arc::clone(&self.memory)));
+        if parts.len() < PARTS_MAX && self.memory.try_grow(size_of::<Self>()).is_ok() {
+            parts.insert(rows, Arc::clone(&part));
+        }
+        part
     }
 
     /// True where no visible row can pass a filter of the user.
@@ -131,7 +151,7 @@ impl PruningStatistics for Extremes {
     }
 }
 
-/// The extremes of one reading of a row group, kept only when it has been read to its end.
+/// The extremes of one reading, kept only when all rows have been read.
 pub struct Lesson {
     columns: Vec<Learning>,
     of: Arc<Extremes>,

@@ -40,6 +40,7 @@ use leaf_plan;
 mod bounds;
 mod clean;
 mod columns;
+mod cut;
 mod exec;
 mod extremes;
 mod filters;

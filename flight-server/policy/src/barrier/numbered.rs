@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource,
 };
@@ -109,15 +109,14 @@ impl Stored {
 }
 
 /// The file, of which only these row groups are read.
-pub fn only(file: &PartitionedFile, part: &Range<usize>, groups: usize) -> PartitionedFile {
-    let access = (0..groups).map(|group| {
-        if part.contains(&group) {
-            RowGroupAccess::Scan
-        } else {
-            RowGroupAccess::Skip
-        }
-    });
-    let access = ParquetAccessPlan::new(access.collect());
+fn only(file: &PartitionedFile, part: &Range<usize>, groups: usize) -> PartitionedFile {
+    let mut access = ParquetAccessPlan::new_none(groups);
+    part.clone().for_each(|group| access.scan(group));
+    with_access(file, access)
+}
+
+/// The file, of which only this is read.
+pub fn with_access(file: &PartitionedFile, access: ParquetAccessPlan) -> PartitionedFile {
     let mut file = file.clone();
     // With them, a dynamic filter may end the reading of the file within a row group, when it
     // excludes all of its rows, hidden ones included. Row groups have their own in the footer.

@@ -1,17 +1,18 @@
 //! A table of Parquet files of which only selected rows are read.
 //!
 //! The reader could be told the rows itself, but it is many times slower at rows here and there
-//! than at whole row groups followed by one filter. So a row group is read whole or, where the
-//! user's filters rule it out by what is known of its selected rows, not at all; what is read meets
-//! its bits. What is known of the selected rows is told to the planner, so that joins are ordered as
+//! than at whole row groups followed by one filter. So a row group is read whole (or in a few parts,
+//! [`super::cut`]) or, where the user's filters rule it out by what is known of its selected rows,
+//! not at all; what is read meets its bits. What is known of the selected rows is told to the planner, so that joins are ordered as
 //! over a table of these rows alone. The file's own statistics and Bloom filters count hidden rows, whose values the time
 //! of an answer would then tell: they are asked only where every row of a group is selected.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, SchemaRef};
@@ -22,6 +23,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
 };
@@ -40,13 +42,14 @@ use datafusion::physical_plan::filter_pushdown::{
 };
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
+use super::cut::{Windows, deal};
 use super::extremes::Extremes;
-use super::numbered::file_scan;
+use super::numbered::{file_scan, with_access};
 use super::selection::Selection;
 
 /// Of more row groups the extremes are not compared, which takes longer than to plan without.
@@ -78,10 +81,9 @@ impl Selected {
 
     /// How many selected rows there are, and the extremes of plain columns where each row group has
     /// told its own.
-    fn statistics_of(&self, groups: &[Group], schema: &SchemaRef) -> Statistics {
+    fn statistics_of(&self, groups: &[&Group], schema: &SchemaRef) -> Statistics {
         let mut statistics = Statistics::new_unknown(schema);
-        let rows = groups.iter().map(|group| group.bits.count_set_bits());
-        statistics.num_rows = Precision::Exact(rows.sum());
+        statistics.num_rows = Precision::Exact(groups.iter().map(|group| group.selected()).sum());
         if groups.len() > GROUPS_COMPARED_MAX {
             return statistics;
         }
@@ -137,11 +139,12 @@ impl TableProvider for Selected {
             .with_file_groups(Vec::new())
             .build();
         let partitions = state.config().target_partitions();
-        let statistics = self.statistics_of(&groups, &plan.schema());
+        let groups = deal(groups, partitions, state.config().batch_size());
+        let known: Vec<&Group> = groups.iter().flatten().collect();
+        let statistics = self.statistics_of(&known, &plan.schema());
         Ok(Arc::new(SelectedExec::new(
             config,
             groups,
-            partitions,
             statistics,
             plan.schema(),
         )))
@@ -160,7 +163,7 @@ fn no_files() -> DataFusionError {
 }
 
 /// The extremes of all; none where a row group has not told its own.
-fn range(groups: &[Group], field: &Field) -> Option<(ScalarValue, ScalarValue)> {
+fn range(groups: &[&Group], field: &Field) -> Option<(ScalarValue, ScalarValue)> {
     let mut ranges = groups
         .iter()
         .map(|group| group.extremes.range(field.name()));
@@ -178,13 +181,85 @@ fn range(groups: &[Group], field: &Field) -> Option<(ScalarValue, ScalarValue)> 
     (is_typed == [true; 2]).then_some((min, max))
 }
 
-/// A row group: its file, told to read no other, one bit for each of its rows, and what is known
-/// of those that are selected.
+/// Rows of a row group that stand together: one bit for each of them, and what is known of those
+/// that are selected.
 #[derive(Clone)]
 pub struct Group {
-    pub file: PartitionedFile,
-    pub bits: BooleanBuffer,
-    pub extremes: Arc<Extremes>,
+    file: Arc<PartitionedFile>,
+    /// Which of the file's row groups, and how many it has.
+    index: usize,
+    groups: usize,
+    bits: BooleanBuffer,
+    extremes: Arc<Extremes>,
+    /// Of the whole row group.
+    whole: Arc<Extremes>,
+    /// Rows of the row group before and after them.
+    around: [usize; 2],
+}
+
+impl Group {
+    /// All rows of a row group.
+    pub fn new(
+        file: &Arc<PartitionedFile>,
+        [index, groups]: [usize; 2],
+        bits: BooleanBuffer,
+        extremes: &Arc<Extremes>,
+    ) -> Self {
+        Self {
+            file: Arc::clone(file),
+            index,
+            groups,
+            bits,
+            extremes: Arc::clone(extremes),
+            whole: Arc::clone(extremes),
+            around: [0; 2],
+        }
+    }
+
+    /// The number of selected rows.
+    pub fn selected(&self) -> usize {
+        self.bits.count_set_bits()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.around == [0; 2]
+    }
+
+    /// What ends with the selected row of this number, and what follows; none where no selected
+    /// row does.
+    pub fn split_after(&self, selected: usize) -> Option<(Self, Self)> {
+        if selected >= self.selected() {
+            return None;
+        }
+        let end = self.bits.find_nth_set_bit_position(0, selected);
+        Some((self.part(0..end), self.part(end..self.bits.len())))
+    }
+
+    fn part(&self, rows: Range<usize>) -> Self {
+        let [before, after] = self.around;
+        let around = [before + rows.start, after + self.bits.len() - rows.end];
+        Self {
+            bits: self.bits.slice(rows.start, rows.len()),
+            extremes: self.whole.of_part(around[0]..around[0] + rows.len()),
+            around,
+            ..self.clone()
+        }
+    }
+
+    /// The file, told to read these rows and no others.
+    fn file(&self) -> PartitionedFile {
+        let mut access = ParquetAccessPlan::new_none(self.groups);
+        access.scan(self.index);
+        if !self.is_whole() {
+            let rows = RowSelection::from(vec![
+                RowSelector::skip(self.around[0]),
+                RowSelector::select(self.bits.len()),
+                RowSelector::skip(self.around[1]),
+            ]);
+            access.scan_selection(self.index, rows);
+        }
+        with_access(&self.file, access)
+    }
 }
 
 /// Reads row groups and keeps the selected rows. A leaf: only [`SelectedExec::config`] takes
@@ -202,27 +277,19 @@ struct SelectedExec {
 impl SelectedExec {
     fn new(
         config: FileScanConfig,
-        groups: Vec<Group>,
-        partitions: usize,
+        groups: Vec<Vec<Group>>,
         statistics: Statistics,
         schema: SchemaRef,
     ) -> Self {
-        let partitions = partitions.min(groups.len()).max(1);
-        let mut dealt = vec![Vec::new(); partitions];
-        for (partition, group) in (0..partitions).cycle().zip(groups) {
-            if let Some(dealt) = dealt.get_mut(partition) {
-                dealt.push(group);
-            }
-        }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(partitions),
+            Partitioning::UnknownPartitioning(groups.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
         Self {
             config,
-            groups: dealt,
+            groups,
             statistics: Arc::new(statistics),
             schema,
             properties: Arc::new(properties),
@@ -230,38 +297,50 @@ impl SelectedExec {
     }
 }
 
-/// The selected rows of one row group. All of its rows come, or none.
+/// What comes of a row group.
+enum Read {
+    Rows(RecordBatch),
+    /// So many selected rows were left unread.
+    Passed(usize),
+}
+
+/// The selected rows of a group. All of its rows come, or none.
 fn selected(
     config: &FileScanConfig,
     group: Group,
     context: &Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream> {
+) -> Result<BoxStream<'static, Result<Read>>> {
     let source = config.file_source();
     let whole = source.table_schema().table_schema();
     if source
         .filter()
         .is_some_and(|filter| group.extremes.exclude(&filter, whole))
     {
-        let schema = config.projected_schema()?;
-        return Ok(Box::pin(EmptyRecordBatchStream::new(schema)));
+        let passed = Read::Passed(group.selected());
+        return Ok(futures::stream::iter([Ok(passed)]).boxed());
     }
     let mut reading = FileScanConfigBuilder::from(config.clone())
-        .with_file_groups(vec![FileGroup::new(vec![group.file])]);
-    if group.bits.count_set_bits() < group.bits.len() {
+        .with_file_groups(vec![FileGroup::new(vec![group.file()])]);
+    // What the file says of a row group counts all of its rows.
+    if !group.is_whole() || group.bits.has_false() {
         reading = reading.with_source(unfiltered(config)?);
     }
     let config = reading.build();
     let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
-    let (schema, bits) = (batches.schema(), group.bits);
-    let state = (batches, bits, 0_usize, group.extremes.learn(&schema));
+    let lesson = group.extremes.learn(&batches.schema());
+    let state = Some((batches, group.bits, 0_usize, lesson));
     let kept = futures::stream::try_unfold(state, |state| async move {
-        let (mut batches, bits, first, mut lesson) = state;
+        let Some((mut batches, bits, first, mut lesson)) = state else {
+            return Ok(None);
+        };
         let Some(batch) = batches.try_next().await? else {
-            if first == bits.len() {
-                lesson.end()?;
-            } else if first != 0 {
+            if first == 0 {
+                return Ok(Some((Read::Passed(bits.count_set_bits()), None)));
+            }
+            if first < bits.len() {
                 return Err(no_files());
             }
+            lesson.end()?;
             return Ok(None);
         };
         let next = first + batch.num_rows();
@@ -271,9 +350,12 @@ fn selected(
         let keep = BooleanArray::new(bits.slice(first, batch.num_rows()), None);
         let kept = filter_record_batch(&batch, &keep)?;
         lesson.see(&kept)?;
-        Ok(Some((kept, (batches, bits, next, lesson))))
+        Ok(Some((
+            Read::Rows(kept),
+            Some((batches, bits, next, lesson)),
+        )))
     });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, kept)))
+    Ok(kept.boxed())
 }
 
 /// The source without the user's filters.
@@ -318,9 +400,33 @@ impl ExecutionPlan for SelectedExec {
     ) -> Result<SendableRecordBatchStream> {
         let groups = self.groups.get(partition).ok_or_else(no_files)?.clone();
         let config = self.config.clone();
-        let rows = futures::stream::iter(groups)
+        let windows = Windows::new(
+            Arc::clone(&self.schema),
+            context.session_config().batch_size(),
+        );
+        let reads = futures::stream::iter(groups)
             .map(move |group| selected(&config, group, &context))
-            .try_flatten();
+            .try_flatten()
+            .boxed();
+        let rows = futures::stream::try_unfold((Some(reads), windows), |state| async move {
+            let (mut reads, mut windows) = state;
+            loop {
+                if let Some(batch) = windows.next() {
+                    return Ok(Some((batch, (reads, windows))));
+                }
+                let Some(reading) = &mut reads else {
+                    return Ok(None);
+                };
+                match reading.try_next().await? {
+                    Some(Read::Rows(batch)) => windows.push(batch)?,
+                    Some(Read::Passed(rows)) => windows.pass(rows)?,
+                    None => {
+                        windows.end()?;
+                        reads = None;
+                    }
+                }
+            }
+        });
         let schema = Arc::clone(&self.schema);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }

@@ -6,9 +6,8 @@
 //! the number of visible rows is known. The filters of users then meet visible rows alone, and no
 //! time is spent on hidden ones that depends on their values.
 //!
-//! The bits say which rows are hidden, so they are used in the barrier alone. What is left of a
-//! batch has as many rows as it shows; whoever hands rows to a client cuts them anew
-//! (`exec/chunks.rs` of the server). They are kept under the
+//! The bits say which rows are hidden, so they are used in the barrier alone. What is left is
+//! cut by the number of visible rows (`cut.rs`). They are kept under the
 //! view's digest and every file that they were computed from, and a file that has changed since
 //! has other bits. Only rows of Parquet files have a number; other sources are filtered
 //! and joined at each scan.
@@ -34,7 +33,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::extremes::Extremes;
-use super::numbered::{Numbered, POSITION, Stored, only};
+use super::numbered::{Numbered, POSITION, Stored};
 use super::rows::TABLE;
 use super::selected::Group;
 
@@ -113,10 +112,9 @@ impl Selection {
             })?;
         let groups = known.groups.iter().enumerate();
         let visible = groups.filter(|(_, (bits, _))| bits.count_set_bits() > 0);
-        let group = |(index, (bits, extremes)): (usize, &(BooleanBuffer, _))| Group {
-            file: only(file, &(index..index + 1), known.groups.len()),
-            bits: bits.clone(),
-            extremes: Arc::clone(extremes),
+        let file = Arc::new(file.clone());
+        let group = |(index, (bits, extremes)): (usize, &(BooleanBuffer, _))| {
+            Group::new(&file, [index, known.groups.len()], bits.clone(), extremes)
         };
         Ok(visible.map(group).collect())
     }

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use arrow::array::Int64Array;
+use arrow::util::pretty::pretty_format_batches;
 use chrono::{NaiveDate, TimeDelta};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ScalarValue, Statistics};
-use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::{collect_partitioned, displayable};
 use datafusion::prelude::SessionContext;
 use hubflight_policy::Selections;
 use hubflight_rights::dataset::PERSON_DOMAIN;
@@ -234,6 +235,67 @@ async fn extremes_and_first_rows_are_those_of_visible_rows() {
             let found = rows(&ctx, sql).await.unwrap();
             assert_eq!(found, expected, "{sql} in batches of {batch_size}");
         }
+    }
+}
+
+/// What each partition of a plan gives, batch by batch.
+async fn batches(ctx: &SessionContext, sql: &str) -> Vec<Vec<String>> {
+    let plan = ctx.sql(sql).await.unwrap().create_physical_plan().await;
+    let partitions = collect_partitioned(plan.unwrap(), ctx.task_ctx())
+        .await
+        .unwrap();
+    let text = |batch| pretty_format_batches(&[batch]).unwrap().to_string();
+    let partitions = partitions.into_iter();
+    partitions
+        .map(|batches| batches.into_iter().map(text).collect())
+        .collect()
+}
+
+/// The visible rows of two worlds are the same, in the same order; their hidden rows stand elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_batches_nor_partitions_tell_where_hidden_rows_stand() {
+    let first = days(first_visible_day());
+    let by_date = || {
+        let mut stays = stays();
+        stays.sort_by_key(|stay| stay.begun);
+        stays
+            .into_iter()
+            .partition::<Vec<_>, _>(|stay| stay.begun >= first)
+    };
+    let (visible, hidden) = by_date();
+    let mut among: Vec<_> = Vec::new();
+    let mut hidden = hidden.into_iter();
+    for (place, stay) in visible.into_iter().enumerate() {
+        among.extend(hidden.by_ref().take(if place % 700 == 0 { 650 } else { 0 }));
+        among.push(stay);
+    }
+    let (visible, mut before) = by_date();
+    before.extend(visible);
+    let late = NaiveDate::default() + TimeDelta::days(i64::from(first) + 200);
+    let asked = [
+        "SELECT stay, begun, note FROM stays".to_owned(),
+        format!("SELECT stay, note FROM stays WHERE begun >= DATE '{late}'"),
+        format!("SELECT stay FROM stays WHERE begun < DATE '{late}' AND diagnosis > 'I30'"),
+        "SELECT stay, note FROM stays WHERE length(diagnosis) = 3".to_owned(),
+    ];
+    for is_kept in [true, false] {
+        let bytes = if is_kept { 1 << 20 } else { 0 };
+        let one = World::keeping(bytes).await.storing(&among, 1_000).await;
+        let other = World::keeping(bytes).await.storing(&before, 3_000).await;
+        let mut differences = 0;
+        for batch_size in [50, 64, 8_192] {
+            let config = config(true).with_batch_size(batch_size);
+            let one = one.session(&researcher(), config.clone());
+            let other = other.session(&researcher(), config);
+            // Then again, when row groups are left unread.
+            for sql in asked.iter().chain(&asked) {
+                let (one, other) = (batches(&one, sql).await, batches(&other, sql).await);
+                assert!(one.len() == 3 && (one.concat().len() > 5 || batch_size > 5_000));
+                differences += usize::from(one != other);
+            }
+        }
+        // Where the bits are not kept, batches come as they are stored.
+        assert_eq!(differences == 0, is_kept, "{differences}");
     }
 }
 

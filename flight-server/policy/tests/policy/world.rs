@@ -279,6 +279,16 @@ pub async fn parquet_table(
     folder: &Path,
     batch: &RecordBatch,
 ) -> Arc<dyn TableProvider> {
+    parquet_table_of(ctx, folder, batch, ROW_GROUP).await
+}
+
+/// The same in row groups of so many rows.
+async fn parquet_table_of(
+    ctx: &SessionContext,
+    folder: &Path,
+    batch: &RecordBatch,
+    row_group: usize,
+) -> Arc<dyn TableProvider> {
     std::fs::create_dir_all(folder).unwrap();
     let half = batch.num_rows() / 2;
     let parts = [
@@ -288,7 +298,7 @@ pub async fn parquet_table(
     for (index, part) in parts.iter().enumerate() {
         let file = std::fs::File::create(folder.join(format!("part-{index}.parquet"))).unwrap();
         let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_max_row_group_row_count(Some(row_group))
             .build();
         let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
         writer.write(part).unwrap();
@@ -343,6 +353,16 @@ impl World {
             selections: Some(Arc::new(Selections::new(bytes_max, &pool))),
             ..Self::new().await
         }
+    }
+
+    /// The same world with these stays, in row groups of so many.
+    pub async fn storing(mut self, stays: &[Stay], row_group: usize) -> Self {
+        let folder = self.dir.path().join("hospital/other");
+        let (ctx, rows) = (SessionContext::new(), raw_stays(stays));
+        let table = parquet_table_of(&ctx, &folder, &rows, row_group).await;
+        let name = ("hospital".to_owned(), "stays".to_owned());
+        self.sources.insert(name, table);
+        self
     }
 
     /// A session in which every table that the habilitation opens has a name.
