@@ -4,7 +4,8 @@
 //! nobody sorted, and in which of several rows that fail is met. Where files are sorted, cuts at
 //! row groups would tell for each of them how many rows are hidden between two visible ones. So
 //! neither depends on where row groups end, nor on whether one was left unread: a batch has the
-//! rows of a window of so many selected rows, less those that the user's filters would drop anyhow.
+//! rows of a window of so many selected rows, less those that the user's filters drop. The barrier
+//! applies those filters to each row, also the dynamic ones, that only prune elsewhere.
 
 use arrow::array::RecordBatch;
 use arrow::compute::BatchCoalescer;
@@ -13,41 +14,43 @@ use datafusion::error::Result;
 
 use super::selected::Group;
 
-/// A partition reads so many batches, or more.
-const STRIPE_BATCHES: usize = 16;
-/// Several stripes where they are longer than this, since the rows that a filter keeps may stand
-/// together; no shorter ones, since a row group that two stripes share is fetched for both.
-const LONG_STRIPE_BATCHES: usize = 128;
+/// A partition of a large table reads so many selected rows in a row, or more, since a row group
+/// that two stripes share is fetched for both; and several stripes, since the rows that a filter
+/// keeps may stand together.
+const STRIPE_ROWS: usize = 1 << 20;
 const STRIPES_PER_PARTITION: usize = 4;
 
 /// Row groups by partition, cut where a stripe ends: every stripe but the last is some whole
 /// batches of selected rows.
+///
+/// All partitions are there as soon as there is more than a batch, some of them without rows:
+/// of fewer, DataFusion would deal batches anew as they come, and one that is empty since its rows
+/// were left unread does not come.
 pub fn deal(groups: Vec<Group>, partitions: usize, batch_rows: usize) -> Vec<Vec<Group>> {
+    let (partitions, batch_rows) = (partitions.max(1), batch_rows.max(1));
     let selected: usize = groups.iter().map(Group::selected).sum();
-    let batches = selected.div_ceil(batch_rows).max(1);
-    let long = batches / (partitions * LONG_STRIPE_BATCHES).max(1);
-    let most = partitions * long.clamp(1, STRIPES_PER_PARTITION);
-    let stripes = (batches / STRIPE_BATCHES).clamp(1, most.max(1));
-    let stripe_rows = batches.div_ceil(stripes) * batch_rows;
-    let stripes = selected.div_ceil(stripe_rows).max(1);
-    let partitions = partitions.min(stripes);
+    if selected <= batch_rows || partitions == 1 {
+        return vec![groups];
+    }
+    let laps = (selected / STRIPE_ROWS / partitions).clamp(1, STRIPES_PER_PARTITION);
+    let batches = selected.div_ceil(batch_rows);
+    let stripe_rows = batches.div_ceil(partitions * laps) * batch_rows;
     let mut dealt = vec![Vec::new(); partitions];
     let mut first = 0;
-    for group in groups {
-        let mut rest = group;
+    for mut group in groups {
         loop {
             let stripe = first / stripe_rows;
             let room = (stripe + 1) * stripe_rows - first;
-            let (part, next) = match rest.split_after(room) {
-                Some((part, next)) => (part, Some(next)),
-                None => (rest, None),
+            let (part, rest) = match group.split_after(room) {
+                Some((part, rest)) => (part, Some(rest)),
+                None => (group, None),
             };
             first += part.selected();
             if let Some(dealt) = dealt.get_mut(stripe % partitions) {
                 dealt.push(part);
             }
-            match next {
-                Some(next) => rest = next,
+            match rest {
+                Some(rest) => group = rest,
                 None => break,
             }
         }
@@ -105,5 +108,131 @@ impl Windows {
     /// The next window that is complete.
     pub fn next(&mut self) -> Option<RecordBatch> {
         self.buffered.next_completed_batch()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int32Array, RecordBatchOptions};
+    use arrow::buffer::BooleanBuffer;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::datasource::listing::PartitionedFile;
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+
+    use super::super::extremes::Extremes;
+    use super::*;
+
+    /// Row groups of so many rows, of which every `step`th is selected.
+    fn groups(rows: &[usize], step: usize) -> Vec<Group> {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let file = Arc::new(PartitionedFile::new("file", 1));
+        let group = |(index, rows): (usize, &usize)| {
+            let bits = BooleanBuffer::collect_bool(*rows, |row| row % step == step - 1);
+            let memory = MemoryConsumer::new("test").register(&pool);
+            let extremes = Arc::new(Extremes::new(memory));
+            Group::new(&file, [index, 3], bits, &extremes)
+        };
+        rows.iter().enumerate().map(group).collect()
+    }
+
+    fn selected(dealt: &[Vec<Group>]) -> Vec<Vec<usize>> {
+        let of = |groups: &Vec<Group>| groups.iter().map(Group::selected).collect();
+        dealt.iter().map(of).collect()
+    }
+
+    #[test]
+    fn partitions_are_cut_by_selected_rows_alone() {
+        let sums = |dealt: Vec<Vec<Group>>| -> Vec<usize> {
+            let dealt = selected(&dealt);
+            dealt.iter().map(|parts| parts.iter().sum()).collect()
+        };
+        for (rows, step) in [
+            (&[100, 900][..], 1),
+            (&[1_200, 300, 500][..], 2),
+            (&[9_000][..], 9),
+        ] {
+            assert_eq!(sums(deal(groups(rows, step), 3, 100)), [400, 400, 200]);
+            assert_eq!(
+                sums(deal(groups(rows, step), 8, 300)),
+                [300, 300, 300, 100, 0, 0, 0, 0]
+            );
+            assert_eq!(sums(deal(groups(rows, step), 1, 100)), [1_000]);
+            assert_eq!(
+                sums(deal(groups(rows, step), 3, 1_000)),
+                [1_000],
+                "one batch"
+            );
+            assert_eq!(sums(deal(groups(rows, step), 3, 1)), [334, 334, 332]);
+        }
+        assert_eq!(sums(deal(Vec::new(), 3, 100)), [0]);
+        // What is cut is whole: a group's end, then the next one's begin.
+        assert_eq!(
+            selected(&deal(groups(&[500, 500], 1), 2, 300)),
+            [vec![500, 100], vec![400]]
+        );
+    }
+
+    #[test]
+    fn partitions_of_a_large_table_read_several_stripes() {
+        let rows = [3 << 20, 1 << 20, (1 << 20) + 5];
+        // Stripes of two batches: the third is read where the first was.
+        let dealt = selected(&deal(groups(&rows, 1), 2, 1 << 20));
+        let (million, two) = (1 << 20, 2 << 20);
+        assert_eq!(dealt, [vec![two, million + 5], vec![million, million]]);
+        let of_half = selected(&deal(groups(&rows, 2), 2, 1 << 20));
+        assert_eq!(of_half.iter().flatten().sum::<usize>(), (5 << 19) + 2);
+    }
+
+    fn batch(from: i32, to: i32) -> RecordBatch {
+        let schema = Schema::new(vec![Field::new("n", DataType::Int32, false)]);
+        let numbers = Int32Array::from_iter_values(from..to);
+        RecordBatch::try_new(Arc::new(schema), vec![Arc::new(numbers)]).expect("fits")
+    }
+
+    fn lengths(windows: &mut Windows) -> Vec<usize> {
+        windows.end().expect("ends");
+        std::iter::from_fn(|| windows.next())
+            .map(|batch| batch.num_rows())
+            .collect()
+    }
+
+    #[test]
+    fn a_window_has_its_rows_whether_or_not_others_were_read() {
+        let mut windows = Windows::new(batch(0, 0).schema(), 10);
+        windows.push(batch(0, 4)).expect("taken");
+        windows.pass(3).expect("passed");
+        windows.push(batch(7, 25)).expect("taken");
+        windows.pass(15).expect("passed");
+        windows.push(batch(40, 50)).expect("taken");
+        windows.push(batch(50, 51)).expect("taken");
+        windows.end().expect("ends");
+        let next = std::iter::from_fn(|| windows.next());
+        let found: Vec<RecordBatch> = next.collect();
+        let first = [batch(0, 4), batch(7, 10)];
+        let first = arrow::compute::concat_batches(&batch(0, 0).schema(), &first);
+        assert_eq!(
+            found,
+            [
+                first.expect("fits"),
+                batch(10, 20),
+                batch(20, 25),
+                batch(40, 50),
+                batch(50, 51)
+            ]
+        );
+    }
+
+    #[test]
+    fn windows_of_one_row_and_rows_without_columns() {
+        let mut windows = Windows::new(batch(0, 0).schema(), 1);
+        windows.push(batch(0, 3)).expect("taken");
+        assert_eq!(lengths(&mut windows), [1, 1, 1]);
+        let options = RecordBatchOptions::new().with_row_count(Some(25));
+        let bare = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options);
+        let mut windows = Windows::new(Arc::new(Schema::empty()), 10);
+        windows.push(bare.expect("fits")).expect("taken");
+        assert_eq!(lengths(&mut windows), [10, 10, 5]);
     }
 }

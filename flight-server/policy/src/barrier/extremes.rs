@@ -33,16 +33,18 @@ pub struct Extremes {
     columns: RwLock<HashMap<String, (ScalarValue, ScalarValue)>>,
     /// By the rows that they are.
     parts: Mutex<HashMap<Range<usize>, Arc<Extremes>>>,
-    /// What is kept is reserved here.
-    memory: Arc<MemoryReservation>,
+    /// What is kept is reserved here, until they are dropped.
+    memory: MemoryReservation,
+    is_kept: bool,
 }
 
 impl Extremes {
-    pub fn new(memory: Arc<MemoryReservation>) -> Self {
+    pub fn new(memory: MemoryReservation) -> Self {
         Self {
             columns: RwLock::default(),
             parts: Mutex::default(),
             memory,
+            is_kept: true,
         }
     }
 
@@ -52,8 +54,10 @@ impl Extremes {
         if let Some(part) = parts.get(&rows) {
             return Arc::clone(part);
         }
-        let part = Arc::new(Self::new(Arc::clone(&self.memory)));
-        if parts.len() < PARTS_MAX && self.memory.try_grow(size_of::<Self>()).is_ok() {
+        let mut part = Self::new(self.memory.new_empty());
+        part.is_kept = parts.len() < PARTS_MAX && part.memory.try_grow(size_of::<Self>()).is_ok();
+        let part = Arc::new(part);
+        if part.is_kept {
             parts.insert(rows, Arc::clone(&part));
         }
         part
@@ -84,6 +88,7 @@ impl Extremes {
     pub fn learn(self: &Arc<Self>, schema: &SchemaRef) -> Lesson {
         let known = self.known();
         let columns = schema.fields().iter().enumerate();
+        let columns = columns.filter(|_| self.is_kept);
         let columns = columns.filter_map(|(index, field)| {
             let data_type = field.data_type();
             if known.contains_key(field.name()) || !is_simple(data_type) || is_binary(data_type) {
@@ -239,8 +244,7 @@ mod tests {
     }
 
     fn extremes(pool: Arc<dyn MemoryPool>) -> Arc<Extremes> {
-        let memory = MemoryConsumer::new("test").register(&pool);
-        Arc::new(Extremes::new(Arc::new(memory)))
+        Arc::new(Extremes::new(MemoryConsumer::new("test").register(&pool)))
     }
 
     fn excludes(known: &Extremes, column: &str, op: Operator, value: ScalarValue) -> bool {
@@ -291,5 +295,30 @@ mod tests {
             assert_eq!(known.known().len(), kept);
             assert_eq!(pool.reserved() > 0, kept > 0);
         }
+    }
+
+    /// As many parts as are kept learn; the others reserve nothing, and nothing outlives them all.
+    #[test]
+    fn parts_learn_for_themselves_and_are_bounded() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let known = extremes(Arc::clone(&pool));
+        let learn = |part: usize| {
+            let of_part = known.of_part(part..part + 1);
+            let mut lesson = of_part.learn(&schema());
+            let day = i32::try_from(part).expect("small");
+            lesson.see(&rows(&[day], &["A"], &[0.5])).expect("seen");
+            lesson.end().expect("kept or not");
+        };
+        (0..PARTS_MAX).for_each(learn);
+        let reserved = pool.reserved();
+        (PARTS_MAX..2 * PARTS_MAX).for_each(learn);
+        (0..PARTS_MAX).for_each(learn);
+        assert_eq!(pool.reserved(), reserved);
+        let day = |part| known.of_part(part..part + 1).range("day");
+        assert_eq!(day(3), Some((3.into(), 3.into())));
+        assert_eq!(day(PARTS_MAX), None);
+        assert!(known.range("day").is_none(), "the whole was not read");
+        drop(known);
+        assert_eq!(pool.reserved(), 0);
     }
 }

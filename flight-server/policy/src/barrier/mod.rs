@@ -41,6 +41,7 @@ mod bounds;
 mod clean;
 mod columns;
 mod cut;
+mod dynamic;
 mod exec;
 mod extremes;
 mod filters;

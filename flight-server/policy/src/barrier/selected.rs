@@ -164,9 +164,7 @@ fn no_files() -> DataFusionError {
 
 /// The extremes of all; none where a row group has not told its own.
 fn range(groups: &[&Group], field: &Field) -> Option<(ScalarValue, ScalarValue)> {
-    let mut ranges = groups
-        .iter()
-        .map(|group| group.extremes.range(field.name()));
+    let mut ranges = groups.iter().map(|group| group.range(field.name()));
     let (mut min, mut max) = ranges.next()??;
     for range in ranges {
         let (low, high) = range?;
@@ -190,9 +188,9 @@ pub struct Group {
     index: usize,
     groups: usize,
     bits: BooleanBuffer,
-    extremes: Arc<Extremes>,
+    selected: usize,
     /// Of the whole row group.
-    whole: Arc<Extremes>,
+    extremes: Arc<Extremes>,
     /// Rows of the row group before and after them.
     around: [usize; 2],
 }
@@ -209,16 +207,16 @@ impl Group {
             file: Arc::clone(file),
             index,
             groups,
+            selected: bits.count_set_bits(),
             bits,
             extremes: Arc::clone(extremes),
-            whole: Arc::clone(extremes),
             around: [0; 2],
         }
     }
 
     /// The number of selected rows.
     pub fn selected(&self) -> usize {
-        self.bits.count_set_bits()
+        self.selected
     }
 
     fn is_whole(&self) -> bool {
@@ -228,22 +226,45 @@ impl Group {
     /// What ends with the selected row of this number, and what follows; none where no selected
     /// row does.
     pub fn split_after(&self, selected: usize) -> Option<(Self, Self)> {
-        if selected >= self.selected() {
-            return None;
-        }
+        let rest = self
+            .selected
+            .checked_sub(selected)
+            .filter(|rest| *rest > 0)?;
         let end = self.bits.find_nth_set_bit_position(0, selected);
-        Some((self.part(0..end), self.part(end..self.bits.len())))
+        let first = self.part(0..end, selected);
+        Some((first, self.part(end..self.bits.len(), rest)))
     }
 
-    fn part(&self, rows: Range<usize>) -> Self {
+    fn part(&self, rows: Range<usize>, selected: usize) -> Self {
         let [before, after] = self.around;
         let around = [before + rows.start, after + self.bits.len() - rows.end];
         Self {
             bits: self.bits.slice(rows.start, rows.len()),
-            extremes: self.whole.of_part(around[0]..around[0] + rows.len()),
+            selected,
             around,
             ..self.clone()
         }
+    }
+
+    /// What is known of these rows alone.
+    fn own_extremes(&self) -> Arc<Extremes> {
+        if self.is_whole() {
+            return Arc::clone(&self.extremes);
+        }
+        let first = self.around[0];
+        self.extremes.of_part(first..first + self.bits.len())
+    }
+
+    /// The smallest and the largest value in a column, or those of the whole row group.
+    fn range(&self, column: &str) -> Option<(ScalarValue, ScalarValue)> {
+        let own = self.own_extremes().range(column);
+        own.or_else(|| self.extremes.range(column))
+    }
+
+    /// True where none of the selected rows can pass a filter.
+    fn is_excluded(&self, filter: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
+        self.extremes.exclude(filter, schema)
+            || (!self.is_whole() && self.own_extremes().exclude(filter, schema))
     }
 
     /// The file, told to read these rows and no others.
@@ -314,7 +335,7 @@ fn selected(
     let whole = source.table_schema().table_schema();
     if source
         .filter()
-        .is_some_and(|filter| group.extremes.exclude(&filter, whole))
+        .is_some_and(|filter| group.is_excluded(&filter, whole))
     {
         let passed = Read::Passed(group.selected());
         return Ok(futures::stream::iter([Ok(passed)]).boxed());
@@ -322,20 +343,21 @@ fn selected(
     let mut reading = FileScanConfigBuilder::from(config.clone())
         .with_file_groups(vec![FileGroup::new(vec![group.file()])]);
     // What the file says of a row group counts all of its rows.
-    if !group.is_whole() || group.bits.has_false() {
+    let is_prunable = group.is_whole() && group.selected == group.bits.len();
+    if !is_prunable {
         reading = reading.with_source(unfiltered(config)?);
     }
     let config = reading.build();
     let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
-    let lesson = group.extremes.learn(&batches.schema());
+    let lesson = group.own_extremes().learn(&batches.schema());
     let state = Some((batches, group.bits, 0_usize, lesson));
-    let kept = futures::stream::try_unfold(state, |state| async move {
+    let kept = futures::stream::try_unfold(state, move |state| async move {
         let Some((mut batches, bits, first, mut lesson)) = state else {
             return Ok(None);
         };
         let Some(batch) = batches.try_next().await? else {
-            if first == 0 {
-                return Ok(Some((Read::Passed(bits.count_set_bits()), None)));
+            if first == 0 && is_prunable {
+                return Ok(Some((Read::Passed(bits.len()), None)));
             }
             if first < bits.len() {
                 return Err(no_files());

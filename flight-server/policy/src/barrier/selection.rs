@@ -83,7 +83,7 @@ pub(super) struct View<'a> {
 pub(super) struct Selection {
     files: HashMap<String, FileRows>,
     visible: usize,
-    memory: Arc<MemoryReservation>,
+    memory: MemoryReservation,
 }
 
 struct FileRows {
@@ -110,13 +110,12 @@ impl Selection {
                 let problem = "a file changed between planning and reading";
                 DataFusionError::Execution(problem.to_owned())
             })?;
-        let groups = known.groups.iter().enumerate();
-        let visible = groups.filter(|(_, (bits, _))| bits.count_set_bits() > 0);
         let file = Arc::new(file.clone());
-        let group = |(index, (bits, extremes)): (usize, &(BooleanBuffer, _))| {
+        let groups = known.groups.iter().enumerate();
+        let groups = groups.map(|(index, (bits, extremes))| {
             Group::new(&file, [index, known.groups.len()], bits.clone(), extremes)
-        };
-        Ok(visible.map(group).collect())
+        });
+        Ok(groups.filter(|group| group.selected() > 0).collect())
     }
 }
 
@@ -224,7 +223,6 @@ impl Selections {
             }
         }
         let bits = BooleanBuffer::new(bits.into(), 0, stored.rows());
-        let memory = Arc::new(memory);
         Ok(Some(Selection {
             visible: bits.count_set_bits(),
             files: by_file(&stored, &bits, &memory),
@@ -366,14 +364,14 @@ fn numbered(rows: &LogicalPlan, table: Arc<Numbered>) -> Result<LogicalPlan> {
 fn by_file(
     stored: &Stored,
     bits: &BooleanBuffer,
-    memory: &Arc<MemoryReservation>,
+    memory: &MemoryReservation,
 ) -> HashMap<String, FileRows> {
     let mut first = 0;
     let mut files = HashMap::new();
     for file in stored.files() {
         let mut groups = Vec::with_capacity(file.groups.len());
         for rows in &file.groups {
-            let extremes = Arc::new(Extremes::new(Arc::clone(memory)));
+            let extremes = Arc::new(Extremes::new(memory.new_empty()));
             groups.push((bits.slice(first, *rows), extremes));
             first += rows;
         }
