@@ -4,8 +4,8 @@
 //! nobody sorted, and in which of several rows that fail is met. Where files are sorted, cuts at
 //! row groups would tell for each of them how many rows are hidden between two visible ones. So
 //! neither depends on where row groups end, nor on whether one was left unread: a batch has the
-//! rows of a window of so many selected rows, less those that the user's filters drop. The barrier
-//! applies those filters to each row, also the dynamic ones, that only prune elsewhere.
+//! rows of a window of so many selected rows, less those that the user's filters drop. Each row
+//! meets those filters, also the dynamic ones (`dynamic.rs`).
 
 use arrow::array::RecordBatch;
 use arrow::compute::BatchCoalescer;
@@ -19,6 +19,8 @@ use super::selected::Group;
 /// keeps may stand together.
 const STRIPE_ROWS: usize = 1 << 20;
 const STRIPES_PER_PARTITION: usize = 4;
+/// A stripe of a small table has so many batches, or more.
+const STRIPE_BATCHES: usize = 8;
 
 /// Row groups by partition, cut where a stripe ends: every stripe but the last is some whole
 /// batches of selected rows.
@@ -34,7 +36,8 @@ pub fn deal(groups: Vec<Group>, partitions: usize, batch_rows: usize) -> Vec<Vec
     }
     let laps = (selected / STRIPE_ROWS / partitions).clamp(1, STRIPES_PER_PARTITION);
     let batches = selected.div_ceil(batch_rows);
-    let stripe_rows = batches.div_ceil(partitions * laps) * batch_rows;
+    let stripe_batches = batches.div_ceil(partitions * laps).max(STRIPE_BATCHES);
+    let stripe_rows = stripe_batches * batch_rows;
     let mut dealt = vec![Vec::new(); partitions];
     let mut first = 0;
     for mut group in groups {
@@ -131,8 +134,8 @@ mod tests {
         let group = |(index, rows): (usize, &usize)| {
             let bits = BooleanBuffer::collect_bool(*rows, |row| row % step == step - 1);
             let memory = MemoryConsumer::new("test").register(&pool);
-            let extremes = Arc::new(Extremes::new(memory));
-            Group::new(&file, [index, 3], bits, &extremes)
+            let extremes = Arc::new(Extremes::new(memory.new_empty()));
+            Group::new(&file, [index, 3], bits, &extremes, &Arc::new(memory))
         };
         rows.iter().enumerate().map(group).collect()
     }
@@ -153,10 +156,15 @@ mod tests {
             (&[1_200, 300, 500][..], 2),
             (&[9_000][..], 9),
         ] {
-            assert_eq!(sums(deal(groups(rows, step), 3, 100)), [400, 400, 200]);
+            assert_eq!(sums(deal(groups(rows, step), 3, 10)), [340, 340, 320]);
+            assert_eq!(sums(deal(groups(rows, step), 3, 50)), [400, 400, 200]);
             assert_eq!(
-                sums(deal(groups(rows, step), 8, 300)),
-                [300, 300, 300, 100, 0, 0, 0, 0]
+                sums(deal(groups(rows, step), 5, 30)),
+                [240, 240, 240, 240, 40]
+            );
+            assert_eq!(
+                sums(deal(groups(rows, step), 6, 100)),
+                [800, 200, 0, 0, 0, 0]
             );
             assert_eq!(sums(deal(groups(rows, step), 1, 100)), [1_000]);
             assert_eq!(
@@ -169,19 +177,22 @@ mod tests {
         assert_eq!(sums(deal(Vec::new(), 3, 100)), [0]);
         // What is cut is whole: a group's end, then the next one's begin.
         assert_eq!(
-            selected(&deal(groups(&[500, 500], 1), 2, 300)),
-            [vec![500, 100], vec![400]]
+            selected(&deal(groups(&[500, 500], 1), 2, 30)),
+            [vec![500, 10], vec![490]]
         );
     }
 
     #[test]
     fn partitions_of_a_large_table_read_several_stripes() {
         let rows = [3 << 20, 1 << 20, (1 << 20) + 5];
-        // Stripes of two batches: the third is read where the first was.
-        let dealt = selected(&deal(groups(&rows, 1), 2, 1 << 20));
-        let (million, two) = (1 << 20, 2 << 20);
-        assert_eq!(dealt, [vec![two, million + 5], vec![million, million]]);
-        let of_half = selected(&deal(groups(&rows, 2), 2, 1 << 20));
+        // Four stripes of 21 batches.
+        let dealt = selected(&deal(groups(&rows, 1), 2, 1 << 16));
+        let stripe = 21 << 16;
+        let (of_first, of_second) = ((3 << 20) - 2 * stripe, 3 * stripe - (3 << 20));
+        let rest = (1 << 20) - of_second;
+        let odd = vec![stripe, rest, (1 << 20) + 5];
+        assert_eq!(dealt, [vec![stripe, of_first, of_second], odd]);
+        let of_half = selected(&deal(groups(&rows, 2), 2, 1 << 16));
         assert_eq!(of_half.iter().flatten().sum::<usize>(), (5 << 19) + 2);
     }
 

@@ -1,7 +1,8 @@
 //! Dynamic filters, applied to each row as far as they may leave row groups unread.
 //!
 //! Pruning drops the rows of whole row groups. Where these end would show in which of the user's
-//! expressions meet which rows, unless a row that pruning could drop is dropped wherever it stands.
+//! expressions meet which rows, unless a row that pruning could drop is dropped wherever it stands,
+//! and before rows of several windows come together.
 
 use std::sync::Arc;
 

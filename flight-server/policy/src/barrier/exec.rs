@@ -26,10 +26,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::clean::clean;
-use super::dynamic::passing;
 use crate::error::PolicyError;
 
 /// What may be known of a scan from outside.
@@ -56,8 +55,7 @@ pub(super) struct About {
 ///
 /// - a limit, which it applies to its own output;
 /// - dynamic filters on plain columns (bounds and keys of a join, the threshold of a TopK),
-///   which it offers to the plan inside for pruning, and then applies to each row as far as it
-///   prunes, so that nobody sees which rows were left unread; never another predicate.
+///   which it offers to the plan inside for pruning; never another predicate.
 ///
 /// It claims statistics only where every row is visible, and then none of altered columns; else the
 /// number of visible rows, where that is known.
@@ -254,11 +252,9 @@ impl ExecutionPlan for PolicyScanExec {
             .inner
             .execute(partition, context)
             .map_err(|error| conceal(&error, &about.dataset, &about.table))?;
-        let (schema, dynamic) = (Arc::clone(&self.schema), self.dynamic.clone());
+        let schema = Arc::clone(&self.schema);
         let shown = inner.map(move |batch| {
-            let batch = batch
-                .and_then(|batch| passing(batch, &dynamic))
-                .map_err(|error| conceal(&error, &about.dataset, &about.table))?;
+            let batch = batch.map_err(|error| conceal(&error, &about.dataset, &about.table))?;
             // The files' own metadata may speak of hidden columns: the view's schema does not.
             let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let columns = batch
@@ -272,8 +268,6 @@ impl ExecutionPlan for PolicyScanExec {
                 &rows,
             )?)
         });
-        // A batch of which nothing is left does not come either where it was not read.
-        let shown = shown.try_filter(|batch| std::future::ready(batch.num_rows() > 0));
         let shown = RecordBatchStreamAdapter::new(Arc::clone(&self.schema), shown);
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         Ok(Box::pin(LimitStream::new(

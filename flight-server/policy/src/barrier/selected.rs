@@ -3,9 +3,10 @@
 //! The reader could be told the rows itself, but it is many times slower at rows here and there
 //! than at whole row groups followed by one filter. So a row group is read whole (or in a few parts,
 //! [`super::cut`]) or, where the user's filters rule it out by what is known of its selected rows,
-//! not at all; what is read meets its bits. What is known of the selected rows is told to the planner, so that joins are ordered as
-//! over a table of these rows alone. The file's own statistics and Bloom filters count hidden rows, whose values the time
-//! of an answer would then tell: they are asked only where every row of a group is selected.
+//! not at all; what is read meets its bits. What is known of the selected rows is told to the
+//! planner, so that joins are ordered as over a table of these rows alone. The file's own statistics
+//! and Bloom filters are never asked: they count hidden rows, whose values the time of an answer would
+//! then tell, and leave NaN out, so that an answer would tell whether a row group hides any.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -29,6 +30,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::{DataSource, DataSourceExec};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::Literal;
@@ -48,6 +50,7 @@ use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::cut::{Windows, deal};
+use super::dynamic::passing;
 use super::extremes::Extremes;
 use super::numbered::{file_scan, with_access};
 use super::selection::Selection;
@@ -188,6 +191,8 @@ pub struct Group {
     index: usize,
     groups: usize,
     bits: BooleanBuffer,
+    /// For the bits.
+    _memory: Arc<MemoryReservation>,
     selected: usize,
     /// Of the whole row group.
     extremes: Arc<Extremes>,
@@ -202,6 +207,7 @@ impl Group {
         [index, groups]: [usize; 2],
         bits: BooleanBuffer,
         extremes: &Arc<Extremes>,
+        memory: &Arc<MemoryReservation>,
     ) -> Self {
         Self {
             file: Arc::clone(file),
@@ -209,6 +215,7 @@ impl Group {
             groups,
             selected: bits.count_set_bits(),
             bits,
+            _memory: Arc::clone(memory),
             extremes: Arc::clone(extremes),
             around: [0; 2],
         }
@@ -288,6 +295,8 @@ impl Group {
 #[derive(Clone)]
 struct SelectedExec {
     config: FileScanConfig,
+    /// Filters that are found while the query runs. They only prune elsewhere; here they drop rows.
+    dynamic: Vec<Arc<dyn PhysicalExpr>>,
     /// By partition.
     groups: Vec<Vec<Group>>,
     statistics: Arc<Statistics>,
@@ -310,6 +319,7 @@ impl SelectedExec {
         );
         Self {
             config,
+            dynamic: Vec::new(),
             groups,
             statistics: Arc::new(statistics),
             schema,
@@ -340,25 +350,18 @@ fn selected(
         let passed = Read::Passed(group.selected());
         return Ok(futures::stream::iter([Ok(passed)]).boxed());
     }
-    let mut reading = FileScanConfigBuilder::from(config.clone())
-        .with_file_groups(vec![FileGroup::new(vec![group.file()])]);
-    // What the file says of a row group counts all of its rows.
-    let is_prunable = group.is_whole() && group.selected == group.bits.len();
-    if !is_prunable {
-        reading = reading.with_source(unfiltered(config)?);
-    }
-    let config = reading.build();
+    let config = FileScanConfigBuilder::from(config.clone())
+        .with_file_groups(vec![FileGroup::new(vec![group.file()])])
+        // What the file says of a row group counts hidden rows, and no NaN at all.
+        .with_source(unfiltered(config)?)
+        .build();
     let batches = DataSourceExec::from_data_source(config).execute(0, Arc::clone(context))?;
     let lesson = group.own_extremes().learn(&batches.schema());
-    let state = Some((batches, group.bits, 0_usize, lesson));
-    let kept = futures::stream::try_unfold(state, move |state| async move {
-        let Some((mut batches, bits, first, mut lesson)) = state else {
-            return Ok(None);
-        };
+    let state = (batches, group, 0_usize, lesson);
+    let kept = futures::stream::try_unfold(state, |state| async move {
+        let (mut batches, group, first, mut lesson) = state;
+        let bits = &group.bits;
         let Some(batch) = batches.try_next().await? else {
-            if first == 0 && is_prunable {
-                return Ok(Some((Read::Passed(bits.len()), None)));
-            }
             if first < bits.len() {
                 return Err(no_files());
             }
@@ -372,10 +375,7 @@ fn selected(
         let keep = BooleanArray::new(bits.slice(first, batch.num_rows()), None);
         let kept = filter_record_batch(&batch, &keep)?;
         lesson.see(&kept)?;
-        Ok(Some((
-            Read::Rows(kept),
-            Some((batches, bits, next, lesson)),
-        )))
+        Ok(Some((Read::Rows(kept), (batches, group, next, lesson))))
     });
     Ok(kept.boxed())
 }
@@ -430,11 +430,18 @@ impl ExecutionPlan for SelectedExec {
             .map(move |group| selected(&config, group, &context))
             .try_flatten()
             .boxed();
-        let rows = futures::stream::try_unfold((Some(reads), windows), |state| async move {
-            let (mut reads, mut windows) = state;
+        let dynamic = self.dynamic.clone();
+        let state = (Some(reads), windows, dynamic);
+        let rows = futures::stream::try_unfold(state, |state| async move {
+            let (mut reads, mut windows, dynamic) = state;
             loop {
                 if let Some(batch) = windows.next() {
-                    return Ok(Some((batch, (reads, windows))));
+                    let batch = passing(batch, &dynamic)?;
+                    // Of a window that was passed by nothing comes either.
+                    if batch.num_rows() == 0 {
+                        continue;
+                    }
+                    return Ok(Some((batch, (reads, windows, dynamic))));
                 }
                 let Some(reading) = &mut reads else {
                     return Ok(None);
@@ -467,7 +474,7 @@ impl ExecutionPlan for SelectedExec {
     /// Lets filters rule row groups out, and leaves them to the parent as before.
     fn handle_child_pushdown_result(
         &self,
-        _phase: FilterPushdownPhase,
+        phase: FilterPushdownPhase,
         from_above: ChildPushdownResult,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
@@ -477,12 +484,17 @@ impl ExecutionPlan for SelectedExec {
         let refused = FilterPushdownPropagation::with_parent_pushdown_result(refused);
         let mut whole_groups = config.clone();
         whole_groups.execution.parquet.pushdown_filters = false;
+        let mut dynamic = self.dynamic.clone();
+        if phase == FilterPushdownPhase::Post {
+            dynamic.extend(filters.iter().cloned());
+        }
         let pushed = self.config.try_pushdown_filters(filters, &whole_groups)?;
         let updated = pushed.updated_node;
         let updated = updated.as_ref().and_then(|node| node.downcast_ref());
         Ok(match updated {
             Some(config) => refused.with_updated_node(Arc::new(Self {
                 config: FileScanConfig::clone(config),
+                dynamic,
                 ..self.clone()
             })),
             None => refused,

@@ -83,7 +83,7 @@ pub(super) struct View<'a> {
 pub(super) struct Selection {
     files: HashMap<String, FileRows>,
     visible: usize,
-    memory: MemoryReservation,
+    memory: Arc<MemoryReservation>,
 }
 
 struct FileRows {
@@ -113,7 +113,8 @@ impl Selection {
         let file = Arc::new(file.clone());
         let groups = known.groups.iter().enumerate();
         let groups = groups.map(|(index, (bits, extremes))| {
-            Group::new(&file, [index, known.groups.len()], bits.clone(), extremes)
+            let place = [index, known.groups.len()];
+            Group::new(&file, place, bits.clone(), extremes, &self.memory)
         });
         Ok(groups.filter(|group| group.selected() > 0).collect())
     }
@@ -226,7 +227,7 @@ impl Selections {
         Ok(Some(Selection {
             visible: bits.count_set_bits(),
             files: by_file(&stored, &bits, &memory),
-            memory,
+            memory: Arc::new(memory),
         }))
     }
 

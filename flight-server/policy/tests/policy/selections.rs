@@ -259,6 +259,9 @@ async fn neither_batches_nor_partitions_tell_where_hidden_rows_stand() {
     let by_date = || {
         let mut stays = stays();
         stays.sort_by_key(|stay| stay.begun);
+        // The extremes that files keep leave NaN out, which is more than any number.
+        let some = stays.iter_mut().filter(|stay| stay.id % 50 == 0);
+        some.for_each(|stay| stay.score = Some(f64::NAN));
         stays
             .into_iter()
             .partition::<Vec<_>, _>(|stay| stay.begun >= first)
@@ -273,6 +276,15 @@ async fn neither_batches_nor_partitions_tell_where_hidden_rows_stand() {
     let (visible, mut before) = by_date();
     before.extend(visible);
     let late = NaiveDate::default() + TimeDelta::days(i64::from(first) + 200);
+    let among_days = |days: i64| {
+        let days = (0..days).map(|day| format!("(DATE '{}')", late + TimeDelta::days(day)));
+        let days: Vec<String> = days.collect();
+        format!(
+            "SELECT stay, s.begun FROM (VALUES {}) v(day) JOIN stays s ON s.begun = v.day \
+             WHERE diagnosis > 'I30' AND length(note) < 9",
+            days.join(", ")
+        )
+    };
     let asked = [
         "SELECT stay, begun, note FROM stays".to_owned(),
         format!("SELECT stay, note FROM stays WHERE begun >= DATE '{late}'"),
@@ -283,6 +295,10 @@ async fn neither_batches_nor_partitions_tell_where_hidden_rows_stand() {
             "SELECT stay, s.begun FROM (VALUES (DATE '{late}')) v(day) JOIN stays s \
              ON s.begun = v.day WHERE length(note) < 9"
         ),
+        "SELECT stay, score FROM stays WHERE score > 1000.0".to_owned(),
+        // Of these, rows pass one filter and not the other.
+        among_days(60),
+        among_days(200),
     ];
     for is_kept in [true, false] {
         let bytes = if is_kept { 1 << 20 } else { 0 };
@@ -297,7 +313,7 @@ async fn neither_batches_nor_partitions_tell_where_hidden_rows_stand() {
             for sql in asked.iter().chain(&asked) {
                 let (one, other) = (batches(&one, sql).await, batches(&other, sql).await);
                 assert_eq!((one.len(), other.len()), (3, 3), "{sql}");
-                assert!(!one.concat().is_empty(), "{sql}");
+                assert!(!is_kept || !one.concat().is_empty(), "{sql}");
                 differences += usize::from(one != other);
             }
             // The rows of one day fail, and no other day's join meets them.
