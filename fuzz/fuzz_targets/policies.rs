@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, TimeDelta};
-use hubflight_rights::habilitation::{Habilitation, Mode, Tables};
+use hubflight_rights::habilitation::{ExportRule, Habilitation, Mode, Tables};
 use hubflight_rights::{
     Action, Asker, Decision, Granted, Login, Method, Request, RightsError, Rules, RulesFile, Zone,
     decide,
@@ -26,6 +26,7 @@ static GRANTED: LazyLock<Granted> = LazyLock::new(|| Granted {
         valid_from: DateTime::UNIX_EPOCH,
         valid_to: DateTime::UNIX_EPOCH + TimeDelta::days(10),
         decision: "x".into(),
+        export: ExportRule::Rules,
     }),
     revoked_at: None,
     is_confirmed: true,
