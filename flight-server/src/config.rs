@@ -154,7 +154,7 @@ pub struct Limits {
     pub queries_waiting_max: usize,
     pub queue_wait_ms_max: u64,
     pub statement_seconds_max: u64,
-    /// How long a ticket can be redeemed.
+    /// How long a ticket can be redeemed before it must be renewed.
     pub ticket_seconds_max: u64,
     /// How long a bearer token of a handshake lives.
     pub token_seconds_max: u64,
@@ -199,6 +199,16 @@ pub struct Limits {
     pub export_wait_seconds_max: u64,
     pub interim_ms: u64,
     pub interim_bytes: u64,
+}
+
+/// How often a ticket can live again, so that readers of many endpoints come to the last of them.
+const TICKET_LIVES_MAX: u64 = 3;
+
+impl Limits {
+    /// How long a ticket can be redeemed, however often it is renewed.
+    pub fn ticket_life_seconds_max(&self) -> u64 {
+        self.ticket_seconds_max.saturating_mul(TICKET_LIVES_MAX)
+    }
 }
 
 impl Default for Limits {

@@ -33,6 +33,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::exec::Engine;
 use crate::exec::registry::Registry;
+use crate::exec::withdrawn::Withdrawn;
 use crate::flight::PreparedStatements;
 use crate::linkage;
 use crate::metrics::Metrics;
@@ -59,6 +60,8 @@ pub struct Hub {
     pub prepared: PreparedStatements,
     /// Executions that run now.
     pub running: Registry,
+    /// Tickets that were cancelled before they were fetched.
+    pub withdrawn: Withdrawn,
     /// The files of all spaces, which are sealed.
     pub space_files: Arc<SealedStore>,
     /// What statements are writing into spaces now.
@@ -317,6 +320,7 @@ impl Hub {
                 .map_err(|error| Error::internal("metrics cannot be registered", &error))?,
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
+            withdrawn: Withdrawn::default(),
             space_files,
             space_writes: Arc::default(),
             space_turns: space::Turns::default(),

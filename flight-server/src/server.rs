@@ -123,8 +123,12 @@ impl Server {
         tls: Option<ServerTlsConfig>,
         stopped: watch::Receiver<bool>,
     ) {
-        let service = flight::service(Arc::clone(&self.hub), zone);
+        let hub = Arc::clone(&self.hub);
         self.tasks.spawn(async move {
+            let health = flight::about::health(Arc::clone(&hub), stopped.clone());
+            let reflection = flight::about::reflection(Arc::clone(&hub), zone.clone())?;
+            let older = flight::about::older_reflection(Arc::clone(&hub), zone.clone())?;
+            let service = flight::service(hub, zone);
             let wrong = |error: tonic::transport::Error| {
                 Error::internal("the Flight server stopped", &error)
             };
@@ -141,6 +145,9 @@ impl Server {
             let incoming = bounded(incoming, ConnectionLimits::default());
             builder
                 .add_service(service)
+                .add_service(health)
+                .add_service(reflection)
+                .add_service(older)
                 .serve_with_incoming_shutdown(incoming, until(stopped))
                 .await
                 .map_err(wrong)

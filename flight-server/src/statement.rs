@@ -53,8 +53,12 @@ impl Text {
 /// What opening a statement gives.
 #[derive(Debug)]
 pub enum Opened {
-    /// A query: its schema, and the sealed ticket that runs it.
-    Query { schema: SchemaRef, handle: Vec<u8> },
+    /// A query: its schema, the sealed ticket that runs it, and until when it does.
+    Query {
+        schema: SchemaRef,
+        handle: Vec<u8>,
+        expires: DateTime<Utc>,
+    },
     /// A change, which has run once.
     Changed { rows: u64 },
 }
@@ -65,6 +69,8 @@ pub struct Described {
     /// Empty for a change: that is how clients tell the two apart.
     pub schema: SchemaRef,
     pub parameters: arrow::datatypes::Schema,
+    /// Whether it changes something when it is executed, as an update.
+    pub changes: bool,
 }
 
 impl Opened {
@@ -128,6 +134,7 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
             return Ok(Described {
                 schema: Arc::new(own::WantedToken::schema()),
                 parameters: arrow::datatypes::Schema::empty(),
+                changes: false,
             });
         }
     }
@@ -144,6 +151,7 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         return Ok(Described {
             schema: parameters::none(),
             parameters: placeholders(),
+            changes: true,
         });
     }
     let project = caller.principal.project()?;
@@ -158,12 +166,14 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         return Ok(Described {
             schema: planning.told(&[])?.schema,
             parameters: placeholders(),
+            changes: false,
         });
     }
     let authorised = planning.query(parsed).await?;
     Ok(Described {
         schema: Arc::clone(&authorised.schema),
         parameters: authorised.parameters()?,
+        changes: false,
     })
 }
 
@@ -299,8 +309,14 @@ impl<'a> Opening<'a> {
         let (schema, kind) = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
         let handle = ticket.seal(&self.hub.tickets)?;
-        self.record(kind, ticket.expires, &self.asked()).await?;
-        Ok(Opened::Query { schema, handle })
+        let expires = ticket.expires;
+        self.record(kind, self.begins_until(), &self.asked())
+            .await?;
+        Ok(Opened::Query {
+            schema,
+            handle,
+            expires,
+        })
     }
 
     /// Runs a change for each row of parameters, as one execution.
@@ -323,7 +339,7 @@ impl<'a> Opening<'a> {
         let caller = self.caller.at(Utc::now());
         let view = Arc::new(self.view(&caller).await?);
         let grounds = self.grounds(&view)?;
-        let stop = Arc::new(Stop::default());
+        let stop = Arc::new(Stop::of_call(self.caller));
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
@@ -419,6 +435,18 @@ impl<'a> Opening<'a> {
         })
     }
 
+    /// The last moment at which an execution can begin: the ticket, renewed, is redeemed at its end,
+    /// waits for its places and is planned.
+    fn begins_until(&self) -> DateTime<Utc> {
+        let limits = &self.hub.config.limits;
+        let waits = limits.queue_wait_ms_max.div_ceil(1000).saturating_mul(2);
+        let seconds = limits
+            .ticket_life_seconds_max()
+            .saturating_add(waits)
+            .saturating_add(limits.statement_seconds_max);
+        after(self.caller.now, seconds)
+    }
+
     fn ticket(&self, view: &ProjectView) -> Ticket {
         let options = &self.caller.principal.options;
         let life = self.hub.config.limits.ticket_seconds_max;
@@ -438,6 +466,8 @@ impl<'a> Opening<'a> {
             wire_views: options.wire_views,
             compression: options.compression,
             statement_seconds: options.statement_seconds,
+            priority: options.priority,
+            renewable: true,
         }
     }
 

@@ -8,12 +8,13 @@ import datetime
 import re
 import struct
 import subprocess
+import time
 
 import pyarrow as pa
 import pytest
 from pyarrow import flight
 
-from conftest import ROOT, start
+from conftest import ROOT, field, start, statement_query
 from flight_client import Client
 from test_differential import GRANTS, HEAD, STAYS, admin, dataset, make_tables, project, write
 
@@ -103,6 +104,54 @@ def test_a_ticket_is_redeemed_in_its_time_only(hub):
     assert "the ticket has expired" in refused(alice.redeem, ahead)[1]
     hub.clock.set(HOUR)
     assert alice.redeem(ahead).num_rows == 1
+
+
+def renewed(alice, ticket):
+    endpoint = flight.FlightEndpoint(flight.Ticket(ticket), [])
+    (reply,) = alice.act("RenewFlightEndpoint", field(1, endpoint.serialize()))
+    return flight.FlightEndpoint.deserialize(reply).ticket.ticket
+
+
+def test_a_ticket_is_renewed_for_half_an_hour(hub):
+    alice = client(hub, "always")
+    ticket = first = alice.ticket(QUERY)
+    for minutes in (9, 18, 27):
+        hub.clock.set(minutes * MINUTE)
+        ticket = renewed(alice, ticket)
+        assert alice.redeem(ticket)["n"].to_pylist() == [STAYS]
+    assert "the ticket has expired" in refused(alice.redeem, first)[1]
+    assert "the ticket has expired" in refused(renewed, alice, first)[1]
+    hub.clock.set(29 * MINUTE)
+    last = renewed(alice, ticket)
+    assert alice.redeem(last).num_rows == 1
+    hub.clock.set(31 * MINUTE)
+    for old in (ticket, last):
+        assert "the ticket has expired" in refused(alice.redeem, old)[1]
+        assert "the ticket has expired" in refused(renewed, alice, old)[1]
+
+
+def test_a_statement_that_waits_for_its_renewed_ticket_has_one_record(hub):
+    alice = client(hub, "always")
+    given_up = "SELECT count(*) AS n FROM hub.usage WHERE outcome = 'unredeemed'"
+    before = alice.run(given_up).table["n"].to_pylist()
+    ticket = alice.ticket("SELECT 4711 AS n FROM stays LIMIT 1")
+    hub.clock.set(9 * MINUTE)
+    ticket = renewed(alice, ticket)
+    hub.clock.set(11 * MINUTE)
+    # Expired tickets are looked for every five seconds.
+    time.sleep(7)
+    assert alice.redeem(ticket)["n"].to_pylist() == [4711]
+    assert alice.run(given_up).table["n"].to_pylist() == before
+
+
+def test_what_outlived_its_ticket_can_be_cancelled(hub):
+    alice = client(hub, "always")
+    info = alice.info(statement_query("SELECT count(*) FROM generate_series(1, 100000000000) AS a(n) WHERE n % 7 = 3"))
+    reader = alice.client.do_get(info.endpoints[0].ticket, alice.options)
+    hub.clock.set(11 * MINUTE)
+    assert alice.act("CancelFlightInfo", field(1, info.serialize())) == [b"\x08\x01"]
+    with pytest.raises(flight.FlightCancelledError):
+        reader.read_chunk()
 
 
 def test_a_token_ends(hub):

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hubflight_tickets::Compression;
+use hubflight_tickets::{Compression, Priority};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ pub struct SessionOptions {
     pub wire_views: bool,
     pub compression: Compression,
     pub statement_seconds: Option<u64>,
+    pub priority: Priority,
     /// Free text kept with each statement, for cost reports.
     pub tags: Option<String>,
 }
@@ -36,6 +37,7 @@ impl SessionOptions {
             "tags" => self.tags = text.map(|text| short(name, text)).transpose()?,
             "wire.views" => self.wire_views = boolean(name, value)?,
             "wire.compression" => self.compression = compression(value)?,
+            "priority" => self.priority = priority(value)?,
             "statement_seconds" => {
                 self.statement_seconds = text
                     .map(|text| {
@@ -58,38 +60,53 @@ impl SessionOptions {
     }
 
     /// Every option that is set, by its name on the wire.
-    pub fn list(&self) -> Vec<(&'static str, String)> {
+    pub fn list(&self) -> Vec<(&'static str, Setting)> {
         let compression = match self.compression {
             Compression::None => "none",
             Compression::Lz4 => "lz4",
             Compression::Zstd => "zstd",
         };
-        let mut all = vec![
-            ("wire.views", self.wire_views.to_string()),
-            ("wire.compression", compression.to_owned()),
-        ];
+        let priority = match self.priority {
+            Priority::Interactive => "interactive",
+            Priority::Batch => "batch",
+        };
+        let text = |text: &str| Setting::Text(text.to_owned());
         let texts = [
-            ("catalog", self.catalog.clone()),
-            ("schema", self.schema.clone()),
-            ("time_zone", self.time_zone.clone()),
-            ("tags", self.tags.clone()),
-            (
-                "statement_seconds",
-                self.statement_seconds.map(|seconds| seconds.to_string()),
-            ),
+            ("catalog", &self.catalog),
+            ("schema", &self.schema),
+            ("time_zone", &self.time_zone),
+            ("tags", &self.tags),
         ];
-        all.extend(
+        let seconds = self.statement_seconds.map(i64::try_from);
+        let seconds = seconds.map(|seconds| Setting::Count(seconds.unwrap_or(i64::MAX)));
+        [
+            ("wire.views", Setting::Bool(self.wire_views)),
+            ("wire.compression", text(compression)),
+            ("priority", text(priority)),
+        ]
+        .into_iter()
+        .chain(seconds.map(|seconds| ("statement_seconds", seconds)))
+        .chain(
             texts
                 .into_iter()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-        all
+                .filter_map(|(name, value)| Some((name, text(value.as_deref()?)))),
+        )
+        .collect()
     }
 }
 
+/// The value of an option, as clients are told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    Bool(bool),
+    Count(i64),
+    Text(String),
+}
+
 /// The names that `SetSessionOptions` takes.
-pub const OPTION_NAMES: [&str; 7] = [
+pub const OPTION_NAMES: [&str; 8] = [
     "catalog",
+    "priority",
     "schema",
     "statement_seconds",
     "tags",
@@ -126,6 +143,16 @@ fn boolean(name: &str, value: &str) -> Result<bool> {
         "false" | "0" | "" => Ok(false),
         _ => Err(Error::invalid(format!(
             "`{value}` is no boolean for `{name}`; write `true` or `false`"
+        ))),
+    }
+}
+
+fn priority(value: &str) -> Result<Priority> {
+    match value {
+        "" | "interactive" => Ok(Priority::Interactive),
+        "batch" => Ok(Priority::Batch),
+        _ => Err(Error::invalid(format!(
+            "unknown `priority` `{value}`; there are `interactive` and `batch`"
         ))),
     }
 }
@@ -243,7 +270,16 @@ mod tests {
         options.set("catalog", "readmission").expect("known");
         options.set("wire.compression", "zstd").expect("known");
         options.set("time_zone", "Europe/Paris").expect("known");
-        assert!(options.list().contains(&("catalog", "readmission".into())));
+        let catalog = Setting::Text("readmission".into());
+        assert!(options.list().contains(&("catalog", catalog)));
+        options.set("statement_seconds", "7").expect("known");
+        assert!(
+            options
+                .list()
+                .contains(&("statement_seconds", Setting::Count(7)))
+        );
+        options.set("priority", "batch").expect("known");
+        assert!(options.set("priority", "urgent").is_err());
         assert!(options.set("catalgo", "x").is_err());
         assert!(options.set("time_zone", "Mars/Olympus").is_err());
         options.set("catalog", "").expect("clears");

@@ -25,7 +25,21 @@ pub(super) const PLANNING_MAX: usize = 32;
 pub(super) const PLANNING_PER_PERSON_MAX: usize = 8;
 
 /// A place among the calls of a person; given back when the last clone is dropped.
-pub type CallPlace = Arc<OwnedSemaphorePermit>;
+#[derive(Clone, Debug)]
+pub struct CallPlace {
+    _permit: Arc<OwnedSemaphorePermit>,
+    /// When the call came.
+    pub since: Instant,
+}
+
+impl CallPlace {
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: Arc::new(permit),
+            since: Instant::now(),
+        }
+    }
+}
 
 /// A place to run; given back when dropped.
 #[derive(Debug)]

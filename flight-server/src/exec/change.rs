@@ -17,13 +17,14 @@ use hubflight_ledger::{Execution, Outcome};
 use hubflight_rights::habilitation::Mode;
 use hubflight_udfs::StatementWork;
 use tokio::time::Instant as Deadline;
+use tracing::Instrument;
 
 use super::admission::Permit;
 use super::commits::Commits;
 use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::revocation::Grounds;
-use super::run::{PRIORITY_INTERACTIVE, too_late, unix_ms};
+use super::run::{priority, too_late, unix_ms};
 use super::steps::Steps;
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
@@ -77,7 +78,7 @@ impl Change {
     /// Runs it and settles it, whether or not the caller waits: who goes away cancels it.
     pub async fn run(self) -> Result<u64> {
         let _cancel = CancelOnDrop(Arc::clone(&self.stop));
-        tokio::spawn(self.until_its_end())
+        tokio::spawn(self.until_its_end().in_current_span())
             .await
             .map_err(|lost| Error::internal("a change was lost", &lost))?
     }
@@ -104,7 +105,7 @@ impl Change {
             statement_id: execution.statement_id().to_string(),
             tenant: view.project.clone(),
             deadline: unix_ms(deadline),
-            priority: PRIORITY_INTERACTIVE,
+            priority: priority(caller.principal.options.priority),
             trace: None,
             pool: Arc::clone(&hub.workers),
             meter: Arc::clone(&meter) as _,

@@ -18,6 +18,7 @@ mod spilled;
 mod steps;
 mod stream;
 pub mod watched;
+pub mod withdrawn;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
@@ -189,7 +191,7 @@ impl Engine {
                  they gave you, and try again"
             ))
         })?;
-        Ok(Arc::new(place))
+        Ok(CallPlace::new(place))
     }
 
     /// Waits for a place to run.
@@ -237,7 +239,7 @@ impl Engine {
         deadline: tokio::time::Instant,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let task = AbortOnDropHandle::new(self.cpu.handle.spawn(work));
+        let task = AbortOnDropHandle::new(self.cpu.handle.spawn(work.in_current_span()));
         match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(done)) => done,
             Ok(Err(lost)) => Err(Error::internal("planning was lost", &lost)),

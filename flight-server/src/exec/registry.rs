@@ -10,16 +10,27 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::revocation::Grounds;
+use crate::auth::session::SessionId;
 use crate::error::{Error, ErrorKind};
+use crate::flight::call::Caller;
 
 /// Ends one execution from outside, once, with a reason that its client is told.
 #[derive(Debug, Default)]
 pub struct Stop {
     token: CancellationToken,
     why: OnceLock<Error>,
+    /// The session with which it ends, and when its call came.
+    call: Option<(SessionId, Instant)>,
 }
 
 impl Stop {
+    pub fn of_call(caller: &Caller) -> Self {
+        Self {
+            call: Some((caller.principal.session.clone(), caller.place.since)),
+            ..Self::default()
+        }
+    }
+
     /// The first reason counts.
     pub fn end(&self, why: Error) {
         self.why.get_or_init(|| why);
@@ -106,7 +117,15 @@ type Executions = HashMap<Uuid, HashMap<u64, Arc<Entry>>>;
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     running: Arc<Mutex<Executions>>,
+    /// Sessions, and when they were last closed: a call from before may be waiting for its place.
+    closed: Arc<Mutex<HashMap<SessionId, Instant>>>,
 }
+
+/// Closed sessions that are remembered. Beyond it those are forgotten that no call is so old for,
+/// and if that is not enough, all: their calls then run to their end.
+const CLOSED_MAX: usize = 10_000;
+/// Longer than a call waits for its place.
+const CLOSED_TIME: Duration = Duration::from_secs(3600);
 
 /// An execution's place in the registry; it leaves when dropped.
 #[derive(Debug)]
@@ -117,7 +136,23 @@ pub struct Registered {
 }
 
 impl Registry {
+    /// Takes an execution in. Where its session was closed after its call came, it is stopped.
     pub fn enter(&self, statement_id: Uuid, stop: Arc<Stop>, grounds: Grounds) -> Registered {
+        let place = self.insert(statement_id, Arc::clone(&stop), grounds);
+        // Only now: a session that is closed after this finds it among those that run.
+        if let Some((session, since)) = &stop.call
+            && self
+                .closed
+                .lock()
+                .get(session)
+                .is_some_and(|at| at >= since)
+        {
+            stop.cancel();
+        }
+        place
+    }
+
+    fn insert(&self, statement_id: Uuid, stop: Arc<Stop>, grounds: Grounds) -> Registered {
         let mut running = self.running.lock();
         let executions = running.entry(statement_id).or_default();
         let key = (0..).find(|key| !executions.contains_key(key)).unwrap_or(0);
@@ -147,6 +182,23 @@ impl Registry {
             }
         }
         cancelled
+    }
+
+    /// Stops the executions of a session that is closed, and those of its calls that wait.
+    pub fn close_session(&self, session: &SessionId) {
+        let mut closed = self.closed.lock();
+        if closed.len() >= CLOSED_MAX {
+            closed.retain(|_, at| at.elapsed() < CLOSED_TIME);
+        }
+        if closed.len() >= CLOSED_MAX {
+            closed.clear();
+        }
+        closed.insert(session.clone(), Instant::now());
+        drop(closed);
+        let own = |stop: &Stop| stop.call.as_ref().is_some_and(|(own, _)| own == session);
+        let entries = self.all().into_iter();
+        let entries = entries.filter(|entry| own(&entry.stop));
+        entries.for_each(|entry| entry.stop.cancel());
     }
 
     /// Stops every execution.

@@ -11,7 +11,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use futures::Stream;
 use hubflight_ledger::ExecutionStarted;
-use hubflight_tickets::Ticket;
+use hubflight_tickets::{Priority, Ticket};
 use hubflight_udfs::StatementWork;
 use tokio::time::Instant as Deadline;
 use tonic::Status;
@@ -33,8 +33,13 @@ use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
 use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
 
-/// Priority of interactive statements in the workers' queue.
-pub const PRIORITY_INTERACTIVE: u8 = 100;
+/// The number of a priority in the workers' queue.
+pub fn priority(priority: Priority) -> u8 {
+    match priority {
+        Priority::Interactive => 100,
+        Priority::Batch => 50,
+    }
+}
 
 /// A statement that may run: authorised now.
 struct Planned {
@@ -63,6 +68,7 @@ pub async fn redeem(
     ticket: Ticket,
 ) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
     let steps = Steps::begin();
+    hub.withdrawn.check(&ticket.person, ticket.statement_id)?;
     let permit = hub.engine.admit(&caller.principal.person.id).await?;
     // It may have waited for long: the rights of this moment count.
     let caller = caller.at(Utc::now());
@@ -84,9 +90,11 @@ pub async fn redeem(
         labels: planned.labels.clone(),
         exports: planned.exports.clone(),
     };
-    let stop = Arc::new(Stop::default());
+    let stop = Arc::new(Stop::of_call(&caller));
     let running = &hub.running;
     let place = running.enter(ticket.statement_id, Arc::clone(&stop), grounds.clone());
+    // Whoever cancels withdraws first, and then stops what is there: one of the two is seen.
+    hub.withdrawn.check(&ticket.person, ticket.statement_id)?;
     revocation::confirm(hub, &grounds).await?;
     let started = started(&ticket, &planned);
     let begun = hub.ledger.begin_scanning(started, planned.scanned).await;
@@ -97,7 +105,7 @@ pub async fn redeem(
         statement_id: ticket.statement_id.to_string(),
         tenant: ticket.project.clone(),
         deadline: unix_ms(deadline),
-        priority: PRIORITY_INTERACTIVE,
+        priority: priority(ticket.priority),
         trace: None,
         pool: Arc::clone(&hub.workers),
         meter: Arc::clone(&meter) as _,

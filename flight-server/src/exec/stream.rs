@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant as Deadline;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tracing::Instrument;
 
 use super::admission::{CallPlace, Computing, OwnPlace, Permit};
 use super::frames::{Frame, FrameWriter};
@@ -99,7 +100,7 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         frames: frames.clone(),
         _own: own,
     };
-    tokio::spawn(guard.watch(start.deadline));
+    tokio::spawn(guard.watch(start.deadline).in_current_span());
     let producer = Producer {
         account: Arc::clone(&account),
         source: Some(start.source),
@@ -112,7 +113,7 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         .hub
         .engine
         .cpu()
-        .spawn(producer.run(Arc::clone(&stop)));
+        .spawn(producer.run(Arc::clone(&stop)).in_current_span());
     let running = Running {
         frames,
         account,

@@ -3,23 +3,34 @@
 //! known makes the hub do that.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
 use hubflight_rights::Zone;
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
+use tracing::Instrument;
+use uuid::Uuid;
 
 use super::call;
+use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
 
 /// The one call that needs no caller: it reads no message, and answers with who calls.
 const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
+
+const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// A service whose calls carry their [`call::Caller`].
 #[derive(Clone, Debug)]
@@ -28,11 +39,24 @@ pub struct Door<S> {
     /// Of the listener that it stands at.
     zone: Zone,
     service: S,
+    /// How long an answer may go on.
+    time_max: Option<Duration>,
 }
 
 impl<S> Door<S> {
     pub(super) fn new(hub: Arc<Hub>, zone: Zone, service: S) -> Self {
-        Self { hub, zone, service }
+        Self {
+            hub,
+            zone,
+            service,
+            time_max: None,
+        }
+    }
+
+    /// The same service, whose answers end after that time.
+    pub(super) fn for_at_most(self, time_max: Duration) -> Self {
+        let time_max = Some(time_max);
+        Self { time_max, ..self }
     }
 }
 
@@ -59,30 +83,103 @@ where
         // The one that is ready is called; its clone is made ready for the next call.
         let next = self.service.clone();
         let mut service = std::mem::replace(&mut self.service, next);
-        async move {
+        let id = request_id(request.headers());
+        let span = tracing::error_span!("call", request = ?id);
+        let time_max = self.time_max;
+        let answered = async move {
             let (mut head, body) = request.into_parts();
+            let mut place = None;
             if head.uri.path() != HANDSHAKE {
                 match call::admit(&hub, &zone, &head).await {
-                    Ok(caller) => drop(head.extensions.insert(caller)),
+                    Ok(caller) => {
+                        place = Some(caller.place.clone());
+                        head.extensions.insert(caller);
+                    }
                     Err(error) => {
                         hub.metrics.refused(error.kind);
                         return Ok(Status::from(error).into_http());
                     }
                 }
             }
-            service.call(Request::from_parts(head, body)).await
+            let answer = service.call(Request::from_parts(head, body)).await?;
+            Ok::<_, Infallible>(answer.map(|body| kept(body, place, time_max)))
+        };
+        async move {
+            let mut response = answered.instrument(span).await?;
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
         }
         .boxed()
     }
 }
 
+/// An answer that takes up one of its person's calls to its end, and that ends in time.
+fn kept(body: Body, place: Option<CallPlace>, time_max: Option<Duration>) -> Body {
+    let ends = time_max.map(|time| Box::pin(tokio::time::sleep(time)));
+    Body::new(Kept {
+        body: Some(body),
+        ends,
+        _place: place,
+    })
+}
+
+struct Kept {
+    /// None after its time.
+    body: Option<Body>,
+    ends: Option<Pin<Box<Sleep>>>,
+    _place: Option<CallPlace>,
+}
+
+impl http_body::Body for Kept {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(ends) = &mut self.ends
+            && ends.as_mut().poll(context).is_ready()
+        {
+            self.ends = None;
+            self.body = None;
+            let late = Status::deadline_exceeded("this call was open for long; call again");
+            let mut trailers = HeaderMap::new();
+            let told = late.add_header(&mut trailers);
+            return Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))));
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(Body::size_hint).unwrap_or_default()
+    }
+}
+
+/// What a client calls its request, if that is short and printable, or a name of ours: it is told
+/// back, refused or not, and stands in the log.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let made = Uuid::now_v7().to_string();
+        HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("unnamed"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
 
-    use bytes::Bytes;
-    use http::HeaderValue;
     use tonic::Code;
 
     use super::*;
@@ -161,6 +258,55 @@ id = 'ada'
         let wait = Duration::from_millis(200);
         let waited = tokio::time::timeout(wait, answer).await;
         assert!(waited.is_err() && touched.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_its_name() {
+        let folder = tempfile::tempdir().expect("folder");
+        let hub = open_hub(folder.path(), FILE).await;
+        let mut service = super::super::service(hub, inside());
+        let mut named = async |name: Option<&[u8]>| {
+            let path = "/arrow.flight.protocol.FlightService/ListActions";
+            let mut request = request(path, None, Body::empty());
+            if let Some(name) = name {
+                let name = HeaderValue::from_bytes(name).expect("a header");
+                request.headers_mut().insert(REQUEST_ID, name);
+            }
+            let answer = service.call(request).await.expect("answered");
+            let names: Vec<_> = answer.headers().get_all(REQUEST_ID).iter().collect();
+            assert_eq!(names.len(), 1);
+            names[0].as_bytes().to_vec()
+        };
+        assert_eq!(named(Some(b"trace-7")).await, b"trace-7");
+        let long = [b'x'; REQUEST_ID_BYTES_MAX + 1];
+        for wrong in [
+            None,
+            Some(&b""[..]),
+            Some(b"two words"),
+            Some(b"\xc3\xa9"),
+            Some(&long),
+        ] {
+            let name = String::from_utf8(named(wrong).await).expect("a text");
+            name.parse::<Uuid>().expect("one of ours");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_in_its_time() {
+        let touched = Arc::new(AtomicBool::new(false));
+        let mut answer = kept(endless(&touched), None, Some(Duration::from_millis(20)));
+        let mut next = async || {
+            let body = &mut answer;
+            std::future::poll_fn(|context| {
+                http_body::Body::poll_frame(Pin::new(&mut *body), context)
+            })
+            .await
+        };
+        let told = next().await.expect("its end").expect("told");
+        assert!(next().await.is_none());
+        assert!(touched.load(Ordering::Relaxed), "nothing was read of it");
+        let status = Status::from_header_map(told.trailers_ref().expect("trailers"));
+        assert_eq!(status.expect("a status").code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]

@@ -59,7 +59,7 @@ async fn answer(
         frames.push(writer.frame(&rows)?);
     }
     // Frames that nobody reads take up one of their person's calls.
-    let place = Arc::clone(&caller.place);
+    let place = caller.place.clone();
     let frames = frames.into_iter().map(move |frame| {
         let _kept = &place;
         Ok(frame.data)

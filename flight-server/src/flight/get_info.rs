@@ -1,16 +1,20 @@
-//! GetFlightInfo, GetSchema and PollFlightInfo: plan, authorise, answer a ticket.
+//! GetFlightInfo, GetSchema and PollFlightInfo: plan, authorise, answer a ticket. A descriptor is a
+//! Flight SQL command, or the path of a table, which is all of its rows.
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{
     Any, Command, CommandPreparedStatementQuery, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, SchemaAsIpc, SchemaResult, Ticket,
 };
+use chrono::{DateTime, Datelike, Utc};
 use prost::Message;
+use prost_types::Timestamp;
 use tonic::{Response, Status};
 
 use super::call::Caller;
@@ -48,10 +52,9 @@ pub async fn schema(
     caller: &Caller,
     descriptor: FlightDescriptor,
 ) -> Answer<SchemaResult> {
-    let command = command_of(&descriptor.cmd)?;
-    let schema = match text_of(hub, caller, &command)? {
-        Some(text) => statement::describe(hub, caller, &text).await?.schema,
-        None => metadata::schema(&command)?,
+    let schema = match Asked::of(hub, caller, &descriptor)? {
+        Asked::Statement(text) => statement::describe(hub, caller, &text).await?.schema,
+        Asked::Metadata(command) => metadata::schema(&command)?,
     };
     let result = SchemaAsIpc::new(&schema, &IpcWriteOptions::default())
         .try_into()
@@ -64,20 +67,25 @@ async fn info(
     caller: &Caller,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
-    let command = command_of(&descriptor.cmd)?;
-    let Some(text) = text_of(hub, caller, &command)? else {
-        let schema = metadata::schema(&command)?;
-        let ticket = Ticket::new(command.into_any().encode_to_vec());
-        return Ok(flight(&schema, descriptor, Some(ticket))?);
+    let text = match Asked::of(hub, caller, &descriptor)? {
+        Asked::Statement(text) => text,
+        Asked::Metadata(command) => {
+            let schema = metadata::schema(&command)?;
+            let ticket = Ticket::new(command.into_any().encode_to_vec());
+            let endpoint = FlightEndpoint::new().with_ticket(ticket);
+            return Ok(flight(&schema, descriptor, Some(endpoint))?);
+        }
     };
     match Opened::open(hub, caller, text).await? {
-        Opened::Query { schema, handle } => {
-            let ticket = TicketStatementQuery {
-                statement_handle: handle.into(),
-            };
-            let ticket = Ticket::new(ticket.as_any().encode_to_vec());
-            Ok(flight(&schema, descriptor, Some(ticket))?)
-        }
+        Opened::Query {
+            schema,
+            handle,
+            expires,
+        } => Ok(flight(
+            &schema,
+            descriptor,
+            Some(endpoint(handle, expires)),
+        )?),
         Opened::Changed { rows } => {
             let info = flight(&parameters::none(), descriptor, None)?;
             Ok(info.with_total_records(i64::try_from(rows).unwrap_or(i64::MAX)))
@@ -88,18 +96,65 @@ async fn info(
 fn flight(
     schema: &SchemaRef,
     descriptor: FlightDescriptor,
-    ticket: Option<Ticket>,
+    endpoint: Option<FlightEndpoint>,
 ) -> Result<FlightInfo> {
     let mut info = FlightInfo::new()
         .try_with_schema(schema)?
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1);
-    if let Some(ticket) = ticket {
-        // No location: the client fetches from where it asked.
-        info = info.with_endpoint(FlightEndpoint::new().with_ticket(ticket));
+    if let Some(endpoint) = endpoint {
+        info = info.with_endpoint(endpoint);
     }
     Ok(info)
+}
+
+/// Where the rows of a statement are fetched. It has no location: that is where it was asked for.
+pub fn endpoint(handle: Vec<u8>, expires: DateTime<Utc>) -> FlightEndpoint {
+    let ticket = TicketStatementQuery {
+        statement_handle: handle.into(),
+    };
+    FlightEndpoint {
+        // Arrow's clients keep nanoseconds in 64 bits, which end in the year 2262.
+        expiration_time: (expires.year() < 2262).then(|| Timestamp {
+            seconds: expires.timestamp(),
+            nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
+        }),
+        ..FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
+    }
+}
+
+/// What a descriptor asks for.
+enum Asked {
+    Statement(Text),
+    Metadata(Command),
+}
+
+impl Asked {
+    fn of(hub: &Arc<Hub>, caller: &Caller, descriptor: &FlightDescriptor) -> Result<Self> {
+        if descriptor.r#type() == DescriptorType::Path {
+            return Ok(Self::Statement(table_of(&descriptor.path)?));
+        }
+        let command = command_of(&descriptor.cmd)?;
+        Ok(match text_of(hub, caller, &command)? {
+            Some(text) => Self::Statement(text),
+            None => Self::Metadata(command),
+        })
+    }
+}
+
+/// All rows of the table of a path, as ListFlights gives it.
+fn table_of(path: &[String]) -> Result<Text> {
+    if path.is_empty() || path.len() > 3 {
+        return Err(Error::invalid(
+            "a path names a table by its project, schema and name, or by the last of them",
+        ));
+    }
+    let quoted = path
+        .iter()
+        .map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let name: Vec<String> = quoted.collect();
+    Ok(Text::new(format!("SELECT * FROM {}", name.join("."))))
 }
 
 /// The Flight SQL command of some bytes.

@@ -1,5 +1,6 @@
 //! Flight SQL: the service is a table of contents, each verb has a file of its own.
 
+pub mod about;
 mod actions;
 pub mod call;
 pub mod connections;
@@ -7,12 +8,15 @@ mod door;
 mod get_data;
 mod get_info;
 mod ingest;
+mod list_flights;
+mod messages;
 mod metadata;
+mod options;
 mod prepared;
 pub(crate) mod put;
 mod received;
-mod session_messages;
 mod sql_info;
+mod tickets;
 mod uploads;
 
 use std::pin::Pin;
@@ -105,10 +109,8 @@ impl FlightService for FlightEndpoint {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        call::caller(&request)?;
-        Err(Status::unimplemented(
-            "there are no stored flights; list tables with Flight SQL's GetTables",
-        ))
+        let caller = call::caller(&request)?;
+        list_flights::list(&self.hub, &caller, request.into_inner()).await
     }
 
     async fn do_exchange(

@@ -8,6 +8,7 @@ use hubflight_tickets::random;
 use parking_lot::Mutex;
 
 use crate::auth::Principal;
+use crate::auth::session::SessionId;
 use crate::error::{Error, Result};
 use crate::statement::Text;
 
@@ -31,6 +32,8 @@ pub struct PreparedStatements {
 #[derive(Debug)]
 struct Entry {
     person: String,
+    /// With which it is forgotten when that is closed.
+    session: SessionId,
     text: Text,
     used: Instant,
 }
@@ -65,6 +68,7 @@ impl PreparedStatements {
         }
         let entry = Entry {
             person: person.clone(),
+            session: owner.session.clone(),
             text,
             used: Instant::now(),
         };
@@ -112,6 +116,13 @@ impl PreparedStatements {
         for entry in own.filter(|entry| texts(&entry.text.sql)) {
             entry.text.parameters = Vec::new();
         }
+    }
+
+    /// Forgets what a session prepared.
+    pub fn close_session(&self, session: &SessionId) {
+        self.entries
+            .lock()
+            .retain(|_, entry| entry.session != *session);
     }
 
     /// Forgets a statement; an unknown handle is forgotten already.

@@ -303,11 +303,12 @@ async fn a_token_of_ones_own_is_made_by_a_login_and_shown_once() {
     let asked = Text::new(sql.to_owned());
     let described = describe(hub, &caller, &asked).await.expect("described");
     let opened = Opened::open(hub, &caller, asked.clone()).await;
-    let Ok(Opened::Query { schema, handle }) = opened else {
+    let Ok(Opened::Query { schema, handle, .. }) = opened else {
         panic!("{opened:?}");
     };
     assert_eq!(described.schema, schema);
     let ticket = Ticket::open(&handle, &hub.tickets, "ada", caller.now).expect("hers");
+    assert!(!ticket.renewable, "it shows a secret");
     let frames = crate::statement::redeem(hub, &caller, ticket).await;
     let frames = frames
         .expect("redeemed")

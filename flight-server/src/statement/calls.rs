@@ -7,6 +7,7 @@ use std::time::Duration;
 use hubflight_ledger::{Execution, Outcome, StatementKind};
 use hubflight_tickets::Ticket;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Failure, Opened, Opening, Text, outcome_of};
@@ -49,7 +50,7 @@ impl Opening<'_> {
         let rows = self.rows(placeholders)?;
         let execution = self.begun(None, &call.kept(self.text)).await?;
         let run = call.run(Arc::clone(self.hub), self.caller.clone(), rows);
-        let done = done(tokio::spawn(run)).await;
+        let done = done(tokio::spawn(run.in_current_span())).await;
         // Passwords among them, which a driver may leave there for as long as it likes.
         let prepared = &self.hub.prepared;
         prepared.forget_bound(self.person(), own::is_about_passwords);
@@ -69,11 +70,14 @@ impl Opening<'_> {
         let ticket = Ticket {
             sql,
             parameters,
+            // It shows a secret.
+            renewable: false,
             ..ticket
         };
         Ok(Opened::Query {
             schema: Arc::new(WantedToken::schema()),
             handle: ticket.seal(&self.hub.tickets)?,
+            expires: ticket.expires,
         })
     }
 
@@ -82,7 +86,7 @@ impl Opening<'_> {
     pub(super) async fn administer(&self, asked: Asked) -> Result<Opened, Failure> {
         let execution = self.begun(None, &self.asked()).await?;
         let run = asked.run(Arc::clone(self.hub), self.caller.clone());
-        let done = done(tokio::spawn(run)).await;
+        let done = done(tokio::spawn(run.in_current_span())).await;
         self.settled(execution, done).await
     }
 
@@ -99,8 +103,13 @@ impl Opening<'_> {
         let ticket = self.ticket(&view);
         let handle = ticket.seal(&self.hub.tickets)?;
         let kind = StatementKind::Metadata;
-        self.record(kind, ticket.expires, &self.asked()).await?;
-        Ok(Opened::Query { schema, handle })
+        self.record(kind, self.begins_until(), &self.asked())
+            .await?;
+        Ok(Opened::Query {
+            schema,
+            handle,
+            expires: ticket.expires,
+        })
     }
 
     /// Records the call, of which `kept` is kept, and its intent.

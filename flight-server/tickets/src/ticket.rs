@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Sealer, TicketError};
+use crate::{Sealer, TicketError, after};
 
 /// How the frames of a result are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,21 @@ pub struct Ticket {
     pub wire_views: bool,
     pub compression: Compression,
     pub statement_seconds: Option<u64>,
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whether it may live longer than it did at first.
+    #[serde(default)]
+    pub renewable: bool,
+}
+
+/// Who goes first where work waits for a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// It goes after what somebody waits for.
+    Batch,
 }
 
 impl Ticket {
@@ -59,17 +74,33 @@ impl Ticket {
         person: &str,
         now: DateTime<Utc>,
     ) -> Result<Self, TicketError> {
-        let ticket: Self = sealer
-            .open(sealed)
-            .and_then(|plain| serde_json::from_slice(&plain).ok())
-            .filter(|ticket: &Self| ticket.person == person)
-            .ok_or(TicketError::Invalid)?;
+        let ticket = Self::open_expired(sealed, sealer, person)?;
         // A clock that went backwards by more than the life of a ticket is not trusted.
         let too_early = ticket.now - now > TimeDelta::minutes(5);
         if now > ticket.expires || too_early {
             return Err(TicketError::Expired);
         }
         Ok(ticket)
+    }
+
+    /// Opens a ticket whenever: what it names may still be stopped, and nothing else.
+    ///
+    /// # Errors
+    /// [`TicketError::Invalid`] if it was not sealed here, or for another person.
+    pub fn open_expired(sealed: &[u8], sealer: &Sealer, person: &str) -> Result<Self, TicketError> {
+        sealer
+            .open(sealed)
+            .and_then(|plain| serde_json::from_slice(&plain).ok())
+            .filter(|ticket: &Self| ticket.person == person)
+            .ok_or(TicketError::Invalid)
+    }
+
+    /// The same ticket, good for `seconds` from `now`, and for `seconds_max` at most since it was
+    /// planned. A life that it has is not taken from it.
+    pub fn renewed(self, now: DateTime<Utc>, seconds: u64, seconds_max: u64) -> Self {
+        let longest = after(self.now, seconds_max);
+        let expires = after(now, seconds).min(longest).max(self.expires);
+        Self { expires, ..self }
     }
 }
 
@@ -112,7 +143,20 @@ mod tests {
             wire_views: false,
             compression: Compression::None,
             statement_seconds: None,
+            priority: Priority::Batch,
+            renewable: true,
         }
+    }
+
+    #[test]
+    fn a_ticket_is_renewed_up_to_its_longest_life() {
+        let start = Utc::now();
+        let minutes = |count: i64| start + TimeDelta::minutes(count);
+        let renewed = |at| ticket(start).renewed(at, 600, 3600).expires;
+        assert_eq!(renewed(start), minutes(10));
+        assert_eq!(renewed(minutes(5)), minutes(15));
+        assert_eq!(renewed(minutes(55)), minutes(60));
+        assert_eq!(ticket(start).renewed(start, 1, 1).expires, minutes(10));
     }
 
     #[test]

@@ -86,10 +86,10 @@ fn statement_time(limits: &Limits) -> Duration {
         .saturating_add(MARGIN)
 }
 
-/// How long a snapshot can be read after it was replaced: a ticket names it to its last
+/// How long a snapshot can be read after it was replaced: a ticket, renewed, names it to its last
 /// moment, and then its statement runs.
 fn readable_time(limits: &Limits) -> Duration {
-    Duration::from_secs(limits.ticket_seconds_max).saturating_add(statement_time(limits))
+    Duration::from_secs(limits.ticket_life_seconds_max()).saturating_add(statement_time(limits))
 }
 
 /// A statement has files that are complete long before it commits.
@@ -182,7 +182,7 @@ mod tests {
             statement_seconds_max: 3600,
             ..Limits::default()
         };
-        let readable = Duration::from_secs(600 + 30 + 3600 + 60);
+        let readable = Duration::from_secs(3 * 600 + 30 + 3600 + 60);
         assert_eq!(readable_time(&limits), readable);
         assert_eq!(orphan_age(&limits), ORPHAN_AGE_MIN);
         let endless = Limits {

@@ -162,7 +162,7 @@ impl Bench {
             statement_id: Uuid::now_v7().to_string(),
             tenant: "p".into(),
             deadline: u64::MAX,
-            priority: PRIORITY_INTERACTIVE,
+            priority: 100,
             trace: None,
             pool: Arc::clone(&self.hub.workers),
             meter,

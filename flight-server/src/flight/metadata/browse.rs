@@ -1,5 +1,6 @@
 //! Catalogs, schemas and tables.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{BinaryArray, BooleanArray, RecordBatch, Scalar, StringArray};
@@ -13,6 +14,7 @@ use datafusion::catalog::information_schema::{
 };
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProviderList, SchemaProvider};
 use datafusion::logical_expr::TableType;
+use hubflight_rights::habilitation::Mode;
 
 use super::super::call::Caller;
 use super::columns::{self, Place};
@@ -21,6 +23,7 @@ use crate::catalog::project::{HUB_SCHEMA, ProjectView, SPACE_SCHEMA};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::plan::parse::is_information_schema;
+use crate::plan::wire;
 
 /// Longest pattern that is matched; names are shorter.
 const PATTERN_BYTES_MAX: usize = 1024;
@@ -97,6 +100,54 @@ pub(super) async fn tables(
     batch(rows, request.include_schema)
 }
 
+/// Names of schemas and tables, in order.
+pub(in crate::flight) type Names = Vec<(String, String)>;
+
+/// The tables of which the session's project may read rows, and whose `schema.table` fits a
+/// pattern. Tables that only aggregates may be had of have no rows to fetch.
+pub(in crate::flight) fn readable(view: &ProjectView, pattern: Option<&str>) -> Result<Names> {
+    let counted = view
+        .listed()
+        .filter(|(_, right)| right.mode == Mode::Aggregate);
+    let counted: HashSet<&str> = counted.map(|(dataset, _)| dataset.name.as_str()).collect();
+    let mut found = Vec::new();
+    for schema in schema_names(view) {
+        if counted.contains(schema.as_str()) || view.check_closed(&schema).is_err() {
+            continue;
+        }
+        let Some(provider) = provider(view, &schema) else {
+            continue;
+        };
+        let names = table_names(provider.as_ref(), &schema);
+        let whole = names.iter().map(|name| format!("{schema}.{name}"));
+        let fits = fitting(pattern, whole.collect())?;
+        let fitting = names.into_iter().zip(fits).filter(|(_, fits)| *fits);
+        found.extend(fitting.map(|(name, _)| (schema.clone(), name)));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// What the rows of a table look like, as they are fetched; no field where it cannot be opened now.
+pub(in crate::flight) async fn row_schema(
+    hub: &Arc<Hub>,
+    view: &ProjectView,
+    (schema, table): (&str, &str),
+    views: bool,
+) -> SchemaRef {
+    let place = Place {
+        catalog: &view.project,
+        schema,
+        table,
+        writable: false,
+    };
+    let Some(provider) = provider(view, schema) else {
+        return Arc::new(Schema::empty());
+    };
+    let described = described(hub, view, provider.as_ref(), &place).await;
+    wire::plain_schema(&columns::annotate(&described, &place, views), views)
+}
+
 async fn tables_of(
     hub: &Arc<Hub>,
     caller: &Caller,
@@ -107,10 +158,7 @@ async fn tables_of(
     let Some(provider) = provider(view, schema) else {
         return Ok(Vec::new());
     };
-    let names = match schema {
-        INFORMATION_SCHEMA => information_schema_tables(),
-        _ => provider.table_names(),
-    };
+    let names = table_names(provider.as_ref(), schema);
     let mut rows = Vec::new();
     for table in matching(request.table_name_filter_pattern.as_deref(), names)? {
         let kind = kind(provider.as_ref(), schema, &table).await;
@@ -196,6 +244,13 @@ fn information_schema_tables() -> Vec<String> {
     tables.map(|table| (*table).to_owned()).collect()
 }
 
+fn table_names(provider: &dyn SchemaProvider, schema: &str) -> Vec<String> {
+    match schema {
+        INFORMATION_SCHEMA => information_schema_tables(),
+        _ => provider.table_names(),
+    }
+}
+
 async fn kind(provider: &dyn SchemaProvider, schema: &str, table: &str) -> &'static str {
     match schema {
         HUB_SCHEMA | INFORMATION_SCHEMA => SYSTEM_TABLE,
@@ -243,8 +298,15 @@ fn encode(schema: &Schema) -> Result<Vec<u8>> {
 /// The names that fit a pattern: `%` any characters, `_` one, `\` takes away their meaning.
 /// No pattern fits all; the empty one fits the empty name only, as in JDBC.
 fn matching(pattern: Option<&str>, names: Vec<String>) -> Result<Vec<String>> {
+    let fits = fitting(pattern, names.clone())?;
+    let fitting = names.into_iter().zip(fits).filter(|(_, fits)| *fits);
+    Ok(fitting.map(|(name, _)| name).collect())
+}
+
+/// Which names fit.
+fn fitting(pattern: Option<&str>, names: Vec<String>) -> Result<Vec<bool>> {
     let Some(pattern) = pattern else {
-        return Ok(names);
+        return Ok(vec![true; names.len()]);
     };
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(Error::invalid(format!(
@@ -253,12 +315,8 @@ fn matching(pattern: Option<&str>, names: Vec<String>) -> Result<Vec<String>> {
         )));
     }
     let scalar = Scalar::new(StringArray::from(vec![pattern]));
-    let fits: BooleanArray = like(&StringArray::from(names.clone()), &scalar)?;
-    let kept = names.into_iter().zip(fits.iter());
-    Ok(kept
-        .filter(|(_, fits)| *fits == Some(true))
-        .map(|(name, _)| name)
-        .collect())
+    let fits: BooleanArray = like(&StringArray::from(names), &scalar)?;
+    Ok(fits.iter().map(|fits| fits == Some(true)).collect())
 }
 
 #[cfg(test)]
@@ -266,7 +324,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn fitting(pattern: Option<&str>, names: &[&str]) -> Vec<String> {
+    fn found(pattern: Option<&str>, names: &[&str]) -> Vec<String> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         matching(pattern, names).expect("a short pattern")
     }
@@ -275,9 +333,9 @@ mod tests {
     fn patterns_are_those_of_like() {
         let names = ["er_prs_f", "erxprs_f", "er%", "t_mco_b", "", "É"];
         let check = |pattern, expected: &[&str]| {
-            assert_eq!(fitting(Some(pattern), &names), expected, "{pattern}");
+            assert_eq!(found(Some(pattern), &names), expected, "{pattern}");
         };
-        assert_eq!(fitting(None, &names), names);
+        assert_eq!(found(None, &names), names);
         check("", &[""]);
         check("%", &names);
         check("er_prs_f", &["er_prs_f", "erxprs_f"]);
@@ -301,7 +359,7 @@ mod tests {
             .expect_err("too long");
         assert_eq!(error.kind, ErrorKind::InvalidArgument);
         let long = "%_".repeat(PATTERN_BYTES_MAX / 2);
-        assert_eq!(fitting(Some(&long), &["abc"]), Vec::<String>::new());
+        assert_eq!(found(Some(&long), &["abc"]), Vec::<String>::new());
     }
 
     #[test]

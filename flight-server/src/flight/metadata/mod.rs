@@ -18,6 +18,8 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow_flight::sql::Command;
 
+pub(super) use browse::{readable, row_schema};
+
 use super::call::Caller;
 use super::sql_info;
 use crate::error::{Error, Result};

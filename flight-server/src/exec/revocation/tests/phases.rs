@@ -318,6 +318,20 @@ async fn what_ends_between_the_plan_and_the_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_ends_before_a_ticket_that_was_renewed_is_redeemed() {
+    let phase = async |case: &mut Case| {
+        let caller = case.caller().await.expect("let in");
+        let ticket = case.ticket(&caller, &case.query()).await.expect("planned");
+        let renewed = ticket.clone().renewed(caller.now, 1_200, 3_600);
+        assert!(renewed.expires > ticket.expires);
+        case.end().await;
+        let act = async |caller: &Caller| case.begin(caller, renewed.clone()).await.map(drop);
+        case.for_both(&caller, act).await
+    };
+    check("", WAYS, phase).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_ends_while_a_statement_waits_for_a_place() {
     // Nobody looks: it is found by the statement itself.
     let phase = async |case: &mut Case| {

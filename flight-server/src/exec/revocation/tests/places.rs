@@ -173,3 +173,57 @@ async fn planning_takes_one_of_its_persons_places() {
     drop(places);
     bench.ticket(&caller, &text.sql).await;
 }
+
+/// A query and a change that wait behind another statement, and how they end when that is gone.
+async fn waiting(bench: &Bench, meanwhile: impl AsyncFnOnce(&Caller, &Ticket)) -> [ErrorKind; 2] {
+    let caller = bench.caller(&bench.token.text).await;
+    let ticket = bench.ticket(&caller, ENDLESS).await;
+    let first = bench.begin(&bench.token.text).await;
+    let change = "CREATE TABLE space.t AS SELECT item FROM shop.sales";
+    let change = Opened::open(&bench.hub, &caller, Text::new(change.into()));
+    let query = async {
+        let mut stream = statement::redeem(&bench.hub, &caller, ticket.clone()).await?;
+        Err::<(), _>(Error::from(error_of(&mut stream).await))
+    };
+    let between = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        meanwhile(&caller, &ticket).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(first);
+    };
+    let (query, change, ()) = tokio::join!(query, change, between);
+    [query.err(), change.err()].map(|error| error.map_or(ErrorKind::Internal, |error| error.kind))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_closed_ends_what_waits_of_it() {
+    let bench = Bench::unwatched("queries_per_person_max = 1").await;
+    let ended = waiting(&bench, async |caller, _| {
+        bench.hub.running.close_session(&caller.principal.session);
+    });
+    assert_eq!(ended.await, [ErrorKind::Cancelled; 2]);
+    let snapshot = bench.hub.store.current_snapshot("p").await;
+    assert_eq!(snapshot.expect("read"), 0, "a table was made");
+    bench.idle().await;
+    // Who goes on begins anew.
+    drop(bench.begin(&bench.token.text).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cancelled_while_it_waits_does_not_run() {
+    let bench = Bench::unwatched("queries_per_person_max = 1").await;
+    let hub = &bench.hub;
+    let ended = waiting(&bench, async |caller, ticket| {
+        let (statement, later) = (ticket.statement_id, ticket.expires);
+        let withdrawn = hub.withdrawn.add("ada", statement, later, caller.now);
+        withdrawn.expect("room");
+        assert!(!hub.running.cancel(statement, "ada"), "it waits");
+    });
+    let [query, change] = ended.await;
+    // The change is another statement, which goes on.
+    assert_eq!((query, change), (ErrorKind::Cancelled, ErrorKind::Internal));
+    let records = hub.ledger.usage(&Filter::default(), Page::FIRST).await;
+    let records = records.expect("read");
+    let ran = records.iter().filter(|record| record.attempt > 0).count();
+    assert_eq!(ran, 2, "the first, and the change: {records:?}");
+}

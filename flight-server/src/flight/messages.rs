@@ -1,6 +1,13 @@
-//! Flight's session messages, which `arrow-flight` 59 does not have (Flight.proto of Arrow 16).
+//! Messages that `arrow-flight` 59 does not have: those of sessions (Flight.proto of Arrow 16), and
+//! what later versions added.
 
 use std::collections::HashMap;
+
+use arrow_flight::sql::Any;
+use bytes::Bytes;
+use prost::Message;
+
+use crate::auth::session::Setting;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SessionOptionValue {
@@ -76,13 +83,18 @@ pub enum CloseSessionStatus {
     NotCloseable = 3,
 }
 
-impl SessionOptionValue {
-    pub fn text(text: String) -> Self {
-        Self {
-            value: Some(OptionValue::Text(text)),
-        }
+impl From<Setting> for SessionOptionValue {
+    fn from(setting: Setting) -> Self {
+        let value = match setting {
+            Setting::Bool(value) => OptionValue::Bool(value),
+            Setting::Count(value) => OptionValue::Int(value),
+            Setting::Text(value) => OptionValue::Text(value),
+        };
+        Self { value: Some(value) }
     }
+}
 
+impl SessionOptionValue {
     /// The value as text; `None` for a list, which no option of ours is. An unset value
     /// clears the option, as the protocol says.
     pub fn as_text(&self) -> Option<String> {
@@ -93,6 +105,30 @@ impl SessionOptionValue {
             Some(OptionValue::Int(value)) => Some(value.to_string()),
             Some(OptionValue::Double(value)) => Some(value.to_string()),
             Some(OptionValue::Texts(_)) => None,
+        }
+    }
+}
+
+/// As `arrow-flight` has it, with `is_update` (apache/arrow#49498): without it clients guess by the
+/// schema.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ActionCreatePreparedStatementResult {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub prepared_statement_handle: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub dataset_schema: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub parameter_schema: Bytes,
+    #[prost(bool, optional, tag = "4")]
+    pub is_update: Option<bool>,
+}
+
+impl ActionCreatePreparedStatementResult {
+    pub fn as_any(&self) -> Any {
+        let name = "ActionCreatePreparedStatementResult";
+        Any {
+            type_url: format!("type.googleapis.com/arrow.flight.protocol.sql.{name}"),
+            value: self.encode_to_vec().into(),
         }
     }
 }
