@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from conftest import ROOT, binary
 
 README = (ROOT / "README.md").read_text()
@@ -19,6 +21,21 @@ def test_the_python_of_the_readme_runs(hub):
         capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stderr
     assert "dgn_pal" in ended.stdout and len(ended.stdout.splitlines()) == 6
+
+
+CLIENTS = (ROOT / "docs/clients.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", CLIENTS, flags=re.S)
+
+
+@pytest.mark.parametrize("code", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_the_python_for_clients_runs(hub, code):
+    assert "127.0.0.1:31337" in code
+    ended = subprocess.run(
+        [str(ROOT / "tests/.venv/bin/python"), "-W", "error::DeprecationWarning", "-c", code.replace("127.0.0.1:31337", hub.flight)],
+        capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    # Each says whether it got what it expects.
+    assert set(ended.stdout.split()) == {"True"}, ended.stdout
 
 
 def test_the_commands_that_the_readme_names_exist():
