@@ -32,7 +32,7 @@ use crate::flight::call::Caller;
 use crate::hub::Hub;
 use crate::own;
 use crate::plan::parse::{Parsed, parse};
-use crate::plan::{Planning, parameters};
+use crate::plan::{Planning, parameters, wire};
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +147,7 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
             .map(|_| arrow::datatypes::Field::new("", arrow::datatypes::DataType::Null, true));
         arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())
     };
-    if !parsed.is_query() {
+    if !parsed.is_query() && (parsed.placeholders == 0 || !parsed.is_dml()) {
         return Ok(Described {
             schema: parameters::none(),
             parameters: placeholders(),
@@ -162,6 +162,17 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         options: &caller.principal.options,
         now: caller.now,
     };
+    if !parsed.is_query() {
+        // What is wrong with it is told when it runs, and recorded then.
+        let known = planning.placeholders_of(&parsed).await.ok();
+        let known = known.filter(|known| known.fields().len() == parsed.placeholders);
+        let known = known.unwrap_or_else(placeholders);
+        return Ok(Described {
+            schema: parameters::none(),
+            parameters: wire::plain_schema(&known, false).as_ref().clone(),
+            changes: true,
+        });
+    }
     if administers.is_some() {
         return Ok(Described {
             schema: planning.told(&[])?.schema,
@@ -172,7 +183,10 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
     let authorised = planning.query(parsed).await?;
     Ok(Described {
         schema: Arc::clone(&authorised.schema),
-        parameters: authorised.parameters()?,
+        // Those beside a text column are views, which clients do not read.
+        parameters: wire::plain_schema(&authorised.parameters()?, false)
+            .as_ref()
+            .clone(),
         changes: false,
     })
 }

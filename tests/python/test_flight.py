@@ -2,6 +2,7 @@
 the end of a session, names of requests."""
 
 import datetime
+import os
 import time
 
 import grpc
@@ -267,3 +268,55 @@ def test_callers_may_ask_what_is_offered(hub):
                 with pytest.raises(grpc.RpcError) as caught:
                     list(call(iter([question]), metadata=metadata))
                 assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+# --- what computes for long ---
+
+NUMBERS = "(SELECT n, n % 2 AS k FROM generate_series(1, 2000000) AS s(n))"
+ENDLESS = {
+    # Judges pairs of rows, of which none is asked for.
+    "nested loop": f"SELECT count(*) FROM {NUMBERS} a, {NUMBERS} b WHERE a.n + b.n = -1",
+    "hash": f"SELECT count(*) FROM {NUMBERS} a JOIN {NUMBERS} b ON a.k = b.k AND a.n + b.n = -1",
+    # Makes rows of rows that it holds, and sums them up.
+    "cross": f"SELECT sum(a.n * b.n % 7) FROM {NUMBERS} a, {NUMBERS} b",
+    "lists": "SELECT sum(x) FROM (SELECT unnest(range(1, 100000)) AS x FROM generate_series(1, 100000000) AS s(n))",
+}
+
+
+def seconds_of(process):
+    """Of the processors, that a process took since it began."""
+    with open(f"/proc/{process.pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_computes_for_long_keeps_nobody_waiting_and_ends(hub, name):
+    """Operators that let go of their thread for no row stop with their statement, and others go on."""
+    caller, other = Caller(hub, "researcher"), Caller(hub, "hospital")
+    infos = [caller.info(ENDLESS[name]) for _ in range(4)]
+    readers = [caller.client.do_get(info.endpoints[0].ticket, caller.options) for info in infos]
+    time.sleep(1)
+    busy = seconds_of(hub.process)
+    for _ in range(3):
+        started = time.monotonic()
+        assert other.read(other.info("SELECT count(*) AS n FROM snds.t_mco_b").endpoints[0].ticket)["n"][0].as_py() > 0
+        assert time.monotonic() - started < 3
+    time.sleep(0.5)
+    assert seconds_of(hub.process) - busy > 0.3, "it does not compute for long"
+    # One is cancelled, of one the session is closed, and who reads the others is gone.
+    assert cancel(caller, infos[0]) == CANCELLED
+    with pytest.raises(flight.FlightCancelledError):
+        readers[0].read_chunk()
+    readers[2].cancel()
+    assert caller.act("CloseSession")
+    with pytest.raises(flight.FlightCancelledError):
+        readers[1].read_chunk()
+    del readers
+    deadline = time.monotonic() + 10
+    while True:
+        before = seconds_of(hub.process)
+        time.sleep(0.5)
+        if seconds_of(hub.process) - before < 0.2:
+            break
+        assert time.monotonic() < deadline, "it computes on"

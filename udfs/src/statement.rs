@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hubflight_protocol::{BatchUsage, Envelope, WorkUnit};
 
@@ -33,6 +34,8 @@ pub struct StatementWork {
     pub trace: Option<String>,
     pub pool: Arc<WorkerPool>,
     pub meter: Arc<dyn WorkMeter>,
+    /// Set when the statement has ended: nothing more is computed for it.
+    pub ended: Arc<AtomicBool>,
 }
 
 impl StatementWork {

@@ -502,6 +502,7 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
         trace: None,
         pool: Arc::clone(&bench.hub.workers),
         meter: Arc::clone(&meter) as _,
+        ended: Arc::default(),
     });
     let asked = Asked {
         sql: CELLS.into(),

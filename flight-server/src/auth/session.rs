@@ -41,7 +41,8 @@ impl SessionOptions {
             "statement_seconds" => {
                 self.statement_seconds = text
                     .map(|text| {
-                        text.parse().map_err(|_| {
+                        let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+                        seconds.ok_or_else(|| {
                             Error::invalid(format!(
                                 "`{value}` is no number of seconds for `statement_seconds`"
                             ))
@@ -278,6 +279,9 @@ mod tests {
                 .list()
                 .contains(&("statement_seconds", Setting::Count(7)))
         );
+        for wrong in ["0", "-1", "soon"] {
+            assert!(options.set("statement_seconds", wrong).is_err(), "{wrong}");
+        }
         options.set("priority", "batch").expect("known");
         assert!(options.set("priority", "urgent").is_err());
         assert!(options.set("catalgo", "x").is_err());

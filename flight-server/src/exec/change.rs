@@ -109,6 +109,7 @@ impl Change {
             trace: None,
             pool: Arc::clone(&hub.workers),
             meter: Arc::clone(&meter) as _,
+            ended: stop.ended_flag(),
         });
         let planning = Planning {
             hub: &hub,
@@ -174,6 +175,7 @@ async fn unless_ended(
         () = tokio::time::sleep_until(deadline) => too_late(),
         error = stop.ended() => error,
     };
+    stop.end(why.clone());
     if commits.end(why.clone()) {
         return changes.await;
     }

@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod change;
 mod chunks;
 pub mod commits;
+pub mod ended;
 pub mod frames;
 pub mod functions;
 mod kept;
@@ -118,7 +119,7 @@ impl Engine {
             template,
             environment,
             memory,
-            cpu: CpuRuntime::new()?,
+            cpu: CpuRuntime::new(limits.queries_running_max)?,
             calls: Persons::default(),
             rates: Rates::new(limits.calls_per_minute_max),
             planning: Gate::new(planning),
@@ -261,6 +262,9 @@ fn session_config() -> SessionConfig {
     config
 }
 
+/// Idle threads cost little, and not nothing.
+const CPU_THREADS_MAX: usize = 256;
+
 /// A tokio runtime for computing: a long expression there never delays the network.
 struct CpuRuntime {
     handle: tokio::runtime::Handle,
@@ -268,8 +272,13 @@ struct CpuRuntime {
 }
 
 impl CpuRuntime {
-    fn new() -> Result<Self> {
+    /// A thread for each part of as many statements as run at once: an operator that computes for
+    /// long without letting go keeps no other statement waiting, since the threads share the cores.
+    fn new(running_max: usize) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.saturating_mul(running_max.saturating_add(1));
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.min(CPU_THREADS_MAX).max(cores))
             .thread_name("hubflight-cpu")
             .thread_stack_size(crate::THREAD_STACK_BYTES)
             .enable_all()

@@ -1,6 +1,7 @@
 //! The executions that run now: to cancel them, and to end those whose rights have ended.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::flight::call::Caller;
 #[derive(Debug, Default)]
 pub struct Stop {
     token: CancellationToken,
+    /// For what computes and waits for nothing.
+    ended: Arc<AtomicBool>,
     why: OnceLock<Error>,
     /// The session with which it ends, and when its call came.
     call: Option<(SessionId, Instant)>,
@@ -34,11 +37,17 @@ impl Stop {
     /// The first reason counts.
     pub fn end(&self, why: Error) {
         self.why.get_or_init(|| why);
+        self.ended.store(true, Ordering::Relaxed);
         self.token.cancel();
     }
 
     pub fn cancel(&self) {
         self.end(cancelled());
+    }
+
+    /// Set when it is ended.
+    pub fn ended_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ended)
     }
 
     /// Why it was ended, if it was.

@@ -109,6 +109,7 @@ pub async fn redeem(
         trace: None,
         pool: Arc::clone(&hub.workers),
         meter: Arc::clone(&meter) as _,
+        ended: stop.ended_flag(),
     });
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let writer = FrameWriter::new(planned.schema, ticket.compression, frame_bytes_max)?;

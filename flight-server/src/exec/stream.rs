@@ -475,6 +475,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // For what computes and never comes to where it could be aborted.
+        self.stop.cancel();
         self.task.abort();
     }
 }

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use hubflight_rights::Zone;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::call;
 use crate::exec::admission::CallPlace;
+use crate::exec::run::too_late;
 use crate::hub::Hub;
 
 /// The one call that needs no caller: it reads no message, and answers with who calls.
@@ -86,13 +87,15 @@ where
         let id = request_id(request.headers());
         let span = tracing::error_span!("call", request = ?id);
         let time_max = self.time_max;
+        let came = Instant::now();
         let answered = async move {
             let (mut head, body) = request.into_parts();
-            let mut place = None;
+            let (mut place, mut timeout) = (None, None);
             if head.uri.path() != HANDSHAKE {
                 match call::admit(&hub, &zone, &head).await {
                     Ok(caller) => {
                         place = Some(caller.place.clone());
+                        timeout = caller.timeout;
                         head.extensions.insert(caller);
                     }
                     Err(error) => {
@@ -101,7 +104,11 @@ where
                     }
                 }
             }
-            let answer = service.call(Request::from_parts(head, body)).await?;
+            let answer = service.call(Request::from_parts(head, body));
+            let answer = match timeout {
+                Some(timeout) => in_time(came, timeout, answer).await?,
+                None => answer.await?,
+            };
             Ok::<_, Infallible>(answer.map(|body| kept(body, place, time_max)))
         };
         async move {
@@ -110,6 +117,20 @@ where
             Ok(response)
         }
         .boxed()
+    }
+}
+
+/// The answer, or a moment before the client's timeout that it is late: tonic, which looks for the
+/// same timeout, would say that the call was cancelled.
+async fn in_time(
+    came: Instant,
+    timeout: Duration,
+    answer: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    let moment = (timeout / 20).min(Duration::from_millis(20));
+    match tokio::time::timeout_at(came + (timeout - moment), answer).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(Status::from(too_late()).into_http()),
     }
 }
 
@@ -289,6 +310,18 @@ id = 'ada'
             let name = String::from_utf8(named(wrong).await).expect("a text");
             name.parse::<Uuid>().expect("one of ours");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_waits_no_longer_is_told_that_it_is_late() {
+        let never = std::future::pending();
+        let answer = in_time(Instant::now(), Duration::from_millis(40), never).await;
+        let answer = answer.expect("answered");
+        let status = Status::from_header_map(answer.headers()).expect("a status");
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let at_once = async { Ok(Response::new(Body::empty())) };
+        let answer = in_time(Instant::now(), Duration::from_secs(1), at_once).await;
+        assert!(Status::from_header_map(answer.expect("answered").headers()).is_none());
     }
 
     #[tokio::test]

@@ -132,8 +132,14 @@ enum Asked {
 
 impl Asked {
     fn of(hub: &Arc<Hub>, caller: &Caller, descriptor: &FlightDescriptor) -> Result<Self> {
-        if descriptor.r#type() == DescriptorType::Path {
-            return Ok(Self::Statement(table_of(&descriptor.path)?));
+        match descriptor.r#type() {
+            DescriptorType::Path => return Ok(Self::Statement(table_of(&descriptor.path)?)),
+            DescriptorType::Cmd => {}
+            DescriptorType::Unknown => {
+                return Err(Error::invalid(
+                    "the descriptor names neither a path nor a command",
+                ));
+            }
         }
         let command = command_of(&descriptor.cmd)?;
         Ok(match text_of(hub, caller, &command)? {

@@ -57,10 +57,16 @@ pub async fn do_put(
                 .get(&update.prepared_statement_handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
-            if !bound.is_empty() {
-                text.parameters = bound;
+            match bound {
+                // No rows are bound: it runs for none.
+                Some(bound) if bound.is_empty() => counted(0),
+                Some(bound) => {
+                    text.parameters = bound;
+                    change(hub, &caller.again(hub).await?, text).await?
+                }
+                // It runs for what was bound before, or for itself.
+                None => change(hub, &caller.again(hub).await?, text).await?,
             }
-            change(hub, &caller.again(hub).await?, text).await?
         }
         Command::CommandPreparedStatementQuery(query) => {
             let handle = query.prepared_statement_handle;
@@ -68,6 +74,7 @@ pub async fn do_put(
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             let caller = caller.again(hub).await?;
+            let bound = bound.unwrap_or_default();
             hub.prepared.bind(&handle, &caller.principal, bound)?;
             DoPutPreparedStatementResult {
                 prepared_statement_handle: Some(handle),
@@ -102,23 +109,30 @@ fn counted(rows: u64) -> Vec<u8> {
     DoPutUpdateResult { record_count }.encode_to_vec()
 }
 
-/// The rows of parameters that a client sends in time, bounded in number; none is no error.
+/// The rows of parameters that a client sends in time, bounded in number; none where it sends no
+/// parameters, which a schema without fields means too.
 async fn bound_rows(
     limits: &Limits,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,
-) -> Result<Vec<u8>> {
+) -> Result<Option<Vec<u8>>> {
     let mut taken = Taken::new(limits);
     let mut sent = received::decoded(PARAMETERS, messages, move |message| taken.take(message));
     let mut kept = Vec::new();
+    let mut is_bound = false;
     let (mut rows, mut values, mut bytes) = (0_usize, 0_usize, 0_u64);
     let bytes_max = limits.message_bytes_max as u64;
     while let Some(message) = tokio::time::timeout_at(deadline, sent.next())
         .await
         .map_err(|_| run::too_late())?
     {
-        let DecodedPayload::RecordBatch(batch) = message? else {
-            continue;
+        let batch = match message? {
+            DecodedPayload::Schema(schema) => {
+                is_bound |= !schema.fields().is_empty();
+                continue;
+            }
+            DecodedPayload::RecordBatch(batch) => batch,
+            DecodedPayload::None => continue,
         };
         if batch.num_rows() == 0 {
             continue;
@@ -137,8 +151,8 @@ async fn bound_rows(
         kept.push(batch);
     }
     match kept.first() {
-        Some(batch) => parameters::encode(&batch.schema(), &kept),
-        None => Ok(Vec::new()),
+        Some(batch) => parameters::encode(&batch.schema(), &kept).map(Some),
+        None => Ok(is_bound.then(Vec::new)),
     }
 }
 
@@ -236,7 +250,8 @@ pub(super) mod tests {
 
     async fn bind(messages: Vec<FlightData>) -> Result<Vec<u8>> {
         let messages = futures::stream::iter(messages.into_iter().map(Ok));
-        bound_rows(&limits(), messages, soon()).await
+        let bound = bound_rows(&limits(), messages, soon()).await?;
+        Ok(bound.unwrap_or_default())
     }
 
     /// A dictionary of that many bytes, and `rows` rows that use it.

@@ -28,6 +28,7 @@ use datafusion::common::TableReference;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
@@ -40,7 +41,7 @@ use crate::catalog::space;
 use crate::error::{Error, Result};
 use crate::exec::Engine;
 use crate::exec::bounded::account::Account;
-use crate::exec::watched;
+use crate::exec::{ended, watched};
 use crate::hub::Hub;
 use authorise::{TableAccess, check_plan, space_bytes_read, tables_read};
 use parse::{Kind, Parsed};
@@ -133,6 +134,17 @@ impl Planning<'_> {
         })
     }
 
+    /// The placeholders of a change, with the types that they get from the columns that they are for.
+    pub async fn placeholders_of(&self, parsed: &Parsed) -> Result<arrow::datatypes::Schema> {
+        let state = self.state();
+        self.resolve(&state, parsed).await?;
+        let plan = state.statement_to_plan(parsed.statement.clone()).await?;
+        match plan {
+            LogicalPlan::Dml(change) => parameters::schema(&change.input),
+            plan => parameters::schema(&plan),
+        }
+    }
+
     /// A session of this statement alone, in which only the project's catalog exists.
     pub fn state(&self) -> SessionState {
         let catalogs = MemoryCatalogProviderList::new();
@@ -148,6 +160,9 @@ impl Planning<'_> {
             options.execution.time_zone = Some(zone.clone());
         }
         options.extensions.insert(Account::planning());
+        if self.options.time_zone.is_some() {
+            follow_options(&mut state);
+        }
         state.execution_props_mut().query_execution_start_time = Some(self.now);
         state
     }
@@ -286,9 +301,22 @@ impl Optimised {
         work: Arc<StatementWork>,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         let batch_rows = watched::batch_rows(&self.plan)?;
+        let is_ended = Arc::clone(&work.ended);
         let session = StatementSession::new(self.state, environment, work, batch_rows);
         let physical = session.physical(&self.plan).await?;
-        Ok((watched::watched(physical)?, session.task_ctx()))
+        let physical = watched::watched(ended::ending(physical, &is_ended)?)?;
+        Ok((physical, session.task_ctx()))
+    }
+}
+
+/// Functions that keep options since they were made, as `now()` keeps the time zone, are made again.
+fn follow_options(state: &mut SessionState) {
+    let options = Arc::clone(state.config().options());
+    let functions = state.scalar_functions().values();
+    let made = functions.filter_map(|function| function.inner().with_updated_config(&options));
+    for function in made.collect::<Vec<_>>() {
+        // A state takes every function.
+        let _ = state.register_udf(Arc::new(function));
     }
 }
 

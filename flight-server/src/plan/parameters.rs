@@ -22,6 +22,7 @@ const COPIES_BYTES_MAX: usize = 96 << 20;
 /// One unnamed field a placeholder, in order; Null type where the planner cannot know.
 pub fn schema(plan: &LogicalPlan) -> Result<Schema> {
     let types = plan.get_parameter_types()?;
+    let said = said_types(plan)?;
     let highest = types
         .keys()
         .filter_map(|name| name.strip_prefix('$')?.parse::<usize>().ok())
@@ -29,11 +30,36 @@ pub fn schema(plan: &LogicalPlan) -> Result<Schema> {
         .unwrap_or(0);
     let fields: Vec<Field> = (1..=highest)
         .map(|index| {
-            let known = types.get(&format!("${index}")).cloned().flatten();
+            let name = format!("${index}");
+            let known = types.get(&name).cloned().flatten();
+            let known = known.or_else(|| said.get(&name).cloned());
             Field::new("", known.unwrap_or(DataType::Null), true)
         })
         .collect();
     Ok(Schema::new(fields))
+}
+
+/// The types that a statement itself gives its placeholders, which the planner leaves open: by a cast,
+/// and as numbers of rows.
+fn said_types(plan: &LogicalPlan) -> Result<HashMap<String, DataType>> {
+    let mut said = HashMap::new();
+    plan.apply_with_subqueries(|node| {
+        let counts_rows = matches!(node, LogicalPlan::Limit(_));
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                let (part, told) = match part {
+                    Expr::Cast(cast) => (cast.expr.as_ref(), Some(cast.field.data_type())),
+                    Expr::TryCast(cast) => (cast.expr.as_ref(), Some(cast.field.data_type())),
+                    part => (part, counts_rows.then_some(&DataType::Int64)),
+                };
+                if let (Expr::Placeholder(placeholder), Some(told)) = (part, told) {
+                    said.insert(placeholder.id.clone(), told.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(said)
 }
 
 /// Rows of parameters as bytes that fit in a ticket.

@@ -47,6 +47,12 @@ impl Parsed {
         matches!(self.kind, Kind::Query { explain: true })
     }
 
+    /// True for INSERT, UPDATE and DELETE.
+    pub fn is_dml(&self) -> bool {
+        matches!(&self.statement, Statement::Statement(inner)
+            if matches!(**inner, Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_)))
+    }
+
     /// True for a change of what tables and views there are.
     pub fn is_ddl(&self) -> bool {
         matches!(&self.statement, Statement::Statement(inner)

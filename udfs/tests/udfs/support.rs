@@ -157,6 +157,7 @@ fn work(pool: &Arc<WorkerPool>, meter: &Arc<Meter>, limit: Duration) -> Statemen
         trace: None,
         pool: Arc::clone(pool),
         meter: Arc::clone(meter) as Arc<dyn WorkMeter>,
+        ended: Arc::default(),
     }
 }
 

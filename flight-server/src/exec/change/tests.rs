@@ -166,6 +166,7 @@ impl Bench {
             trace: None,
             pool: Arc::clone(&self.hub.workers),
             meter,
+            ended: Arc::default(),
         });
         let (plan, context) = query.physical(&self.hub.engine, work).await.expect("plans");
         let mut batches = execute_stream(plan, context).expect("runs");

@@ -290,8 +290,8 @@ fn primary_batch(mut rows: Vec<Primary>) -> Result<RecordBatch> {
         strings(&rows, |row| &row.schema),
         strings(&rows, |row| &row.table),
         strings(&rows, |row| &row.column),
-        strings(&rows, |row| &row.name),
         Arc::new(sequences),
+        strings(&rows, |row| &row.name),
     ];
     Ok(RecordBatch::try_new(super::primary_keys_layout(), columns)?)
 }

@@ -119,8 +119,9 @@ fn primary_keys_layout() -> SchemaRef {
         text("db_schema_name", true),
         text("table_name", false),
         text("column_name", false),
-        text("key_name", true),
+        // In the order of Arrow's C++, Go and Java; the text of the protocol has them the other way.
         Field::new("key_sequence", DataType::Int32, false),
+        text("key_name", true),
     ])
 }
 
@@ -211,8 +212,8 @@ mod tests {
                 "db_schema_name?: Utf8",
                 "table_name: Utf8",
                 "column_name: Utf8",
-                "key_name?: Utf8",
-                "key_sequence: Int32"
+                "key_sequence: Int32",
+                "key_name?: Utf8"
             ]
         );
     }

@@ -131,6 +131,7 @@ impl Bench {
             trace: None,
             pool: Arc::clone(&self.hub.workers),
             meter: Arc::clone(&meter) as _,
+            ended: Arc::default(),
         };
         (Arc::new(work), meter, quantities)
     }
