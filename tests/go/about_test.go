@@ -29,11 +29,12 @@ func TestAnybodyMayAskForHealth(t *testing.T) {
 		equal(t, answer.Status, grpc_health_v1.HealthCheckResponse_SERVING)
 	}
 	_, err := client.Check(within(t), &grpc_health_v1.HealthCheckRequest{Service: "snds.t_mco_b"})
-	wrong(t, err, codes.NotFound, "service not registered")
+	wrong(t, err, codes.NotFound, "there is `"+service+"`")
+	// Nobody unknown keeps a call open.
 	watched := must[grpc.ServerStreamingClient[grpc_health_v1.HealthCheckResponse]](t)(
 		client.Watch(within(t), &grpc_health_v1.HealthCheckRequest{Service: service}))
-	first := must[*grpc_health_v1.HealthCheckResponse](t)(watched.Recv())
-	equal(t, first.Status, grpc_health_v1.HealthCheckResponse_SERVING)
+	_, err = watched.Recv()
+	wrong(t, err, codes.Unimplemented, "ask with Check, again and again")
 }
 
 func reflected(t *testing.T, ctx context.Context, request *grpc_reflection_v1.ServerReflectionRequest) (*grpc_reflection_v1.ServerReflectionResponse, error) {
@@ -55,7 +56,7 @@ func TestOnlyCallersMayAskWhatIsOffered(t *testing.T) {
 	_, ctx := flightClient(t, "visitor")
 	answer := must[*grpc_reflection_v1.ServerReflectionResponse](t)(reflected(t, ctx, list))
 	services := names(answer.GetListServicesResponse().Service, (*grpc_reflection_v1.ServiceResponse).GetName)
-	equal(t, services, []string{service, "grpc.reflection.v1.ServerReflection"})
+	equal(t, services, []string{service, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"})
 }
 
 func TestTheServiceIsDescribed(t *testing.T) {

@@ -87,9 +87,6 @@ func TestABatchOfNoRowsRunsNothing(t *testing.T) {
 	count, err = made.ExecuteUpdate(within(t))
 	done(t, err)
 	inserted := query(t, connection, "SELECT count(*) FROM space.go_none")[0]
-	if count == 3 && inserted == "6" {
-		t.Skip("server: a batch of no rows, sent with a prepared update, runs the rows that were bound before once more")
-	}
 	equal(t, []any{count, inserted}, []any{int64(0), "3"})
 }
 

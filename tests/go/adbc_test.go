@@ -208,7 +208,7 @@ func TestParametersAreDescribed(t *testing.T) {
 		"SELECT 1 AS one": {},
 		"SELECT * FROM snds.ir_ben_r WHERE ben_nai_ann < ? AND ben_sex_cod = ?":   {" int32", " int32"},
 		"SELECT * FROM snds.ir_ben_r WHERE ben_nai_ann < $1 OR ben_nai_moi >= $1": {" int32"},
-		"SELECT CAST(? AS BIGINT) AS a, ? AS b":                                   {" null", " null"},
+		"SELECT CAST(? AS BIGINT) AS a, ? AS b":                                   {" int64", " null"},
 	} {
 		made := prepared(t, connection, sql)
 		schema := must[*arrow.Schema](t)(made.GetParameterSchema())

@@ -130,7 +130,7 @@ func TestWrongPathsAreRefused(t *testing.T) {
 		{path("a", "b", "c", "d"), codes.InvalidArgument, "a path names a table by its project, schema and name, or by the last of them"},
 		{path(), codes.InvalidArgument, "a path names a table by its project, schema and name, or by the last of them"},
 		{&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte("junk")}, codes.InvalidArgument, "this is no Flight SQL command"},
-		{&flight.FlightDescriptor{}, codes.Unimplemented, "this Flight SQL command is not offered; send SQL text"},
+		{&flight.FlightDescriptor{}, codes.InvalidArgument, "the descriptor names neither a path nor a command"},
 	} {
 		_, err := client.Client.GetFlightInfo(ctx, one.descriptor)
 		wrong(t, err, one.code, one.text)
@@ -195,7 +195,7 @@ func TestWhatIsCancelledIsNotFetched(t *testing.T) {
 		wrong(t, fetchError(t, ctx, client, ticket), codes.Canceled, "the statement was cancelled before it was fetched; run it again")
 	}
 	_, err := client.RenewFlightEndpoint(ctx, &flight.RenewFlightEndpointRequest{Endpoint: renewed})
-	wrong(t, err, codes.InvalidArgument, "the statement was cancelled; run it again")
+	wrong(t, err, codes.Canceled, "the statement was cancelled before it was fetched; run it again")
 	catalogs := must[*flight.FlightInfo](t)(client.GetCatalogs(ctx))
 	result = must[*flight.CancelFlightInfoResult](t)(client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: catalogs}))
 	equal(t, result.Status, flight.CancelStatusNotCancellable)

@@ -147,7 +147,6 @@ class StatementTest {
   }
 
   @Test
-  @Disabled("server: a parameter beside a text column of a dataset is described as Utf8View, which 18.3 does not read")
   void textOfADatasetBinds() throws SQLException {
     String sql = "SELECT count(*) FROM snds.t_mco_b WHERE dgn_pal LIKE ? AND dgn_pal <> ?";
     try (PreparedStatement statement = connection.prepareStatement(sql)) {
@@ -163,7 +162,6 @@ class StatementTest {
   }
 
   @Test
-  @Disabled("server: parameters of INSERT, UPDATE and DELETE are described as Null, to which 18.3 binds nothing")
   void changesWithParameters() throws SQLException {
     Hub.update(connection, "CREATE OR REPLACE TABLE space.jdbc_bound (id INT, note VARCHAR)");
     try {
@@ -192,7 +190,6 @@ class StatementTest {
   }
 
   @Test
-  @Disabled("server: the parameter of CAST(? AS type) is described as Null, not as the type; that of LIMIT too")
   void castSaysTheTypeOfAParameter() throws SQLException {
     try (PreparedStatement statement = connection.prepareStatement("SELECT CAST(? AS INT) AS x, ?::VARCHAR AS y LIMIT ?")) {
       statement.setInt(1, 7);
@@ -371,7 +368,6 @@ class StatementTest {
   /** What it runs on is the only server of the suite, which it would take with it. */
   @Test
   @Timeout(20)
-  @Disabled("server: joins over many pairs hold every thread of queries and do not stop: all projects wait, cancelled or not")
   void aJoinOfManyPairsStopsToo() throws Exception {
     String pairs = "SELECT count(*) FROM snds.er_prs_f a, snds.er_prs_f b, snds.er_prs_f c "
         + "WHERE a.prs_ord_num + b.prs_ord_num + c.prs_ord_num = -1";
