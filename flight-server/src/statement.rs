@@ -23,6 +23,7 @@ use crate::auth::ADMIN_CATALOG;
 use crate::catalog::project::ProjectView;
 use crate::catalog::space::{Labels, Touched, Upload};
 use crate::error::{Error, ErrorKind, Result};
+use crate::exec::admission::Permit;
 use crate::exec::change::{Asked, Change};
 use crate::exec::registry::Stop;
 use crate::exec::revocation::{self, Grounds};
@@ -122,8 +123,9 @@ async fn planned<T: Send + 'static>(
 ) -> Result<T> {
     let time = run::statement_time(hub, caller, caller.principal.options.statement_seconds);
     let deadline = tokio::time::Instant::now() + time;
-    let _place = hub.engine.plan(&caller.principal.person.id).await?;
-    hub.engine.compute(deadline, work).await
+    let place = hub.engine.plan(&caller.principal.person.id).await?;
+    let (_place, made) = hub.engine.compute(deadline, place, work).await?;
+    Ok(made)
 }
 
 async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Described> {
@@ -357,9 +359,15 @@ impl<'a> Opening<'a> {
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
-        let touched = match &asked {
-            Asked::Statement { parsed, .. } => self.touched(&caller, &view, parsed, time).await?,
-            Asked::Upload(upload) => Touched::of_upload(&self.planning(&caller, &view), upload),
+        let (permit, touched) = match &asked {
+            Asked::Statement { parsed, .. } => {
+                let touched = self.touched(&caller, &view, parsed, time, permit);
+                touched.await?
+            }
+            Asked::Upload(upload) => {
+                let touched = Touched::of_upload(&self.planning(&caller, &view), upload);
+                (permit, touched)
+            }
         };
         self.record(kind, caller.now + time, &self.asked()).await?;
         let begun = self
@@ -400,7 +408,8 @@ impl<'a> Opening<'a> {
         view: &Arc<ProjectView>,
         parsed: &Parsed,
         time: Duration,
-    ) -> Result<Touched> {
+        permit: Permit,
+    ) -> Result<(Permit, Touched)> {
         let (hub, view) = (Arc::clone(self.hub), Arc::clone(view));
         let (caller, parsed) = (caller.clone(), parsed.clone());
         let planned = async move {
@@ -413,7 +422,7 @@ impl<'a> Opening<'a> {
             Ok(Touched::of(&planning, &parsed).await)
         };
         let deadline = tokio::time::Instant::now() + time;
-        self.hub.engine.compute(deadline, planned).await
+        self.hub.engine.compute(deadline, permit, planned).await
     }
 
     fn started(&self, view: Option<&ProjectView>, touched: &Touched) -> ExecutionStarted {

@@ -34,7 +34,7 @@ pub struct StatementWork {
     pub trace: Option<String>,
     pub pool: Arc<WorkerPool>,
     pub meter: Arc<dyn WorkMeter>,
-    /// Set when the statement has ended: nothing more is computed for it.
+    /// Set when the statement has ended: joins look, and fail.
     pub ended: Arc<AtomicBool>,
 }
 

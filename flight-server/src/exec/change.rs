@@ -171,7 +171,7 @@ async fn unless_ended(
     let why = tokio::select! {
         // What is done is done, and is told so.
         biased;
-        changed = &mut changes => return changed,
+        changed = &mut changes => return changed.map_err(|error| stop.reason(error)),
         () = tokio::time::sleep_until(deadline) => too_late(),
         error = stop.ended() => error,
     };

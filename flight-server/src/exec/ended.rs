@@ -98,7 +98,7 @@ impl fmt::Display for UntilEnded {
 
 impl PhysicalExpr for UntilEnded {
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        if self.ended.load(Ordering::Relaxed) {
+        if self.ended.load(Ordering::Acquire) {
             let error = Error::new(ErrorKind::Cancelled, "the statement has ended");
             return Err(DataFusionError::External(Box::new(error)));
         }

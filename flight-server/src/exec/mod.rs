@@ -234,12 +234,15 @@ impl Engine {
 }
 
 impl Engine {
-    /// Runs `work` on the CPU runtime until `deadline`: planning is computing too.
-    pub async fn compute<T: Send + 'static>(
+    /// Runs `work` on the CPU runtime until `deadline`: planning is computing too. It has its place
+    /// for as long as it computes, also where nobody waits for it any more.
+    pub async fn compute<T: Send + 'static, P: Send + 'static>(
         &self,
         deadline: tokio::time::Instant,
+        place: P,
         work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
+    ) -> Result<(P, T)> {
+        let work = async move { work.await.map(|made| (place, made)) };
         let task = AbortOnDropHandle::new(self.cpu.handle.spawn(work.in_current_span()));
         match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(done)) => done,

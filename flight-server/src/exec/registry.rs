@@ -37,12 +37,20 @@ impl Stop {
     /// The first reason counts.
     pub fn end(&self, why: Error) {
         self.why.get_or_init(|| why);
-        self.ended.store(true, Ordering::Relaxed);
+        self.ended.store(true, Ordering::Release);
         self.token.cancel();
     }
 
     pub fn cancel(&self) {
         self.end(cancelled());
+    }
+
+    /// Why it was ended, where an error says no more than that it was.
+    pub fn reason(&self, error: Error) -> Error {
+        match error.kind {
+            ErrorKind::Cancelled => self.why().unwrap_or(error),
+            _ => error,
+        }
     }
 
     /// Set when it is ended.

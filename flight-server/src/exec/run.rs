@@ -76,7 +76,7 @@ pub async fn redeem(
     // Before the plan: who opposes while it is made is found after it.
     let era = hub.datasets.opposition().era;
     let planning = plan(Arc::clone(hub), caller.clone(), ticket.clone());
-    let planned = hub.engine.compute(deadline, planning).await?;
+    let (permit, planned) = hub.engine.compute(deadline, permit, planning).await?;
     let describes_persons = |access: &TableAccess| {
         let (dataset, table) = (&access.dataset, &access.table);
         hub.datasets.describes_persons(dataset, table)
@@ -236,7 +236,7 @@ fn is_export(provider: &Arc<dyn TableProvider>) -> bool {
 pub fn statement_time(hub: &Hub, caller: &Caller, option: Option<u64>) -> Duration {
     let limit = hub.config.limits.statement_seconds_max;
     let own = Duration::from_secs(option.unwrap_or(limit).min(limit));
-    caller.timeout.map_or(own, |timeout| timeout.min(own))
+    caller.time_left().map_or(own, |left| left.min(own))
 }
 
 /// What a statement is told that ran into its deadline.

@@ -268,7 +268,7 @@ impl Producer {
         drop(self);
         let error = match outcome {
             Ok(is_all) => return is_all,
-            Err(error) => error,
+            Err(error) => stop.reason(error),
         };
         let told = error.clone();
         let heard = tokio::time::timeout(LAST_WORD, sender.send(Err(told))).await;

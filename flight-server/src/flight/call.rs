@@ -32,6 +32,13 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What is left of the client's timeout, so that a statement says itself that it is late.
+    pub fn time_left(&self) -> Option<Duration> {
+        let timeout = self.timeout?;
+        let left = timeout.saturating_sub(self.place.since.elapsed());
+        Some(left.saturating_sub(2 * moment(timeout)))
+    }
+
     /// The same caller at a later moment.
     pub fn at(&self, now: DateTime<Utc>) -> Self {
         Self {
@@ -132,6 +139,11 @@ fn peer(extensions: &Extensions) -> Peer {
         connection,
         certificates: tls.and_then(TlsConnectInfo::peer_certs),
     }
+}
+
+/// How long before the client's timeout it is told that it is late: it takes time to come there.
+pub(super) fn moment(timeout: Duration) -> Duration {
+    (timeout / 20).min(Duration::from_millis(20))
 }
 
 /// gRPC's `grpc-timeout`: up to eight digits and a unit.

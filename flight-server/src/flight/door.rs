@@ -24,7 +24,6 @@ use uuid::Uuid;
 
 use super::call;
 use crate::exec::admission::CallPlace;
-use crate::exec::run::too_late;
 use crate::hub::Hub;
 
 /// The one call that needs no caller: it reads no message, and answers with who calls.
@@ -127,10 +126,14 @@ async fn in_time(
     timeout: Duration,
     answer: impl Future<Output = Result<Response<Body>, Infallible>>,
 ) -> Result<Response<Body>, Infallible> {
-    let moment = (timeout / 20).min(Duration::from_millis(20));
-    match tokio::time::timeout_at(came + (timeout - moment), answer).await {
+    let ends = came + timeout.saturating_sub(call::moment(timeout));
+    match tokio::time::timeout_at(ends, answer).await {
         Ok(answer) => answer,
-        Err(_) => Ok(Status::from(too_late()).into_http()),
+        Err(_) => {
+            let text = "the call took longer than its client waits; what changes something may have \
+                        done so, look before you repeat it";
+            Ok(Status::deadline_exceeded(text).into_http())
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::exec::run;
 use crate::hub::Hub;
 use crate::plan::parameters;
+use crate::plan::parse::parse;
 use crate::statement::{self, Opened, Text};
 
 /// What errors call the rows that are bound to a statement.
@@ -58,14 +59,14 @@ pub async fn do_put(
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             match bound {
-                // No rows are bound: it runs for none.
-                Some(bound) if bound.is_empty() => counted(0),
-                Some(bound) => {
+                // No rows are bound to its parameters: it runs for none.
+                Some(bound) if bound.is_empty() && has_parameters(hub, &text)? => counted(0),
+                Some(bound) if !bound.is_empty() => {
                     text.parameters = bound;
                     change(hub, &caller.again(hub).await?, text).await?
                 }
                 // It runs for what was bound before, or for itself.
-                None => change(hub, &caller.again(hub).await?, text).await?,
+                _ => change(hub, &caller.again(hub).await?, text).await?,
             }
         }
         Command::CommandPreparedStatementQuery(query) => {
@@ -93,6 +94,11 @@ pub async fn do_put(
         app_metadata: metadata.into(),
     };
     Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
+}
+
+fn has_parameters(hub: &Hub, text: &Text) -> Result<bool> {
+    let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
+    Ok(parsed.placeholders > 0)
 }
 
 async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Vec<u8>> {

@@ -140,8 +140,11 @@ impl Planning<'_> {
         self.resolve(&state, parsed).await?;
         let plan = state.statement_to_plan(parsed.statement.clone()).await?;
         match plan {
-            LogicalPlan::Dml(change) => parameters::schema(&change.input),
-            plan => parameters::schema(&plan),
+            LogicalPlan::Dml(change) => {
+                shape::check_plan_size(&change.input)?;
+                parameters::schema(&change.input)
+            }
+            _ => Ok(arrow::datatypes::Schema::empty()),
         }
     }
 

@@ -255,6 +255,13 @@ impl Arguments<'_> {
         each.saturating_mul(self.rows as u64)
     }
 
+    /// Pairs of bytes of the first two arguments, of all rows together.
+    pub(super) fn pairs(&self) -> Result<u64> {
+        let pairs = self.bytes(0)?.into_iter().zip(self.bytes(1)?);
+        let pairs = pairs.map(|(one, other)| one.saturating_mul(other));
+        Ok(pairs.fold(0, u64::saturating_add))
+    }
+
     /// What the constants have together.
     fn constants(&self) -> Result<Vec<u64>> {
         let mut sum = 0_u64;

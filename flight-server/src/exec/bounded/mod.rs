@@ -46,6 +46,10 @@ const PART_BYTES_MAX: u64 = 256 << 20;
 /// Constants that one call may go through, those of each row together: it may compare every element
 /// of a list.
 const READ_BYTES_MAX: u64 = 1 << 30;
+/// Functions that compare each part of one argument with each of the other.
+const COMPARES_PAIRS: [&str; 3] = ["array_has_all", "array_has_any", "levenshtein"];
+/// Pairs that a call compares in a few seconds.
+const PAIRS_MAX: u64 = 1 << 32;
 /// What a call can make without being reckoned: functions are called on small batches millions
 /// of times, and no number of threads and columns makes this much.
 const SMALL_BYTES: u64 = 512 << 10;
@@ -232,6 +236,21 @@ impl Bounded {
             bytes if bytes > READ_BYTES_MAX => Err(Error::exhausted(format!(
                 "`{}` would go through its constants for each row, {bytes} bytes at once, and at \
                  most {READ_BYTES_MAX} are allowed; make them smaller, or join a table",
+                self.name()
+            ))
+            .into()),
+            _ => self.check_pairs(arguments),
+        }
+    }
+
+    fn check_pairs(&self, arguments: &Arguments) -> Result<()> {
+        if !COMPARES_PAIRS.contains(&self.name()) {
+            return Ok(());
+        }
+        match arguments.pairs()? {
+            pairs if pairs > PAIRS_MAX => Err(Error::exhausted(format!(
+                "`{}` would compare {pairs} pairs of a batch and at most {PAIRS_MAX} are allowed; \
+                 make its arguments smaller",
                 self.name()
             ))
             .into()),
