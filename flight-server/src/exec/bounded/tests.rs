@@ -374,7 +374,6 @@ async fn what_operators_would_make_uncounted_is_refused() {
         "SELECT sum(array_position(range(1000000), value)) FROM range(8192)",
         "SELECT max(levenshtein(CAST(value AS TEXT), repeat('1', 15000000))) FROM range(8192)",
         "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))",
-        "SELECT max(levenshtein(repeat(CAST(value AS TEXT), 1000), repeat('b', 1000))) FROM range(8192)",
         "SELECT array_has_any(range(1000000), range(2000000, 3000000))",
         "SELECT max(split_part(repeat('1,', 7000000), ',', CAST(value AS INT) + 1)) FROM range(8192)",
         "SELECT string_agg(CAST(value AS TEXT), repeat('x', 200000)) FROM range(8192)",
