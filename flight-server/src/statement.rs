@@ -59,6 +59,8 @@ pub enum Opened {
         schema: SchemaRef,
         handle: Vec<u8>,
         expires: DateTime<Utc>,
+        /// Its rows come in an order that it asks for.
+        ordered: bool,
     },
     /// A change, which has run once.
     Changed { rows: u64 },
@@ -293,11 +295,12 @@ impl<'a> Opening<'a> {
         caller.view(self.hub, project, None).await
     }
 
-    /// The rows of parameters that were bound, of which a statement with placeholders has one.
+    /// The rows of parameters that were bound, of which a statement with placeholders has one, or
+    /// none where none were bound on purpose.
     fn rows(&self, placeholders: usize) -> Result<Vec<Vec<ScalarValue>>> {
         let rows = parameters::decode(&self.text.parameters)?;
         parameters::check_arity(&rows, placeholders)?;
-        match rows.is_empty() && placeholders > 0 {
+        match rows.is_empty() && placeholders > 0 && self.text.parameters.is_empty() {
             true => Err(unbound(placeholders)),
             false => Ok(rows),
         }
@@ -314,6 +317,7 @@ impl<'a> Opening<'a> {
 
     async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
         let rows = self.rows(parsed.placeholders)?;
+        let ordered = parsed.is_ordered();
         let first = rows.into_iter().next();
         let work = authorised(
             self.hub.clone(),
@@ -332,12 +336,16 @@ impl<'a> Opening<'a> {
             schema,
             handle,
             expires,
+            ordered,
         })
     }
 
     /// Runs a change for each row of parameters, as one execution.
     async fn change(&self, parsed: Parsed) -> Result<Opened, Failure> {
         let rows = self.rows(parsed.placeholders)?;
+        if rows.is_empty() && parsed.placeholders > 0 {
+            return Ok(Opened::Changed { rows: 0 });
+        }
         let kind = match parsed.is_ddl() {
             true => StatementKind::Ddl,
             false => StatementKind::Dml,
@@ -582,6 +590,7 @@ async fn authorised(
     } else {
         StatementKind::Query
     };
+    // Of no rows of parameters, it is the schema that is known without them.
     Ok((authorised.bind(first.unwrap_or_default())?.schema, kind))
 }
 

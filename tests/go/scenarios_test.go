@@ -104,10 +104,8 @@ func TestScenarioOrdered(t *testing.T) {
 		found = append(found, fetch(t, ctx, client, endpoint.Ticket)...)
 	}
 	equal(t, found, []string{"9", "8", "7", "6", "5", "4", "3", "2", "1"})
-	if len(info.Endpoint) == 1 && !info.Ordered {
-		t.Skip("server: `FlightInfo.ordered` is not set for a query with ORDER BY")
-	}
 	equal(t, info.Ordered, true)
+	equal(t, execute(t, ctx, client, "SELECT n FROM generate_series(1, 9) AS a(n)").Ordered, false)
 }
 
 // A result in several parts, which `ordered` is about.

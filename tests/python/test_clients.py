@@ -100,3 +100,51 @@ def test_get_schema_and_the_stream_agree(hub):
             said = cursor.adbc_execute_schema(sql)
             cursor.execute(sql)
             assert cursor.fetch_arrow_table().schema.equals(said, check_metadata=False), sql
+
+
+def test_results_say_of_which_type_and_table_their_columns_are(hub):
+    sql = ("SELECT p.prs_pai_mnt, prs_pai_mnt + 1 AS more, b.ben_idt, TIMESTAMPTZ '2024-01-01 00:00:00' AS t FROM snds.er_prs_f p "
+           "JOIN snds.ir_ben_r AS b USING (ben_idt) LIMIT 1")
+    schema = hub.stream("researcher", sql).schema
+    told = lambda name: {key.decode().removeprefix("ARROW:FLIGHT:SQL:"): value.decode()  # noqa: E731
+                         for key, value in schema.field(name).metadata.items()}
+    paid, more = told("prs_pai_mnt"), told("more")
+    assert (paid["TYPE_NAME"], paid["PRECISION"], paid["SCALE"]) == ("DECIMAL", "12", "2")
+    assert more["TYPE_NAME"] == "DECIMAL" and "TABLE_NAME" not in more and more["IS_SEARCHABLE"] == "0"
+    assert told("t")["TYPE_NAME"] == "TIMESTAMP WITH TIME ZONE"
+    assert (paid["TABLE_NAME"], told("ben_idt")["TABLE_NAME"]) == ("er_prs_f", "ir_ben_r")
+    # Of what a query is called nobody knows what stands behind it.
+    schema = hub.stream("researcher", "SELECT q.ben_idt FROM (SELECT * FROM snds.ir_ben_r) q LIMIT 1").schema
+    assert "TABLE_NAME" not in told("ben_idt")
+    schema = hub.stream("researcher", "SELECT ben_idt FROM ir_ben_r LIMIT 1").schema
+    assert [told("ben_idt")[key] for key in ("CATALOG_NAME", "DB_SCHEMA_NAME", "TABLE_NAME", "IS_READ_ONLY")] == [
+        "readmission", "snds", "ir_ben_r", "1"]
+
+
+def test_decimals_are_exact_where_they_are_asked_for(hub):
+    table = hub.query("researcher", """SELECT 12345678901234567890.0123456789 AS long,
+        CAST(-0.1 AS DECIMAL(38, 20)) AS cast, 1.1 AS plain, x = 0.3000000000000000000000001 AS beside,
+        x > 0.5 AS more, sum(1.5) OVER () AS total
+        FROM (VALUES (CAST(0.3 AS DOUBLE)), ('NaN'::DOUBLE), (1e300)) AS t(x) ORDER BY x""")
+    assert table["long"][0].as_py() == decimal.Decimal("12345678901234567890.0123456789")
+    assert table["cast"][0].as_py() == decimal.Decimal("-0.1") and table.schema.field("plain").type == pa.float64()
+    # Doubles stay doubles beside them: NaN and 1e300 are no decimals.
+    assert table["beside"].to_pylist() == [True, False, False] and table["more"].to_pylist() == [False, True, True]
+
+
+def test_no_rows_of_parameters_are_no_rows(hub):
+    with hub.connect("researcher") as connection, connection.cursor() as cursor:
+        for sql in ("SELECT CAST(? AS BIGINT) AS a", "SELECT ben_idt FROM snds.ir_ben_r WHERE ben_nai_ann = ?"):
+            cursor.adbc_prepare(sql)
+            empty = pa.RecordBatchReader.from_batches(
+                pa.schema([("a", pa.int64())]), [pa.record_batch({"a": pa.array([], pa.int64())})])
+            cursor.adbc_statement.bind_stream(empty)
+            handle, _ = cursor.adbc_statement.execute_query()
+            assert pa.RecordBatchReader._import_from_c(handle.address).read_all().num_rows == 0
+
+
+def test_moments_with_time_zone_have_one(hub):
+    sql = "SELECT CAST('2024-07-01T12:00:00+02:00' AS TIMESTAMP WITH TIME ZONE) AS t, TIMESTAMPTZ '2024-07-01 10:00:00' AS u"
+    table = hub.query("researcher", sql)
+    assert [field.type.tz for field in table.schema] == ["UTC", "UTC"]
+    assert table["t"][0].as_py() == table["u"][0].as_py()

@@ -324,9 +324,10 @@ def configuration():
     for prefix, identifiers in (("", False), ("id_", True)):
         parts += [
             dataset(f"{prefix}full", "full", identifiers), dataset(f"{prefix}copy", "copy", identifiers),
-            dataset(f"{prefix}beside", "beside", identifiers),
+            # Names as long as those of `restricted` and `full`: a result says which table its columns are of.
+            dataset(f"{prefix}same", "same", identifiers),
             project(f"{prefix}restricted", f"{prefix}full", GRANTS), project(f"{prefix}open", f"{prefix}full"),
-            project(f"{prefix}copied", f"{prefix}copy"), project(f"{prefix}again", f"{prefix}beside", again),
+            project(f"{prefix}copied", f"{prefix}copy"), project(f"{prefix}repeatedly", f"{prefix}same", again),
         ]
     return "".join(parts)
 
@@ -348,7 +349,7 @@ def serve(folder: Path) -> Hub:
     write(tables, folder / "full")
     shown = copies(tables)
     write(shown, folder / "copy")
-    write(shown, folder / "beside", beside=VISIBLE.keys() - {"labels"})
+    write(shown, folder / "same", beside=VISIBLE.keys() - {"labels"})
     config = folder / "hub.toml"
     config.write_text(configuration())
     running = start(["serve", "--config", str(config)], folder, folder / "serve.log")
@@ -409,8 +410,8 @@ PLANNER = "not available in SQL here"
 def normal(text):
     """An error's text without the names that differ on purpose, and without the value at hand:
     which of several rows fails first is a race between threads."""
-    text = re.sub(r"\b(id_)?(full|copy|beside)\b", "DATASET", text)
-    text = re.sub(r"\b(id_)?(restricted|copied|again|open)\b", "PROJECT", text)
+    text = re.sub(r"\b(id_)?(full|copy|same)\b", "DATASET", text)
+    text = re.sub(r"\b(id_)?(restricted|copied|repeatedly|open)\b", "PROJECT", text)
     return re.sub(r"'.*'|\".*\"|-?\d+(\.\d+)?", "?", text)
 
 
@@ -547,7 +548,7 @@ class Differential:
         behind a barrier."""
         if not query.mine and PLANNER not in left.text + right.text:
             return "another outcome"
-        tries = [clients[prefix + name].run(query.sql) for name in ("again", "again", "copied", "restricted")]
+        tries = [clients[prefix + name].run(query.sql) for name in ("repeatedly", "repeatedly", "copied", "restricted")]
         told_left, told_others = {key(left), key(tries[3])}, {key(right), *map(key, tries[:3])}
         with self.lock:
             self.counts["order of evaluation"] += 1

@@ -13,6 +13,7 @@ use hubflight_udfs::is_worker_function;
 
 use super::bounded::bounded;
 use super::bounded::rule::{BoundExpressions, BoundLiterals};
+use crate::plan::numbers::DoublesBesideDoubles;
 
 /// Scalar functions of DataFusion, sorted. Left out: `input_file_name` and `file_row_index`,
 /// which tell where a row is stored, and `with_metadata`, after which two plans of one query
@@ -91,7 +92,10 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
             .collect();
     builder
         // Before DataFusion's own, which knows of no bound.
-        .with_expr_planners(vec![Arc::new(BoundLiterals)])
+        .with_expr_planners(vec![
+            Arc::new(BoundLiterals),
+            Arc::new(DoublesBesideDoubles),
+        ])
         .with_analyzer_rule(Arc::new(BoundExpressions))
         .with_optimizer_rule(Arc::new(BoundExpressions))
         .with_default_features()

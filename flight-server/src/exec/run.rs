@@ -178,6 +178,8 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
     let parsed = parse::parse(&ticket.sql, hub.config.limits.sql_bytes_max)?;
     let mut rows = parameters::decode(&ticket.parameters)?;
     parameters::check_arity(&rows, parsed.placeholders)?;
+    // No rows were bound on purpose: none are the answer.
+    let is_of_no_rows = rows.is_empty() && !ticket.parameters.is_empty();
     let authorised = match parsed.admin()? {
         // A ticket never changes anything: it can be redeemed twice.
         Some(call) if parsed.is_explain() => {
@@ -186,6 +188,10 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
             planning.told(&asked.dry_run(&hub, &caller).await?)?
         }
         _ => planning.query(parsed).await?,
+    };
+    let authorised = match is_of_no_rows {
+        true => planning.nothing(authorised.schema)?,
+        false => authorised,
     };
     if rows.is_empty() {
         rows.push(Vec::new());

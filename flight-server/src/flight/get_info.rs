@@ -81,11 +81,11 @@ async fn info(
             schema,
             handle,
             expires,
-        } => Ok(flight(
-            &schema,
-            descriptor,
-            Some(endpoint(handle, expires)),
-        )?),
+            ordered,
+        } => {
+            let endpoint = endpoint(handle, expires);
+            Ok(flight(&schema, descriptor, Some(endpoint))?.with_ordered(ordered))
+        }
         Opened::Changed { rows } => {
             let info = flight(&parameters::none(), descriptor, None)?;
             Ok(info.with_total_records(i64::try_from(rows).unwrap_or(i64::MAX)))

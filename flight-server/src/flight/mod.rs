@@ -10,7 +10,7 @@ mod get_info;
 mod ingest;
 mod list_flights;
 mod messages;
-mod metadata;
+pub mod metadata;
 mod options;
 mod prepared;
 pub(crate) mod put;

@@ -71,11 +71,16 @@ pub async fn do_put(
         }
         Command::CommandPreparedStatementQuery(query) => {
             let handle = query.prepared_statement_handle;
-            hub.prepared.get(&handle, &caller.principal)?;
+            let text = hub.prepared.get(&handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             let caller = caller.again(hub).await?;
-            let bound = bound.unwrap_or_default();
+            let bound = match bound {
+                Some(bound) if bound.is_empty() && has_parameters(hub, &text)? => {
+                    parameters::of_no_rows()?
+                }
+                bound => bound.unwrap_or_default(),
+            };
             hub.prepared.bind(&handle, &caller.principal, bound)?;
             DoPutPreparedStatementResult {
                 prepared_statement_handle: Some(handle),

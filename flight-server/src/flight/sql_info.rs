@@ -9,8 +9,10 @@ mod words;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{
+    ArrayRef, AsArray, MapArray, RecordBatch, StructArray, UnionArray, new_empty_array,
+};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, UnionFields, UnionMode};
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::metadata::SqlInfoDataBuilder;
 use arrow_flight::sql::{
@@ -29,9 +31,67 @@ use crate::error::{Error, Result};
 /// The protocol keeps codes below this for itself; ours would start here.
 const CODES_END: u32 = 10_000;
 
-/// The schema of the answer.
+/// The schema of the answer: that of Arrow's own implementations. The crate's builder calls the
+/// fields of its map otherwise, which Java does not find, and leaves nullability to chance.
 pub fn layout() -> SchemaRef {
-    Arc::new(SqlInfoDataBuilder::schema().clone())
+    let values = Field::new("value", DataType::Union(values(), UnionMode::Dense), false);
+    let name = Field::new("info_name", DataType::UInt32, false);
+    Arc::new(Schema::new(vec![name, values]))
+}
+
+fn values() -> UnionFields {
+    let list = |item: DataType| DataType::List(Arc::new(Field::new_list_field(item, true)));
+    let entry = Fields::from(vec![
+        Field::new("key", DataType::Int32, false),
+        Field::new("value", list(DataType::Int32), true),
+    ]);
+    let entries = Field::new("entries", DataType::Struct(entry), false);
+    UnionFields::from_fields(vec![
+        Field::new("string_value", DataType::Utf8, false),
+        Field::new("bool_value", DataType::Boolean, false),
+        Field::new("bigint_value", DataType::Int64, false),
+        Field::new("int32_bitmask", DataType::Int32, false),
+        Field::new("string_list", list(DataType::Utf8), false),
+        Field::new(
+            "int32_to_int32_list_map",
+            DataType::Map(Arc::new(entries), false),
+            false,
+        ),
+    ])
+}
+
+/// What the crate's builder made, in [`layout`].
+fn laid_out(built: &RecordBatch) -> Result<RecordBatch> {
+    let (_, kinds, offsets, children) = built.column(1).as_union().clone().into_parts();
+    let mut values_of = Vec::new();
+    for (kind, field) in values().iter() {
+        let index = usize::try_from(kind).unwrap_or(usize::MAX);
+        let child = children.get(index).cloned();
+        values_of.push(match (field.data_type(), child) {
+            (_, None) => new_empty_array(field.data_type()),
+            (DataType::Map(entries, ordered), Some(map)) => {
+                let (_, offsets, pairs, nulls, _) = map.as_map().clone().into_parts();
+                let (_, columns, _) = pairs.into_parts();
+                let pairs = match entries.data_type() {
+                    DataType::Struct(fields) => {
+                        StructArray::try_new(fields.clone(), columns, None)?
+                    }
+                    other => return Err(Error::internal("a map without entries", other)),
+                };
+                Arc::new(MapArray::try_new(
+                    Arc::clone(entries),
+                    offsets,
+                    pairs,
+                    nulls,
+                    *ordered,
+                )?)
+            }
+            (_, Some(child)) => child,
+        });
+    }
+    let union = UnionArray::try_new(values(), kinds, offsets, values_of)?;
+    let columns: Vec<ArrayRef> = vec![Arc::clone(built.column(0)), Arc::new(union)];
+    Ok(RecordBatch::try_new(layout(), columns)?)
 }
 
 /// The codes of a request, each once, in order; none asks for all.
@@ -68,8 +128,7 @@ pub fn answer(codes: &[u32], state: &SessionState, limits: &Limits) -> Result<Re
     }
     let built = builder.build().and_then(|data| data.record_batch(None));
     let failed = |error: FlightError| Error::internal("server information cannot be built", &error);
-    // The builder leaves nullability to chance; the schema was told before.
-    Ok(built.map_err(failed)?.with_schema(layout())?)
+    laid_out(&built.map_err(failed)?)
 }
 
 fn info(code: u32) -> Option<SqlInfo> {
@@ -198,6 +257,7 @@ fn bits(info: SqlInfo) -> i32 {
     let mask = |bits: &[i32]| bits.iter().fold(0, |mask, bit| mask | 1 << bit);
     match info {
         SqlInfo::FlightSqlServerTransaction => SqlSupportedTransaction::None as i32,
+        // New names are kept in small letters; existing ones are found whatever their case.
         SqlInfo::SqlIdentifierCase => {
             SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32
         }
@@ -253,7 +313,6 @@ fn count(limit: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, AsArray};
     use arrow::datatypes::{Int32Type, Int64Type, UInt32Type};
     use arrow_flight::sql::SqlSupportsConvert;
     use datafusion::prelude::SessionContext;

@@ -9,7 +9,9 @@
 
 pub mod authorise;
 pub mod casts;
+mod listed;
 pub mod mended;
+pub mod numbers;
 pub mod parameters;
 pub mod parse;
 mod session;
@@ -18,17 +20,17 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, Session, TableProvider,
 };
-use datafusion::common::TableReference;
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use hubflight_policy::aggregate;
 use hubflight_udfs::StatementWork;
@@ -121,6 +123,7 @@ impl Planning<'_> {
         shape::check_plan_size(&plan)?;
         check_plan(&plan)?;
         airlock::check_alone(&plan, &self.view.viewer)?;
+        let plan = listed::without_settings(plan)?;
         let asked = plan.clone();
         let plan = aggregate::protect(plan)?;
         let views = self.options.wire_views;
@@ -134,8 +137,18 @@ impl Planning<'_> {
         })
     }
 
+    /// No rows of a schema: what a query gives whose parameters have no rows.
+    pub fn nothing(&self, schema: SchemaRef) -> Result<Authorised> {
+        let plan = LogicalPlan::EmptyRelation(EmptyRelation {
+            produce_one_row: false,
+            schema: Arc::new(DFSchema::try_from(Schema::clone(&schema))?),
+        });
+        let nothing = self.authorise(plan, self.state())?;
+        Ok(Authorised { schema, ..nothing })
+    }
+
     /// The placeholders of a change, with the types that they get from the columns that they are for.
-    pub async fn placeholders_of(&self, parsed: &Parsed) -> Result<arrow::datatypes::Schema> {
+    pub async fn placeholders_of(&self, parsed: &Parsed) -> Result<Schema> {
         let state = self.state();
         self.resolve(&state, parsed).await?;
         let plan = state.statement_to_plan(parsed.statement.clone()).await?;
@@ -144,7 +157,7 @@ impl Planning<'_> {
                 shape::check_plan_size(&change.input)?;
                 parameters::schema(&change.input)
             }
-            _ => Ok(arrow::datatypes::Schema::empty()),
+            _ => Ok(Schema::empty()),
         }
     }
 
@@ -159,9 +172,9 @@ impl Planning<'_> {
         let options = state.config_mut().options_mut();
         options.catalog.default_catalog = self.view.project.clone();
         options.catalog.default_schema = self.default_schema();
-        if let Some(zone) = &self.options.time_zone {
-            options.execution.time_zone = Some(zone.clone());
-        }
+        // Of what is written without one; functions keep theirs, where the session has none.
+        let zone = self.options.time_zone.as_deref().unwrap_or("UTC");
+        options.execution.time_zone = Some(zone.to_owned());
         options.extensions.insert(Account::planning());
         if self.options.time_zone.is_some() {
             follow_options(&mut state);
@@ -255,7 +268,7 @@ impl Authorised {
     }
 
     /// The placeholders of the query with the types that the planner found, in order.
-    pub fn parameters(&self) -> Result<arrow::datatypes::Schema> {
+    pub fn parameters(&self) -> Result<Schema> {
         parameters::schema(&self.plan)
     }
 

@@ -77,6 +77,13 @@ pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Bytes of no rows at all, where a client binds them: its statement runs for none.
+pub fn of_no_rows() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    StreamWriter::try_new(&mut bytes, &Schema::empty())?.finish()?;
+    Ok(bytes)
+}
+
 /// The rows of [`encode`], each as the values of `$1`, `$2`, …; no rows for no bytes.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<ScalarValue>>> {
     if bytes.is_empty() {
@@ -245,6 +252,8 @@ mod tests {
         assert!(check_arity(&rows, 1).is_err());
         assert!(decode(b"not arrow").is_err());
         assert!(decode(&[]).expect("none").is_empty());
+        let none = of_no_rows().expect("encodes");
+        assert!(!none.is_empty() && decode(&none).expect("decodes").is_empty());
     }
 
     #[tokio::test]

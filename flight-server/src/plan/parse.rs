@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use uuid::Uuid;
 
-use super::shape;
+use super::{numbers, shape};
 use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
@@ -98,6 +98,17 @@ impl Parsed {
         }
     }
 
+    /// True where the rows are asked for in an order.
+    pub fn is_ordered(&self) -> bool {
+        let is_ordered =
+            |inner: &Sql| matches!(inner, Sql::Query(query) if query.order_by.is_some());
+        let inner = match &self.statement {
+            Statement::Statement(inner) => inner,
+            _ => return false,
+        };
+        is_ordered(inner) && !self.is_explain()
+    }
+
     pub fn is_query(&self) -> bool {
         matches!(self.kind, Kind::Query { .. })
     }
@@ -128,6 +139,11 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
         hubflight_udfs::normalise_calls(inner)
             .map_err(|error| Error::invalid(error.to_string()))?;
         placeholders = number_placeholders(inner)?;
+        // Never breaks.
+        let _: ControlFlow<()> = visit_expressions_mut(inner, |expr| {
+            numbers::exact(expr);
+            ControlFlow::Continue(())
+        });
     }
     Ok(Parsed {
         statement,

@@ -4,16 +4,21 @@
 //! drivers do not read views. So every field is declared nullable, views and dictionaries
 //! become plain arrays, and each batch is cast to what was declared.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use hubflight_policy::aggregate;
 
+use crate::catalog::project::SPACE_SCHEMA;
 use crate::error::Result;
+use crate::flight::metadata::columns::{Place, column_metadata};
 
 /// What fields of published columns carry: what a suppressed cell is shown as.
 const SUPPRESSED: (&str, &str) = ("hub.suppressed", "null");
@@ -34,8 +39,67 @@ pub fn schema_of(plan: &LogicalPlan, state: &SessionState, views: bool) -> Resul
             plan.schema()
         }
     };
-    let plain = plain_schema(schema.as_arrow(), views);
+    let plain = described(&plain_schema(schema.as_arrow(), views), schema, plan, state)?;
     Ok(marked(&plain, &aggregate::published(plan)))
+}
+
+/// The schema with what Flight SQL says of its columns: their SQL types and sizes, and of which
+/// table they are, where they are a table's as it is.
+fn described(
+    plain: &SchemaRef,
+    schema: &DFSchema,
+    plan: &LogicalPlan,
+    state: &SessionState,
+) -> Result<SchemaRef> {
+    let options = &state.config().options().catalog;
+    let tables = tables(plan)?;
+    let fields = plain.fields().iter().zip(schema.iter());
+    let fields = fields.map(|(field, (qualifier, _))| {
+        let table = qualifier
+            .and_then(|name| tables.get(name))
+            .cloned()
+            .flatten();
+        let table = table.map(|table| {
+            let (catalog, schema) = (&options.default_catalog, &options.default_schema);
+            table.resolve(catalog, schema)
+        });
+        let place = table.as_ref().map(|table| Place {
+            catalog: &table.catalog,
+            schema: &table.schema,
+            table: &table.table,
+            writable: &*table.schema == SPACE_SCHEMA,
+        });
+        let mut metadata = field.metadata().clone();
+        metadata.extend(column_metadata(field, place.as_ref()));
+        Arc::new(field.as_ref().clone().with_metadata(metadata))
+    });
+    Ok(Arc::new(Schema::new(fields.collect::<Fields>())))
+}
+
+/// The tables by what the plan calls them; none behind a name of several things, or of a query.
+fn tables(plan: &LogicalPlan) -> Result<HashMap<TableReference, Option<TableReference>>> {
+    let mut found: HashMap<TableReference, Option<TableReference>> = HashMap::new();
+    let mut add = |name: &TableReference, table: Option<&TableReference>| {
+        let known = found.entry(name.clone()).or_insert_with(|| table.cloned());
+        if known.as_ref() != table {
+            *known = None;
+        }
+    };
+    plan.apply(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => add(&scan.table_name, Some(&scan.table_name)),
+            LogicalPlan::SubqueryAlias(alias) => add(
+                &alias.alias,
+                match alias.input.as_ref() {
+                    LogicalPlan::TableScan(scan) => Some(&scan.table_name),
+                    _ => None,
+                },
+            ),
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// The schema with a mark at each published column: in the row of suppressed cells it is NULL.

@@ -78,6 +78,7 @@ impl Opening<'_> {
             schema: Arc::new(WantedToken::schema()),
             handle: ticket.seal(&self.hub.tickets)?,
             expires: ticket.expires,
+            ordered: false,
         })
     }
 
@@ -109,6 +110,7 @@ impl Opening<'_> {
             schema,
             handle,
             expires: ticket.expires,
+            ordered: false,
         })
     }
 

@@ -76,7 +76,7 @@ pub fn annotate(schema: &Schema, place: &Place<'_>, views: bool) -> Schema {
     let fields = plain.fields().iter().zip(schema.fields());
     let fields = fields.map(|(plain, declared)| {
         let mut metadata = declared.metadata().clone();
-        metadata.extend(column_metadata(plain, place));
+        metadata.extend(column_metadata(plain, Some(place)));
         plain
             .as_ref()
             .clone()
@@ -86,7 +86,8 @@ pub fn annotate(schema: &Schema, place: &Place<'_>, views: bool) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-fn column_metadata(field: &Field, place: &Place<'_>) -> HashMap<String, String> {
+/// What Flight SQL says of a column; `place` is that of its table, if it is one's.
+pub fn column_metadata(field: &Field, place: Option<&Place<'_>>) -> HashMap<String, String> {
     let flag = |set: bool| if set { "1" } else { "0" }.to_owned();
     let data_type = field.data_type();
     let is_text = matches!(
@@ -95,17 +96,24 @@ fn column_metadata(field: &Field, place: &Place<'_>) -> HashMap<String, String> 
     );
     let size = size(data_type);
     let mut known = vec![
-        ("CATALOG_NAME", place.catalog.to_owned()),
-        ("DB_SCHEMA_NAME", place.schema.to_owned()),
-        // The name of the specification's older text, which some clients still read.
-        ("SCHEMA_NAME", place.schema.to_owned()),
-        ("TABLE_NAME", place.table.to_owned()),
         ("TYPE_NAME", type_name(data_type)),
         ("IS_AUTO_INCREMENT", flag(false)),
         ("IS_CASE_SENSITIVE", flag(is_text)),
-        ("IS_READ_ONLY", flag(!place.writable)),
-        ("IS_SEARCHABLE", flag(true)),
+        (
+            "IS_READ_ONLY",
+            flag(!place.is_some_and(|place| place.writable)),
+        ),
+        ("IS_SEARCHABLE", flag(place.is_some())),
     ];
+    if let Some(place) = place {
+        known.extend([
+            ("CATALOG_NAME", place.catalog.to_owned()),
+            ("DB_SCHEMA_NAME", place.schema.to_owned()),
+            // The name of the specification's older text, which some clients still read.
+            ("SCHEMA_NAME", place.schema.to_owned()),
+            ("TABLE_NAME", place.table.to_owned()),
+        ]);
+    }
     known.extend(
         size.precision
             .map(|precision| ("PRECISION", precision.to_string())),
@@ -242,10 +250,9 @@ mod tests {
 
     #[test]
     fn columns_say_what_they_are() {
-        let remarks = HashMap::from([(
-            hubflight_policy::REMARKS_KEY.to_owned(),
-            "amount paid".to_owned(),
-        )]);
+        let remarks = HashMap::from([
+            (hubflight_policy::REMARKS_KEY.to_owned(), "amount paid".to_owned()),
+        ]);
         let schema = Schema::new(vec![
             Field::new("paid", DataType::Decimal128(12, 2), false).with_metadata(remarks),
             Field::new("name", DataType::Utf8View, true),

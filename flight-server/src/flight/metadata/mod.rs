@@ -6,7 +6,7 @@
 //! included, are those of `FlightSql.proto`, and clients compare them to the letter.
 
 mod browse;
-mod columns;
+pub mod columns;
 #[cfg(test)]
 mod fixture;
 mod keys;

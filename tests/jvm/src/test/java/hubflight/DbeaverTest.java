@@ -183,7 +183,6 @@ class DbeaverTest {
   /** Its table of a result says which table a column is of, how long it is, and its scale. */
   @Test
   @Order(7)
-  @Disabled("server: results carry no ARROW:FLIGHT:SQL metadata of columns, only getColumns does")
   void aResultDescribesItsColumns() throws SQLException {
     try (Statement statement = connection.createStatement();
         ResultSet rows = statement.executeQuery("SELECT prs_pai_mnt, ben_idt FROM snds.er_prs_f LIMIT 1")) {

@@ -136,7 +136,6 @@ class MetadataTest {
   }
 
   @Test
-  @Disabled("server: the map of SQL_SUPPORTS_CONVERT names its fields `keys` and `values`; Arrow Java reads `key` and `value`")
   void typesConvert() throws SQLException {
     assertTrue(about.supportsConvert(Types.INTEGER, Types.VARCHAR));
     assertTrue(about.supportsConvert(Types.VARCHAR, Types.DATE));

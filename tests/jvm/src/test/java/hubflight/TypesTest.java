@@ -220,7 +220,6 @@ class TypesTest {
   }
 
   @Test
-  @Disabled("server: TIMESTAMP WITH TIME ZONE makes a timestamp without a zone")
   void theTypeWithATimeZoneHasOne() throws SQLException {
     assertEquals(
         Types.TIMESTAMP_WITH_TIMEZONE,
@@ -228,7 +227,6 @@ class TypesTest {
   }
 
   @Test
-  @Disabled("server: a decimal literal is read as a double first, so DECIMAL loses what has more than 16 digits")
   void aDecimalLiteralKeepsItsDigits() throws SQLException {
     assertEquals(
         new BigDecimal("12345678901234567890.0123456789"),
