@@ -355,13 +355,18 @@ impl<'a> Opening<'a> {
     }
 
     /// Runs a change as one execution: the rows that it changed.
-    async fn run(&self, asked: Asked, kind: StatementKind) -> Result<u64, Failure> {
+    async fn run(&self, mut asked: Asked, kind: StatementKind) -> Result<u64, Failure> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
         let permit = self.hub.engine.admit(self.person()).await?;
         // Only now, since it may have waited for long: the rights of this moment count.
         let caller = self.caller.at(Utc::now());
         let view = Arc::new(self.view(&caller).await?);
+        if let Asked::Statement { parsed, .. } = &mut asked {
+            let planning = self.planning(&caller, &view);
+            // What is wrong with its names is told when it runs.
+            let _ = planning.named(&planning.state(), parsed).await;
+        }
         let grounds = self.grounds(&view)?;
         let stop = Arc::new(Stop::of_call(self.caller));
         let running = &self.hub.running;

@@ -11,11 +11,13 @@ pub mod authorise;
 pub mod casts;
 mod listed;
 pub mod mended;
+mod names;
 pub mod numbers;
 pub mod parameters;
 pub mod parse;
 mod session;
 mod shape;
+mod text;
 pub mod wire;
 
 use std::sync::Arc;
@@ -89,14 +91,15 @@ pub struct Optimised {
 
 impl Planning<'_> {
     /// Plans a query; its placeholders may still be open.
-    pub async fn query(&self, parsed: Parsed) -> Result<Authorised> {
+    pub async fn query(&self, mut parsed: Parsed) -> Result<Authorised> {
         let Kind::Query { explain } = parsed.kind else {
             return Err(Error::invalid(
                 "this statement changes something and has no result",
             ));
         };
         let state = self.state();
-        self.resolve(&state, &parsed).await?;
+        let unknown = self.named(&state, &mut parsed).await?;
+        self.check_known(&state, &parsed, unknown).await?;
         let plan = state.statement_to_plan(parsed.statement).await?;
         if explain {
             shape::check_plan_size(&plan)?;
@@ -150,8 +153,10 @@ impl Planning<'_> {
     /// The placeholders of a change, with the types that they get from the columns that they are for.
     pub async fn placeholders_of(&self, parsed: &Parsed) -> Result<Schema> {
         let state = self.state();
-        self.resolve(&state, parsed).await?;
-        let plan = state.statement_to_plan(parsed.statement.clone()).await?;
+        let mut parsed = parsed.clone();
+        let unknown = self.named(&state, &mut parsed).await?;
+        self.check_known(&state, &parsed, unknown).await?;
+        let plan = state.statement_to_plan(parsed.statement).await?;
         match plan {
             LogicalPlan::Dml(change) => {
                 shape::check_plan_size(&change.input)?;
@@ -198,10 +203,18 @@ impl Planning<'_> {
     /// Every table must exist for this project. A hidden table, another project's and a
     /// missing one take the same path and give the same answer.
     pub async fn resolve(&self, state: &SessionState, parsed: &Parsed) -> Result<()> {
-        for reference in state.resolve_table_references(&parsed.statement)? {
-            let is_function = matches!(&reference, TableReference::Bare { table }
-                if state.table_functions().contains_key(table.as_ref()));
-            if is_function {
+        let named = state.resolve_table_references(&parsed.statement)?;
+        self.check_known(state, parsed, named).await
+    }
+
+    async fn check_known(
+        &self,
+        state: &SessionState,
+        parsed: &Parsed,
+        references: Vec<TableReference>,
+    ) -> Result<()> {
+        for reference in references {
+            if names::is_function(state, &reference) {
                 continue;
             }
             let options = &state.config().options().catalog;

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use uuid::Uuid;
 
-use super::{numbers, shape};
+use super::{numbers, shape, text};
 use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
@@ -123,7 +123,8 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
         )));
     }
     shape::check_text(sql, &GenericDialect {})?;
-    let mut statements = DFParserBuilder::new(sql)
+    let sql = text::readable(sql, &GenericDialect {});
+    let mut statements = DFParserBuilder::new(sql.as_ref())
         .with_dialect(&GenericDialect {})
         .with_recursion_limit(NESTING_MAX)
         .build()?
