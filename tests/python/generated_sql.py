@@ -168,7 +168,7 @@ class Generator:
                 lambda: f"{self.pick('greatest', 'least')}({e('i')}, {e('i')})",
                 lambda: f"CAST(octet_length({e('t')}) AS BIGINT)",
                 lambda: f"CAST({e('b')} AS BIGINT)",
-                lambda: f"({e('i')} {self.pick('&', '|', '^')} {self.leaf('i', scope)})",
+                lambda: f"({e('i')} {self.pick('&', '|')} {self.leaf('i', scope)})",
             ],
             "f": [
                 lambda: f"({e('f')} {self.pick('+', '-', '*')} {e('f')})",

@@ -11,6 +11,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use hubflight_udfs::is_worker_function;
 
+use super::added;
 use super::bounded::bounded;
 use super::bounded::rule::{BoundExpressions, BoundLiterals};
 use crate::plan::numbers::DoublesBesideDoubles;
@@ -77,6 +78,7 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
     let scalars = SessionStateDefaults::default_scalar_functions()
         .into_iter()
         .filter(|function| SCALARS.contains(&function.name()))
+        .chain(added::functions())
         .map(bounded);
     let aggregates = SessionStateDefaults::default_aggregate_functions()
         .into_iter()
@@ -109,12 +111,12 @@ pub fn with_permitted_functions(builder: SessionStateBuilder) -> SessionStateBui
 
 /// True for a scalar function that a query may call.
 pub fn is_scalar(function: &ScalarUDF) -> bool {
-    SCALARS.contains(&function.name()) || is_worker_function(function)
+    is_listed(function.name()) || is_worker_function(function)
 }
 
-/// True for a name of DataFusion's scalar functions that queries may call.
+/// True for a name of the scalar functions that queries may call, but for those of workers.
 pub fn is_listed(name: &str) -> bool {
-    SCALARS.contains(&name)
+    SCALARS.contains(&name) || added::NAMES.contains(&name)
 }
 
 /// True for an aggregate that a query may call.

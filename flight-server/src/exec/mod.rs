@@ -1,5 +1,6 @@
 //! Running authorised queries: a CPU runtime apart from IO, bounded permits and memory.
 
+mod added;
 pub mod admission;
 pub mod bounded;
 pub mod change;

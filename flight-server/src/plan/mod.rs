@@ -17,6 +17,7 @@ pub mod parameters;
 pub mod parse;
 mod session;
 mod shape;
+mod spelled;
 mod text;
 pub mod wire;
 

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use uuid::Uuid;
 
-use super::{numbers, shape, text};
+use super::{shape, spelled, text};
 use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
@@ -140,11 +140,8 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
         hubflight_udfs::normalise_calls(inner)
             .map_err(|error| Error::invalid(error.to_string()))?;
         placeholders = number_placeholders(inner)?;
-        // Never breaks.
-        let _: ControlFlow<()> = visit_expressions_mut(inner, |expr| {
-            numbers::exact(expr);
-            ControlFlow::Continue(())
-        });
+        // Behind the numbers, which are by place.
+        spelled::rewrite(inner)?;
     }
     Ok(Parsed {
         statement,

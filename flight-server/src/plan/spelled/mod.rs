@@ -1,0 +1,528 @@
+//! Spellings of PostgreSQL and DuckDB that the planner does not know, or reads as something else,
+//! as what it knows: by the statement's tree alone, before a name is resolved. No rewrite writes an
+//! argument twice, so that a statement stays as large as it was sent.
+//!
+//! What the planner would leave out without a word (a sample, a lock, a sum of groups) is refused.
+
+mod bound;
+mod calls;
+mod formats;
+mod sets;
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, DataType, Expr, Fetch, GroupByExpr, Ident, JoinOperator, LimitClause,
+    ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr,
+    Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator, Value, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
+};
+
+use super::numbers;
+use crate::error::{Error, Result};
+
+/// Orders that sort texts by their bytes, as the hub always does.
+const BYTEWISE: [&str; 5] = ["c", "posix", "ucs_basic", "binary", "c.utf-8"];
+
+/// Rewrites a statement.
+///
+/// # Errors
+/// `InvalidArgument` for a clause that the planner would leave out.
+pub fn rewrite(statement: &mut Sql) -> Result<()> {
+    match statement.visit(&mut Spellings) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Spellings;
+
+impl VisitorMut for Spellings {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        check_query(query)
+            .and_then(|()| sets::multisets(query))
+            .map_or_else(ControlFlow::Break, |()| {
+                fetched(query);
+                ordered_by_all(query);
+                ControlFlow::Continue(())
+            })
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        if let Err(error) = check_select(select) {
+            return ControlFlow::Break(error);
+        }
+        // `FROM t` alone is all of it.
+        if select.flavor == SelectFlavor::FromFirstNoSelect && select.projection.is_empty() {
+            let all = WildcardAdditionalOptions::default();
+            select.projection = vec![SelectItem::Wildcard(all)];
+        }
+        for TableWithJoins { joins, .. } in &mut select.from {
+            for join in joins {
+                half_join(&mut join.join_operator);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        named(&mut select.projection);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        match check_factor(factor) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        numbers::exact(expr);
+        match rewritten(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+fn rewritten(expr: &mut Expr) -> Result<()> {
+    match expr {
+        Expr::Function(call) => {
+            if let Some(other) = calls::rewritten(call)? {
+                *expr = other;
+            }
+        }
+        Expr::IsDistinctFrom(..) | Expr::IsNotDistinctFrom(..) => bound::distinct(expr),
+        Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            ..
+        } => bound::negated(expr),
+        Expr::BinaryOp {
+            op: BinaryOperator::And,
+            ..
+        } => bound::joined(expr),
+        Expr::BinaryOp { left, op, right } => match op {
+            BinaryOperator::BitwiseXor => {
+                let args = [left, right].map(|side| std::mem::replace(&mut **side, null()));
+                *expr = power(args)?;
+            }
+            BinaryOperator::PGStartsWith => {
+                let args = [left, right].map(|side| std::mem::replace(&mut **side, null()));
+                *expr = calls::call("starts_with", args.into());
+            }
+            _ => {}
+        },
+        Expr::Collate {
+            expr: inner,
+            collation,
+        } if is_bytewise(collation) => {
+            *expr = std::mem::replace(&mut **inner, null());
+        }
+        Expr::TypedString(TypedString {
+            data_type: DataType::Timestamp(..),
+            value,
+            ..
+        }) => with_seconds(&mut value.value),
+        Expr::Cast {
+            expr: inner,
+            data_type: DataType::Timestamp(..),
+            ..
+        } => {
+            if let Expr::Value(value) = inner.as_mut() {
+                with_seconds(&mut value.value);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn null() -> Expr {
+    Expr::value(Value::Null)
+}
+
+/// `a ^ b`, which is a power in PostgreSQL and DuckDB and binds closer than `*`; the parser has it
+/// looser than `+`, so that parentheses must say what is meant.
+fn power(args: [Expr; 2]) -> Result<Expr> {
+    if args
+        .iter()
+        .any(|side| matches!(side, Expr::BinaryOp { .. }))
+    {
+        return Err(Error::invalid(
+            "what `^` binds is not clear beside another operator; write `power(a, b)`, or put the \
+             powers in parentheses",
+        ));
+    }
+    Ok(calls::call("power", args.into()))
+}
+
+fn is_bytewise(collation: &ObjectName) -> bool {
+    let name = collation.0.last().and_then(|part| part.as_ident());
+    name.is_some_and(|name| BYTEWISE.contains(&name.value.to_lowercase().as_str()))
+}
+
+/// `2024-03-01 12:00` with its seconds, without which the planner reads no time.
+fn with_seconds(value: &mut Value) {
+    let Value::SingleQuotedString(text) = value else {
+        return;
+    };
+    let is_minute = text.len() == 16
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            10 => matches!(byte, b' ' | b'T'),
+            13 => byte == b':',
+            _ => byte.is_ascii_digit(),
+        });
+    if is_minute {
+        text.push_str(":00");
+    }
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn fetched(query: &mut Query) {
+    let Some(Fetch {
+        with_ties: false,
+        percent: false,
+        quantity,
+    }) = &query.fetch
+    else {
+        return;
+    };
+    let one = || Expr::value(Value::Number("1".into(), false));
+    let rows = quantity.clone().unwrap_or_else(one);
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset {
+                limit: Some(rows),
+                offset: None,
+                limit_by: Vec::new(),
+            });
+        }
+        Some(LimitClause::LimitOffset { limit, .. }) if limit.is_none() => *limit = Some(rows),
+        Some(_) => return,
+    }
+    query.fetch = None;
+}
+
+/// `ORDER BY ALL` is by each column, from the first.
+fn ordered_by_all(query: &mut Query) {
+    let columns = match query.body.as_ref() {
+        SetExpr::Select(select) => &select.projection,
+        _ => return,
+    };
+    let is_wild = |item: &SelectItem| {
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+        )
+    };
+    let count = columns.len();
+    let Some(order) = query
+        .order_by
+        .as_mut()
+        .filter(|_| !columns.iter().any(is_wild))
+    else {
+        return;
+    };
+    let options = match &order.kind {
+        OrderByKind::All(options) => *options,
+        OrderByKind::Expressions(exprs) => match exprs.as_slice() {
+            [
+                OrderByExpr {
+                    expr: Expr::Identifier(name),
+                    options,
+                    ..
+                },
+            ] if is_all(name) => *options,
+            _ => return,
+        },
+    };
+    let each = (1..=count).map(|place| OrderByExpr {
+        expr: Expr::value(Value::Number(place.to_string(), false)),
+        options,
+        with_fill: None,
+    });
+    order.kind = OrderByKind::Expressions(each.collect());
+}
+
+fn is_all(name: &Ident) -> bool {
+    name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all")
+}
+
+/// `SEMI JOIN` and `ANTI JOIN` are of the left side.
+fn half_join(operator: &mut JoinOperator) {
+    *operator = match operator {
+        JoinOperator::Semi(on) => JoinOperator::LeftSemi(on.clone()),
+        JoinOperator::Anti(on) => JoinOperator::LeftAnti(on.clone()),
+        _ => return,
+    };
+}
+
+/// Gives columns names that have none of their own: a cast of a column has the column's, as in
+/// PostgreSQL, and one that is asked for twice a number behind it. The planner refuses two columns
+/// of one name, and takes a cast for what it casts.
+fn named(items: &mut [SelectItem]) {
+    let has_wild = items.iter().any(|item| {
+        matches!(
+            item,
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+        )
+    });
+    let mut taken: HashSet<String> = items.iter().filter_map(own_name).collect();
+    let mut seen = HashSet::new();
+    for item in items {
+        let SelectItem::UnnamedExpr(expr) = item else {
+            continue;
+        };
+        let text = expr.to_string();
+        let is_first = seen.insert(text.clone());
+        let alias = match (cast_column(expr), is_first) {
+            (Some(column), _) => {
+                let is_free = !has_wild && !taken.contains(&column.value.to_lowercase());
+                match is_free {
+                    true => column.clone(),
+                    false => numbered(&column.value, &taken),
+                }
+            }
+            (None, false) => match column_of(expr) {
+                Some(column) => numbered(&column.value, &taken),
+                None => numbered(&text, &taken),
+            },
+            (None, true) => continue,
+        };
+        taken.insert(alias.value.to_lowercase());
+        *item = SelectItem::ExprWithAlias {
+            expr: expr.clone(),
+            alias,
+        };
+    }
+}
+
+fn own_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.to_lowercase()),
+        SelectItem::UnnamedExpr(expr) => column_of(expr).map(|name| name.value.to_lowercase()),
+        _ => None,
+    }
+}
+
+fn column_of(expr: &Expr) -> Option<&Ident> {
+    match expr {
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(parts) => parts.last(),
+        Expr::Nested(inner) => column_of(inner),
+        _ => None,
+    }
+}
+
+fn cast_column(expr: &Expr) -> Option<&Ident> {
+    match expr {
+        Expr::Cast { expr, .. } => column_of(expr).or_else(|| cast_column(expr)),
+        Expr::Nested(inner) => cast_column(inner),
+        _ => None,
+    }
+}
+
+fn numbered(name: &str, taken: &HashSet<String>) -> Ident {
+    let names = (1..).map(|number| format!("{name}_{number}"));
+    let mut free = names.filter(|name| !taken.contains(&name.to_lowercase()));
+    Ident::with_quote('"', free.next().unwrap_or_default())
+}
+
+fn left_out(clause: &str, instead: &str) -> Error {
+    Error::invalid(format!("`{clause}` is not available; {instead}"))
+}
+
+fn check_query(query: &Query) -> Result<()> {
+    if !query.locks.is_empty() || query.for_clause.is_some() {
+        return Err(left_out(
+            "FOR …",
+            "nothing is locked by a query, so that it can be left out",
+        ));
+    }
+    if query.settings.is_some() {
+        return Err(left_out("SETTINGS", "options are set on the session"));
+    }
+    if query.format_clause.is_some() {
+        return Err(left_out("FORMAT", "results are Arrow; write no format"));
+    }
+    Ok(())
+}
+
+fn check_select(select: &Select) -> Result<()> {
+    if select.prewhere.is_some() {
+        return Err(left_out("PREWHERE", "write WHERE"));
+    }
+    if !select.connect_by.is_empty() {
+        return Err(left_out("CONNECT BY", "write WITH RECURSIVE"));
+    }
+    if !select.lateral_views.is_empty() {
+        return Err(left_out("LATERAL VIEW", "write unnest(…) in SELECT"));
+    }
+    let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
+    if !modifiers.is_empty() {
+        return Err(left_out(
+            "WITH ROLLUP and the like",
+            "write GROUP BY ROLLUP (…)",
+        ));
+    }
+    Ok(())
+}
+
+fn check_factor(factor: &TableFactor) -> Result<()> {
+    let TableFactor::Table {
+        with_hints,
+        version,
+        with_ordinality,
+        partitions,
+        json_path,
+        sample,
+        index_hints,
+        ..
+    } = factor
+    else {
+        return Ok(());
+    };
+    if sample.is_some() {
+        return Err(left_out(
+            "TABLESAMPLE",
+            "write WHERE random() < 0.1, or ORDER BY and LIMIT",
+        ));
+    }
+    if *with_ordinality {
+        return Err(left_out("WITH ORDINALITY", "write row_number() OVER ()"));
+    }
+    let has_hints = !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty();
+    if version.is_some() || json_path.is_some() || has_hints {
+        return Err(left_out(
+            "a version, part or hint of a table",
+            "a table is read as it is; filter with WHERE",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::sql::sqlparser::ast::{visit_expressions, visit_expressions_mut};
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+
+    use super::*;
+
+    fn spelled(sql: &str) -> Result<String> {
+        let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
+        rewrite(&mut parsed[0])?;
+        Ok(parsed[0].to_string())
+    }
+
+    #[test]
+    fn spellings_become_what_the_planner_knows() {
+        for (sql, expected) in [
+            (
+                "SELECT a FROM t FETCH FIRST 2 ROWS ONLY",
+                "SELECT a FROM t LIMIT 2",
+            ),
+            (
+                "SELECT a, b FROM t ORDER BY ALL DESC",
+                "SELECT a, b FROM t ORDER BY 1 DESC, 2 DESC",
+            ),
+            ("FROM t", "FROM t SELECT *"),
+            (
+                "SELECT a FROM t SEMI JOIN u USING (a)",
+                "SELECT a FROM t LEFT SEMI JOIN u USING(a)",
+            ),
+            (
+                "SELECT a::DATE, a::TIME, a FROM t",
+                r#"SELECT a::DATE AS "a_1", a::TIME AS "a_2", a FROM t"#,
+            ),
+            ("SELECT t.a::DATE FROM t", "SELECT t.a::DATE AS a FROM t"),
+            (
+                "SELECT count(*), count(*) FROM t",
+                r#"SELECT count(*), count(*) AS "count(*)_1" FROM t"#,
+            ),
+            (
+                "SELECT a ^ 2, a ^@ 'b'",
+                "SELECT power(a, 2), starts_with(a, 'b')",
+            ),
+            (
+                "SELECT a IS DISTINCT FROM b AND c OR d",
+                "SELECT a IS DISTINCT FROM b AND c OR d",
+            ),
+            (r#"SELECT a COLLATE "C" FROM t"#, "SELECT a FROM t"),
+            (
+                "SELECT TIMESTAMP '2024-03-01 12:00'",
+                "SELECT TIMESTAMP '2024-03-01 12:00:00'",
+            ),
+            (
+                "SELECT CAST(-1.5 AS DECIMAL(9,1))",
+                "SELECT CAST('-1.5' AS DECIMAL(9,1))",
+            ),
+        ] {
+            let made = spelled(sql).expect(sql);
+            assert_eq!(made, expected, "{sql}");
+        }
+    }
+
+    /// The tree, since the text is the same whatever binds closer.
+    #[test]
+    fn what_is_compared_ends_before_and() {
+        let tree = |sql: &str| {
+            let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
+            rewrite(&mut parsed[0]).expect(sql);
+            let found = visit_expressions(&parsed[0], |expr| ControlFlow::Break(expr.clone()));
+            found.break_value()
+        };
+        let unnested = |sql: &str| {
+            let mut found = tree(sql).expect(sql);
+            let _: ControlFlow<()> = visit_expressions_mut(&mut found, |expr| {
+                if let Expr::Nested(inner) = expr {
+                    *expr = std::mem::replace(&mut **inner, null());
+                }
+                ControlFlow::Continue(())
+            });
+            found
+        };
+        for (sql, meant) in [
+            ("a IS DISTINCT FROM b AND c", "(a IS DISTINCT FROM b) AND c"),
+            (
+                "NOT a IS DISTINCT FROM b OR c",
+                "(NOT (a IS DISTINCT FROM b)) OR c",
+            ),
+            (
+                "a IS DISTINCT FROM b AND c IS NOT DISTINCT FROM d OR e AND f",
+                "((a IS DISTINCT FROM b) AND (c IS NOT DISTINCT FROM d)) OR (e AND f)",
+            ),
+            (
+                "x AND a IS DISTINCT FROM b OR c",
+                "(x AND (a IS DISTINCT FROM b)) OR c",
+            ),
+            (
+                "a IS DISTINCT FROM (b AND c)",
+                "a IS DISTINCT FROM (b AND c)",
+            ),
+        ] {
+            let (read, meant) = (format!("SELECT {sql}"), format!("SELECT {meant}"));
+            assert_eq!(unnested(&read), unnested(&meant), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_refused() {
+        for sql in [
+            "SELECT a FROM t TABLESAMPLE BERNOULLI (1)",
+            "SELECT a FROM t FOR UPDATE",
+            "SELECT a FROM t PREWHERE a = 1",
+            "SELECT a FROM t CONNECT BY a = 1",
+            "SELECT a FROM t GROUP BY a WITH ROLLUP",
+            "SELECT a FROM t SETTINGS b = 1",
+            "SELECT 2 * a ^ 2 FROM t",
+        ] {
+            assert!(spelled(sql).is_err(), "{sql}");
+        }
+    }
+}
