@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use hubflight_policy::{Sources, describe_table};
+use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table};
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::{Habilitation, Tables};
 
@@ -77,6 +77,11 @@ pub fn annotate(schema: &Schema, place: &Place<'_>, views: bool) -> Schema {
     let fields = fields.map(|(plain, declared)| {
         let mut metadata = declared.metadata().clone();
         metadata.extend(column_metadata(plain, Some(place)));
+        // Most tools show remarks, and none of them knows of units.
+        if let Some(unit) = declared.metadata().get(UNIT_KEY) {
+            let remarks = metadata.entry(REMARKS_KEY.to_owned()).or_default();
+            *remarks = format!("{remarks} ({unit})").trim_start().to_owned();
+        }
         plain
             .as_ref()
             .clone()
@@ -251,7 +256,8 @@ mod tests {
     #[test]
     fn columns_say_what_they_are() {
         let remarks = HashMap::from([
-            (hubflight_policy::REMARKS_KEY.to_owned(), "amount paid".to_owned()),
+            (REMARKS_KEY.to_owned(), "amount paid".to_owned()),
+            (UNIT_KEY.to_owned(), "EUR".to_owned()),
         ]);
         let schema = Schema::new(vec![
             Field::new("paid", DataType::Decimal128(12, 2), false).with_metadata(remarks),
@@ -271,7 +277,7 @@ mod tests {
             ("IS_CASE_SENSITIVE", "0"),
             ("IS_READ_ONLY", "1"),
             ("IS_SEARCHABLE", "1"),
-            ("REMARKS", "amount paid"),
+            ("REMARKS", "amount paid (EUR)"),
         ];
         for (name, value) in expected {
             assert_eq!(get(paid, name), Some(value), "{name}");
