@@ -287,3 +287,21 @@ def test_a_statement_does_not_grow_by_how_it_is_spelled(hub, cursor):
             sql = call.format(sql)
         cursor.execute(f"SELECT {sql} AS a")
         assert cursor.fetch_arrow_table().num_rows == 1
+
+
+@pytest.mark.parametrize("sql", [
+    "FROM T", "SELECT seen::date, seen::time, count(*), count(*) FROM T GROUP BY ALL", "SELECT id FROM T a SEMI JOIN (SELECT 1 AS id) b USING (id)",
+    "SELECT unit FROM T EXCEPT ALL SELECT 'CARDIO'", "SELECT id FROM T ORDER BY ALL FETCH FIRST 2 ROWS ONLY",
+    "SELECT 12345678901234567890.0123456789 AS long, 0xFF AS hex, 1_000 AS thousand, 2 ^ 3 AS cube",
+    "SELECT max_by(name, cost) AS dear, count_if(id > 2) AS many, listagg(unit, ',') WITHIN GROUP (ORDER BY id) AS units FROM T",
+    "SELECT regexp_extract(codes, '([A-Z])(\\d+)', 2) AS digits, to_char(born, 'DD/MM/YYYY') AS day FROM T",
+    "SELECT id FROM T WHERE unit IS DISTINCT FROM 'ORL' AND id > 1 OR id = 5", "WITH a AS MATERIALIZED (SELECT 1 AS ÉTÉ) SELECT été FROM a",
+])
+def test_a_view_keeps_what_was_spelled(cursor, sql):
+    """The text of a view is read anew each time."""
+    cursor.execute(of(sql))
+    expected = sorted(map(repr, rows(cursor.fetch_arrow_table())))
+    cursor.execute(f"CREATE OR REPLACE VIEW space.spelled AS {of(sql)}")
+    cursor.execute("SELECT * FROM space.SPELLED")
+    assert sorted(map(repr, rows(cursor.fetch_arrow_table()))) == expected
+    cursor.execute("DROP VIEW space.spelled")

@@ -532,15 +532,15 @@ mod tests {
         for (sql, expected) in [
             (
                 "SELECT v.AGE, v.id FROM space.visits v",
-                r#"SELECT v."Age", v.id FROM space."Visits" v"#,
+                r#"SELECT v."Age", v.id FROM "space"."Visits" v"#,
             ),
             (
                 "SELECT né_le FROM space.Visits",
-                r#"SELECT "Né_le" FROM space."Visits""#,
+                r#"SELECT "Né_le" FROM "space"."Visits""#,
             ),
             (
                 "SELECT visits.age FROM space.visits",
-                r#"SELECT "Visits"."Age" FROM space."Visits""#,
+                r#"SELECT "Visits"."Age" FROM "space"."Visits""#,
             ),
             (
                 "SELECT p.age, p.ID FROM persons p",
@@ -549,7 +549,7 @@ mod tests {
             // What is exact is left, and so is what may be two.
             (
                 "SELECT age, cost FROM space.visits",
-                r#"SELECT age, cost FROM space."Visits""#,
+                r#"SELECT age, cost FROM "space"."Visits""#,
             ),
             (
                 r#"SELECT "AGE" FROM persons"#,
