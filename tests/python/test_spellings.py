@@ -197,6 +197,7 @@ LACKING = [
     ("SELECT id NOT IN (SELECT 3) FROM T", "not available in SQL here"),
     ("SELECT format('{}', 1)", "Invalid function 'format'"),
     ("SELECT DISTINCT unit FROM T EXCEPT ALL SELECT unit FROM T", "`EXCEPT ALL` and `INTERSECT ALL` take"),
+    ("SELECT ARRAY(SELECT 1) EXCEPT ALL SELECT 1", "`EXCEPT ALL` and `INTERSECT ALL` take"),
     ("SELECT id FROM T TABLESAMPLE BERNOULLI (10)", "`TABLESAMPLE` is not available"),
     ("SELECT id FROM T FOR UPDATE", "`FOR …` is not available"),
     ("SELECT unit, count(*) FROM T GROUP BY unit WITH ROLLUP", "`WITH ROLLUP and the like` is not available"),

@@ -15,8 +15,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, Expr, Fetch, GroupByExpr, Ident, JoinOperator, LimitClause,
     ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr,
-    Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator, Value, VisitMut,
-    VisitorMut, WildcardAdditionalOptions,
+    Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator, Value, Visit,
+    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::numbers;
@@ -30,7 +30,7 @@ const BYTEWISE: [&str; 5] = ["c", "posix", "ucs_basic", "binary", "c.utf-8"];
 /// # Errors
 /// `InvalidArgument` for a clause that the planner would leave out.
 pub fn rewrite(statement: &mut Sql) -> Result<()> {
-    match statement.visit(&mut Spellings) {
+    match VisitMut::visit(statement, &mut Spellings) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -140,6 +140,22 @@ fn rewritten(expr: &mut Expr) -> Result<()> {
         _ => {}
     }
     Ok(())
+}
+
+/// Whether a query stands anywhere in an expression, as in `ARRAY(SELECT …)`, which is a call.
+fn has_query(expr: &Expr) -> bool {
+    Visit::visit(expr, &mut Queries).is_break()
+}
+
+/// Breaks at the first query.
+struct Queries;
+
+impl Visitor for Queries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
 }
 
 fn null() -> Expr {
@@ -499,6 +515,29 @@ mod tests {
         let made = spelled(&same).expect("named");
         assert!(made.ends_with(r#"1 AS "1_199999""#));
         assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    }
+
+    /// Each would be written twice, and those in it twice in each. The first depth is refused before
+    /// the second could take all memory.
+    #[test]
+    fn queries_are_never_written_twice() {
+        for depth in [1, 20] {
+            for (begin, end) in [
+                ("SELECT ARRAY(", ") EXCEPT ALL SELECT 1"),
+                ("SELECT (", ") INTERSECT ALL SELECT 1"),
+                ("SELECT 1 IN (", ") EXCEPT ALL SELECT 1"),
+            ] {
+                let sql = format!("{}SELECT 1{}", begin.repeat(depth), end.repeat(depth));
+                let mut parsed = Parser::new(&GenericDialect {})
+                    .with_recursion_limit(500)
+                    .try_with_sql(&sql)
+                    .and_then(|mut parser| parser.parse_statements())
+                    .expect(&sql);
+                let refused = rewrite(&mut parsed[0]).map_err(|error| error.to_string());
+                let is_told = refused.is_err_and(|text| text.contains("EXCEPT ALL"));
+                assert!(is_told, "{sql}");
+            }
+        }
     }
 
     /// The tree, since the text is the same whatever binds closer.

@@ -2,15 +2,14 @@
 //! does not: it keeps or drops all rows that are alike. With a number for each of them they are
 //! the sets that it knows.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Statement, TableFactor, visit_expressions,
+    SetQuantifier, Statement, TableFactor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::has_query;
 use crate::error::{Error, Result};
 
 /// The column of such numbers, which nobody sees.
@@ -103,14 +102,6 @@ fn number(select: &mut Select) -> Result<()> {
     Ok(())
 }
 
-fn has_query(expr: &Expr) -> bool {
-    let found = visit_expressions(expr, |part| match part {
-        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
-}
-
 fn query_of(sql: &str) -> Option<Query> {
     let parsed = Parser::parse_sql(&GenericDialect {}, sql).ok()?;
     match parsed.into_iter().next() {
@@ -122,6 +113,6 @@ fn query_of(sql: &str) -> Option<Query> {
 fn unclear() -> Error {
     Error::invalid(
         "`EXCEPT ALL` and `INTERSECT ALL` take two SELECT that list their columns, without *, \
-         DISTINCT and GROUP BY; put what has them in a WITH",
+         DISTINCT, GROUP BY and queries of their own; put what has them in a WITH",
     )
 }
