@@ -13,10 +13,11 @@ use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ExcludeSelectItem, Expr, Function, FunctionArguments, Ident,
-    Insert, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, Statement as Sql, TableAlias, TableFactor, Update, Value,
-    Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    Assignment, AssignmentTarget, Delete, ExcludeSelectItem, Expr, FromTable, Function,
+    FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement as Sql, TableAlias,
+    TableFactor, TableWithJoins, Update, Value, Visit, VisitMut, Visitor, VisitorMut,
+    WildcardAdditionalOptions, With,
 };
 
 use super::Planning;
@@ -49,7 +50,7 @@ impl Planning<'_> {
                 continue;
             }
             if let Ok(Some(table)) = self.view.table(&full.schema, &full.table).await {
-                names.table(&full.table, &table.schema());
+                names.table(&reference, &table.schema(), None);
                 continue;
             }
             let found = self.spelled(&full.schema, &full.table);
@@ -57,12 +58,9 @@ impl Planning<'_> {
                 Some((schema, table)) => self.view.table(schema, table).await.ok().flatten(),
                 None => None,
             };
-            match (found, table) {
-                (Some((schema, exact)), Some(table)) => {
-                    names.table(&full.table, &table.schema());
-                    names.renamed(&reference, schema, exact);
-                }
-                _ => unknown.push(reference),
+            match table {
+                Some(table) => names.table(&reference, &table.schema(), found),
+                None => unknown.push(reference),
             }
         }
         if let Statement::Statement(inner) = &mut parsed.statement {
@@ -80,7 +78,7 @@ impl Planning<'_> {
         });
         // Neither breaks.
         let _: ControlFlow<()> = Visit::visit(statement, &mut Aliases(&mut names));
-        let _: ControlFlow<()> = VisitMut::visit(statement, &mut Spelling(&names));
+        let _: ControlFlow<()> = VisitMut::visit(statement, &mut Spelling::of(&names));
     }
 
     /// The only table that has this name in other letters, with its schema.
@@ -185,77 +183,55 @@ struct Here {
     person: String,
 }
 
-#[derive(Debug, Default)]
-struct Names {
-    /// Of all tables, and what the statement itself names.
+/// A table that the project has.
+#[derive(Debug)]
+struct Table {
     columns: Spelled,
-    /// Of each table, by its name as the statement has it.
-    of_tables: HashMap<String, Spelled>,
-    /// The parts of a table's name as SQL reads them, with its schema and its name as they are.
-    renamed: HashMap<Vec<String>, (String, String)>,
-    here: Option<Here>,
+    /// Its schema and its name as they are, where the statement has other letters.
+    exact: Option<(String, String)>,
 }
 
-impl Names {
-    fn table(&mut self, name: &str, schema: &Schema) {
-        let of_table = self.of_tables.entry(name.to_owned()).or_default();
-        for field in schema.fields() {
-            of_table.add(field.name());
-            self.columns.add(field.name());
-        }
-    }
-
-    fn renamed(&mut self, reference: &TableReference, schema: String, table: String) {
-        self.renamed.insert(reference.to_vec(), (schema, table));
-    }
-
-    /// The columns of what `alias` stands for.
-    fn alias(&mut self, alias: &TableAlias, table: Option<&ObjectName>) {
-        let columns = table.and_then(|name| self.of_tables.get(&last(name)?).cloned());
-        let mut of_alias = columns.unwrap_or_default();
-        for column in &alias.columns {
-            of_alias.add(&folded(&column.name));
-            self.columns.add(&folded(&column.name));
-        }
-        let known = self.of_tables.entry(folded(&alias.name)).or_default();
-        for name in of_alias.exact {
-            known.add(&name);
-        }
-    }
-
-    /// Spells a column behind the name of its table, or a column and what is inside of it.
-    fn spell_compound(&self, parts: &mut [Ident]) {
-        let [.., table, column] = parts else {
-            return;
-        };
-        match self.of_tables.get(&folded(table)) {
-            Some(columns) if !columns.exact.is_empty() => {
-                columns.spell(column);
-                self.spell_tables(parts);
-            }
-            // A query has the columns of what it reads.
-            Some(_) => self.columns.spell(column),
-            None => {
-                if let Some(first) = parts.first_mut() {
-                    self.columns.spell(first);
-                }
-            }
-        }
-    }
-
-    /// Spells the name of a table before one of its columns.
-    fn spell_tables(&self, parts: &mut [Ident]) {
-        let Some((_, tables)) = parts.split_last_mut() else {
-            return;
-        };
-        let read: Vec<String> = tables.iter().map(folded).collect();
-        let mut renamed = self.renamed.iter();
-        let found = renamed.find(|(parts, _)| parts.ends_with(&read));
-        if let (Some((_, (schema, exact))), [before @ .., table]) = (found, tables) {
+impl Table {
+    /// Writes its name as it is.
+    fn spell(&self, parts: &mut [&mut Ident]) {
+        if let (Some((schema, exact)), [before @ .., table]) = (&self.exact, parts) {
             quote(table, exact);
             if let Some(of) = before.last_mut() {
                 quote(of, schema);
             }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    /// Of all tables, and what the statement itself names.
+    columns: Spelled,
+    /// By the parts of a table's name as SQL reads them.
+    tables: HashMap<Vec<String>, Table>,
+    here: Option<Here>,
+}
+
+impl Names {
+    fn table(
+        &mut self,
+        reference: &TableReference,
+        schema: &Schema,
+        exact: Option<(String, String)>,
+    ) {
+        let mut columns = Spelled::default();
+        for field in schema.fields() {
+            columns.add(field.name());
+            self.columns.add(field.name());
+        }
+        let table = Table { columns, exact };
+        self.tables.insert(reference.to_vec(), table);
+    }
+
+    /// The columns that an alias names.
+    fn alias(&mut self, alias: &TableAlias) {
+        for column in &alias.columns {
+            self.columns.add(&folded(&column.name));
         }
     }
 }
@@ -266,12 +242,16 @@ fn quote(name: &mut Ident, exact: &str) {
     }
 }
 
-/// The last part of a name, as SQL reads it.
-fn last(name: &ObjectName) -> Option<String> {
-    Some(folded(name.0.last()?.as_ident()?))
+/// The parts of a name that can be spelled.
+fn idents(name: &mut ObjectName) -> Vec<&mut Ident> {
+    let parts = name.0.iter_mut().filter_map(|part| match part {
+        ObjectNamePart::Identifier(ident) => Some(ident),
+        ObjectNamePart::Function(_) => None,
+    });
+    parts.collect()
 }
 
-/// What the statement itself names: tables, columns, queries.
+/// What the statement itself names: columns.
 struct Aliases<'a>(&'a mut Names);
 
 impl Visitor for Aliases<'_> {
@@ -279,7 +259,7 @@ impl Visitor for Aliases<'_> {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.0.alias(&cte.alias, None);
+            self.0.alias(&cte.alias);
         }
         ControlFlow::Continue(())
     }
@@ -294,34 +274,155 @@ impl Visitor for Aliases<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-        match factor {
-            TableFactor::Table {
-                name,
-                alias: Some(alias),
-                ..
-            } => self.0.alias(alias, Some(name)),
-            TableFactor::Derived {
-                alias: Some(alias), ..
-            }
-            | TableFactor::Function {
-                alias: Some(alias), ..
-            }
-            | TableFactor::UNNEST {
-                alias: Some(alias), ..
-            } => self.0.alias(alias, None),
-            _ => {}
+        if let Some(alias) = alias_of(factor) {
+            self.0.alias(alias);
         }
         ControlFlow::Continue(())
     }
 }
 
-/// Writes the spellings into a statement.
-struct Spelling<'a>(&'a Names);
+fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Derived { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::NestedJoin { alias, .. }
+        | TableFactor::UNNEST { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}
 
-impl Spelling<'_> {
+/// What is read from, for the names before columns.
+struct Relation<'a> {
+    /// The parts of the name that columns have before them, as SQL reads it.
+    name: Vec<String>,
+    is_alias: bool,
+    /// `None` for a query, and for columns that an alias names.
+    table: Option<&'a Table>,
+}
+
+impl Relation<'_> {
+    fn spell(&self, parts: &mut [&mut Ident]) {
+        if let Some(table) = self.table.filter(|_| !self.is_alias) {
+            table.spell(parts);
+        }
+    }
+}
+
+/// What one query reads from.
+#[derive(Default)]
+struct Scope<'a> {
+    relations: Vec<Relation<'a>>,
+}
+
+/// Writes the spellings into a statement.
+struct Spelling<'a> {
+    names: &'a Names,
+    /// Names that a WITH around has given so far, which hide tables.
+    ctes: Vec<String>,
+    /// The WITH of each query around, and how many names there were before it.
+    withs: Vec<(Option<With>, usize)>,
+    /// From the statement to the innermost query.
+    scopes: Vec<Scope<'a>>,
+}
+
+impl<'a> Spelling<'a> {
+    fn of(names: &'a Names) -> Self {
+        Self {
+            names,
+            ctes: Vec::new(),
+            withs: Vec::new(),
+            scopes: Vec::new(),
+        }
+    }
+
+    /// The table of a name, unless a WITH has it.
+    fn table(&self, name: &[String]) -> Option<&'a Table> {
+        let is_hidden = matches!(name, [name] if self.ctes.contains(name));
+        let names = self.names;
+        names.tables.get(name).filter(|_| !is_hidden)
+    }
+
+    /// Begins to read from what stands in FROM.
+    fn reads<'b>(&mut self, from: impl IntoIterator<Item = &'b TableWithJoins>) {
+        let mut relations = Vec::new();
+        for from in from {
+            self.add_relations(from, &mut relations);
+        }
+        if let Some(scope) = self.scopes.last_mut() {
+            *scope = Scope { relations };
+        }
+    }
+
+    fn add_relations(&self, from: &TableWithJoins, found: &mut Vec<Relation<'a>>) {
+        let joined = from.joins.iter().map(|join| &join.relation);
+        for factor in std::iter::once(&from.relation).chain(joined) {
+            match factor {
+                TableFactor::NestedJoin {
+                    table_with_joins,
+                    alias: None,
+                } => self.add_relations(table_with_joins, found),
+                factor => found.push(self.relation(factor)),
+            }
+        }
+    }
+
+    fn relation(&self, factor: &TableFactor) -> Relation<'a> {
+        let parts: Vec<String> = match factor {
+            TableFactor::Table {
+                name, args: None, ..
+            } => {
+                let parts = name.0.iter().filter_map(|part| part.as_ident());
+                parts.map(folded).collect()
+            }
+            _ => Vec::new(),
+        };
+        let table = self.table(&parts);
+        match alias_of(factor) {
+            Some(alias) => Relation {
+                name: vec![folded(&alias.name)],
+                is_alias: true,
+                table: table.filter(|_| alias.columns.is_empty()),
+            },
+            None => Relation {
+                name: parts,
+                is_alias: false,
+                table,
+            },
+        }
+    }
+
+    /// What a name before columns stands for, from the innermost query outwards.
+    fn relation_of(&self, name: &[String]) -> Option<&Relation<'a>> {
+        let scopes = self.scopes.iter().rev();
+        let mut relations = scopes.flat_map(|scope| &scope.relations);
+        relations.find(|relation| relation.name.ends_with(name))
+    }
+
+    /// Spells a column behind the name of its table, or a column and what is inside of it.
+    fn compound(&self, parts: &mut [Ident]) {
+        let Some((column, before)) = parts.split_last_mut() else {
+            return;
+        };
+        let read: Vec<String> = before.iter().map(folded).collect();
+        match self.relation_of(&read) {
+            Some(relation) => {
+                // A query has the columns of what it reads.
+                let columns = relation.table.map(|table| &table.columns);
+                columns.unwrap_or(&self.names.columns).spell(column);
+                relation.spell(&mut before.iter_mut().collect::<Vec<_>>());
+            }
+            None => {
+                if let Some(first) = parts.first_mut() {
+                    self.names.columns.spell(first);
+                }
+            }
+        }
+    }
+
     fn name(&self, name: &mut ObjectName) {
         if let Some(ObjectNamePart::Identifier(column)) = name.0.last_mut() {
-            self.0.columns.spell(column);
+            self.names.columns.spell(column);
         }
     }
 
@@ -334,16 +435,16 @@ impl Spelling<'_> {
             None => {}
         }
         if let Some(except) = &mut options.opt_except {
-            self.0.columns.spell(&mut except.first_element);
+            self.names.columns.spell(&mut except.first_element);
             let others = except.additional_elements.iter_mut();
-            others.for_each(|name| self.0.columns.spell(name));
+            others.for_each(|name| self.names.columns.spell(name));
         }
         for item in options
             .opt_replace
             .iter_mut()
             .flat_map(|replace| &mut replace.items)
         {
-            self.0.columns.spell(&mut item.column_name);
+            self.names.columns.spell(&mut item.column_name);
         }
     }
 
@@ -371,9 +472,9 @@ impl Spelling<'_> {
 
     /// What clients ask of the session before anything else.
     fn of_session(&self, name: &Ident) -> Option<Expr> {
-        let here = self.0.here.as_ref()?;
+        let here = self.names.here.as_ref()?;
         let small = name.value.to_lowercase();
-        if name.quote_style.is_some() || self.0.columns.by_small.contains_key(&small) {
+        if name.quote_style.is_some() || self.names.columns.by_small.contains_key(&small) {
             return None;
         }
         let value = match small.as_str() {
@@ -390,31 +491,56 @@ impl VisitorMut for Spelling<'_> {
     type Break = ();
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
-        let idents = name.0.iter_mut().filter_map(|part| match part {
-            ObjectNamePart::Identifier(ident) => Some(ident),
-            ObjectNamePart::Function(_) => None,
-        });
-        let mut idents: Vec<&mut Ident> = idents.collect();
-        let read: Vec<String> = idents.iter().map(|ident| folded(ident)).collect();
-        if let Some((schema, exact)) = self.0.renamed.get(&read)
-            && let [before @ .., table] = idents.as_mut_slice()
-        {
-            quote(table, exact);
-            if let Some(of) = before.last_mut() {
-                quote(of, schema);
+        let mut parts = idents(name);
+        let read: Vec<String> = parts.iter().map(|part| folded(part)).collect();
+        if let Some(table) = self.table(&read) {
+            table.spell(&mut parts);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Each query of a WITH sees the names before its own, so that they are visited here; put back
+    /// behind the query, they are not visited again.
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let known = self.ctes.len();
+        let mut with = query.with.take();
+        if let Some(with) = &mut with {
+            for cte in &mut with.cte_tables {
+                let name = folded(&cte.alias.name);
+                if with.recursive {
+                    self.ctes.push(name.clone());
+                }
+                VisitMut::visit(&mut cte.query, self)?;
+                self.ctes.push(name);
             }
+        }
+        self.withs.push((with, known));
+        self.scopes.push(Scope::default());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.scopes.pop();
+        if let Some((with, known)) = self.withs.pop() {
+            query.with = with;
+            self.ctes.truncate(known);
         }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        self.reads(&select.from);
         for item in &mut select.projection {
             match item {
                 SelectItem::Wildcard(options) => self.wildcard(options),
                 SelectItem::QualifiedWildcard(of, options) => {
                     self.wildcard(options);
                     if let SelectItemQualifiedWildcardKind::ObjectName(name) = of {
-                        let _: ControlFlow<()> = self.pre_visit_relation(name);
+                        let mut parts = idents(name);
+                        let read: Vec<String> = parts.iter().map(|part| folded(part)).collect();
+                        if let Some(relation) = self.relation_of(&read) {
+                            relation.spell(&mut parts);
+                        }
                     }
                 }
                 SelectItem::UnnamedExpr(expr) => {
@@ -439,8 +565,8 @@ impl VisitorMut for Spelling<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(name) => self.0.columns.spell(name),
-            Expr::CompoundIdentifier(parts) => self.0.spell_compound(parts),
+            Expr::Identifier(name) => self.names.columns.spell(name),
+            Expr::CompoundIdentifier(parts) => self.compound(parts),
             _ => {}
         }
         if let Some((_, value)) = self.asked_of_session(expr) {
@@ -450,6 +576,7 @@ impl VisitorMut for Spelling<'_> {
     }
 
     fn pre_visit_statement(&mut self, statement: &mut Sql) -> ControlFlow<()> {
+        self.scopes.push(Scope::default());
         match statement {
             Sql::Insert(Insert {
                 columns,
@@ -459,7 +586,16 @@ impl VisitorMut for Spelling<'_> {
                 columns.iter_mut().for_each(|name| self.name(name));
                 self.assigned(assignments);
             }
-            Sql::Update(Update { assignments, .. }) => self.assigned(assignments),
+            Sql::Update(Update {
+                table, assignments, ..
+            }) => {
+                self.reads(std::iter::once(&*table));
+                self.assigned(assignments);
+            }
+            Sql::Delete(Delete { from, .. }) => {
+                let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
+                self.reads(&*from);
+            }
             Sql::Drop { names, .. } => {
                 for name in names {
                     let _: ControlFlow<()> = self.pre_visit_relation(name);
@@ -514,16 +650,19 @@ mod tests {
             Schema::new(fields.collect::<Vec<_>>())
         };
         let mut names = Names::default();
-        names.table("visits", &columns(&["Age", "id", "Né_le", "Cost", "COST"]));
-        names.table("persons", &columns(&["age", "Id"]));
-        names.renamed(
-            &TableReference::partial("space", "visits"),
-            "space".into(),
-            "Visits".into(),
-        );
+        let visits = columns(&["Age", "id", "Né_le", "Cost", "COST"]);
+        for reference in [
+            TableReference::partial("space", "visits"),
+            TableReference::bare("visits"),
+        ] {
+            let exact = ("space".to_owned(), "Visits".to_owned());
+            names.table(&reference, &visits, Some(exact));
+        }
+        let persons = TableReference::bare("persons");
+        names.table(&persons, &columns(&["age", "Id"]), None);
         let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
         let _: ControlFlow<()> = Visit::visit(&parsed[0], &mut Aliases(&mut names));
-        let _: ControlFlow<()> = VisitMut::visit(&mut parsed[0], &mut Spelling(&names));
+        let _: ControlFlow<()> = VisitMut::visit(&mut parsed[0], &mut Spelling::of(&names));
         parsed[0].to_string()
     }
 
@@ -574,6 +713,44 @@ mod tests {
             (
                 "INSERT INTO t (né_le) VALUES (1)",
                 r#"INSERT INTO t ("Né_le") VALUES (1)"#,
+            ),
+        ] {
+            assert_eq!(spelled(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn names_of_with_and_aliases_hide_tables() {
+        for (sql, expected) in [
+            (
+                "WITH visits AS (SELECT * FROM visits WHERE visits.id = 1) SELECT visits.id, visits.* FROM visits",
+                r#"WITH visits AS (SELECT * FROM "Visits" WHERE "Visits".id = 1) SELECT visits.id, visits.* FROM visits"#,
+            ),
+            // The second sees the first, and nothing sees either behind the query.
+            (
+                "SELECT 1 FROM (WITH visits AS (SELECT 1), b AS (SELECT * FROM visits) SELECT * FROM b) q, visits",
+                r#"SELECT 1 FROM (WITH visits AS (SELECT 1), b AS (SELECT * FROM visits) SELECT * FROM b) q, "Visits""#,
+            ),
+            (
+                "WITH RECURSIVE visits AS (SELECT 1 UNION ALL SELECT * FROM visits) SELECT * FROM space.visits",
+                r#"WITH RECURSIVE visits AS (SELECT 1 UNION ALL SELECT * FROM visits) SELECT * FROM "space"."Visits""#,
+            ),
+            // A name before a column is of the innermost query that has it.
+            (
+                "SELECT (SELECT max(visits.id) FROM space.visits), visits.id FROM persons visits",
+                r#"SELECT (SELECT max("Visits".id) FROM "space"."Visits"), visits."Id" FROM persons visits"#,
+            ),
+            (
+                "WITH visits AS (SELECT 1) SELECT (SELECT max(visits.age) FROM space.visits) FROM visits ORDER BY visits.id",
+                r#"WITH visits AS (SELECT 1) SELECT (SELECT max("Visits"."Age") FROM "space"."Visits") FROM visits ORDER BY visits.id"#,
+            ),
+            (
+                "SELECT visits.* FROM (persons JOIN space.visits ON visits.age = persons.age) ORDER BY visits.age",
+                r#"SELECT "Visits".* FROM (persons JOIN "space"."Visits" ON "Visits"."Age" = persons.age) ORDER BY "Visits"."Age""#,
+            ),
+            (
+                "DELETE FROM space.visits WHERE visits.age = 1",
+                r#"DELETE FROM "space"."Visits" WHERE "Visits"."Age" = 1"#,
             ),
         ] {
             assert_eq!(spelled(sql), expected, "{sql}");
