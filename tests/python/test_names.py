@@ -86,6 +86,8 @@ def rows(hub, sql, parameters=None):
     ("SELECT * EXCLUDE (patient, unité, ward) FROM stays ORDER BY 1", [(30,), (40,), (50,)]),
     ("WITH c AS (SELECT * FROM stays) SELECT c.unité FROM c WHERE c.AGE = 30", [("é",)]),
     ("SELECT q.âge FROM (SELECT age AS Âge FROM stays) q ORDER BY 1 LIMIT 1", [(30,)]),
+    ("SELECT age::INT FROM stays WHERE age < 50 ORDER BY age DESC", [(40,), (30,)]),
+    ("SELECT max(age) AS age FROM stays GROUP BY ward ORDER BY age", [(30,), (50,)]),
     ("SELECT upper(unité), lower('ÉTÉ'), unité ILIKE 'é' FROM stays WHERE age = 50", [("É", "été", True)]),
     ("SELECT count(*) FROM stays WHERE unité ~ '[éÉ]'", [(2,)]),
 ])
@@ -114,6 +116,18 @@ def test_parameters_and_changes_find_them_too(alice):
         cursor.execute("DROP VIEW space.vue")
         cursor.execute("DROP TABLE space.cohorte")
         cursor.execute('DROP TABLE space."Été 2024"')
+
+
+def test_columns_of_made_rows_are_no_other_columns(alice):
+    """`value` is a column of the series, not `Value` of the table around."""
+    with alice.connect("alice", password=alice.token) as connection, connection.cursor() as cursor:
+        frame = pa.table({"id": [1, 9], "Value": [9, 9], "Column1": [9, 9], "Table_name": ["?", "?"]})
+        cursor.adbc_ingest("measured", frame, mode="replace", db_schema_name="space")
+        for made in ("SELECT value FROM generate_series(1, 3)", "SELECT column1 FROM (VALUES (1), (2)) v",
+                     "SELECT length(table_name) - 4 FROM information_schema.tables WHERE table_name = 'stays'"):
+            cursor.execute(f"SELECT id, value FROM space.measured WHERE id IN ({made})")
+            assert cursor.fetchall() == [(1, 9)], made
+        cursor.execute("DROP TABLE space.measured")
 
 
 def test_quoted_names_are_exact_and_two_spellings_are_none(alice):

@@ -15,8 +15,8 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, ExcludeSelectItem, Expr, FromTable, Function,
     FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, Statement as Sql, TableAlias,
-    TableFactor, TableWithJoins, Update, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as Sql,
+    TableAlias, TableFactor, TableWithJoins, Update, Value, Visit, VisitMut, Visitor, VisitorMut,
     WildcardAdditionalOptions, With,
 };
 
@@ -24,6 +24,9 @@ use super::Planning;
 use super::parse::Parsed;
 use crate::catalog::space::names::folded;
 use crate::error::Result;
+
+/// The column of `generate_series` and `range`.
+const MADE: &str = "value";
 
 impl Planning<'_> {
     /// Gives each name of a statement the spelling of what it names, and the tables that the
@@ -39,6 +42,7 @@ impl Planning<'_> {
         references.extend(dropped(&parsed.statement));
         for reference in references {
             if is_function(state, &reference) {
+                names.columns.add(MADE);
                 continue;
             }
             let options = &state.config().options().catalog;
@@ -46,6 +50,12 @@ impl Planning<'_> {
                 .clone()
                 .resolve(&options.default_catalog, &options.default_schema);
             if *full.catalog != *self.view.project || &*full.schema == "information_schema" {
+                // What the server lists of itself has columns too.
+                if let Ok(schema) = state.schema_for_ref(reference.clone())
+                    && let Ok(Some(table)) = schema.table(&full.table).await
+                {
+                    names.table(&reference, &table.schema(), None);
+                }
                 unknown.push(reference);
                 continue;
             }
@@ -261,6 +271,17 @@ impl Visitor for Aliases<'_> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.0.alias(&cte.alias);
         }
+        // A set has the names of its first rows, which VALUES numbers.
+        let mut body = query.body.as_ref();
+        while let SetExpr::SetOperation { left, .. } = body {
+            body = left;
+        }
+        if let SetExpr::Values(values) = body {
+            let count = values.rows.first().map_or(0, |row| row.content.len());
+            for place in 1..=count {
+                self.0.columns.add(&format!("column{place}"));
+            }
+        }
         ControlFlow::Continue(())
     }
 
@@ -313,6 +334,11 @@ impl Relation<'_> {
 #[derive(Default)]
 struct Scope<'a> {
     relations: Vec<Relation<'a>>,
+    /// Of all of them, where they are tables; none where one is not, whose columns are not known.
+    columns: Spelled,
+    /// The names that its SELECT gives, in small letters, once ORDER BY may have them.
+    given: HashSet<String>,
+    is_set: bool,
 }
 
 /// Writes the spellings into a statement.
@@ -349,8 +375,27 @@ impl<'a> Spelling<'a> {
         for from in from {
             self.add_relations(from, &mut relations);
         }
+        let mut columns = Spelled::default();
+        if relations.iter().all(|relation| relation.table.is_some()) {
+            let tables = relations.iter().filter_map(|relation| relation.table);
+            for name in tables.flat_map(|table| &table.columns.exact) {
+                columns.add(name);
+            }
+        }
         if let Some(scope) = self.scopes.last_mut() {
-            *scope = Scope { relations };
+            scope.relations = relations;
+            scope.columns = columns;
+        }
+    }
+
+    /// Spells a column with nothing before it. Tables have it before the names that a SELECT gives
+    /// (`age::INT AS age`), but for ORDER BY, which has those first.
+    fn column(&self, name: &mut Ident) {
+        let scope = self.scopes.last();
+        let tables = scope.filter(|scope| !scope.given.contains(&name.value.to_lowercase()));
+        match tables.filter(|scope| scope.columns.of(name).is_some()) {
+            Some(scope) => scope.columns.spell(name),
+            None => self.names.columns.spell(name),
         }
     }
 
@@ -414,7 +459,7 @@ impl<'a> Spelling<'a> {
             }
             None => {
                 if let Some(first) = parts.first_mut() {
-                    self.names.columns.spell(first);
+                    self.column(first);
                 }
             }
         }
@@ -422,7 +467,7 @@ impl<'a> Spelling<'a> {
 
     fn name(&self, name: &mut ObjectName) {
         if let Some(ObjectNamePart::Identifier(column)) = name.0.last_mut() {
-            self.names.columns.spell(column);
+            self.column(column);
         }
     }
 
@@ -435,16 +480,16 @@ impl<'a> Spelling<'a> {
             None => {}
         }
         if let Some(except) = &mut options.opt_except {
-            self.names.columns.spell(&mut except.first_element);
+            self.column(&mut except.first_element);
             let others = except.additional_elements.iter_mut();
-            others.for_each(|name| self.names.columns.spell(name));
+            others.for_each(|name| self.column(name));
         }
         for item in options
             .opt_replace
             .iter_mut()
             .flat_map(|replace| &mut replace.items)
         {
-            self.names.columns.spell(&mut item.column_name);
+            self.column(&mut item.column_name);
         }
     }
 
@@ -515,7 +560,10 @@ impl VisitorMut for Spelling<'_> {
             }
         }
         self.withs.push((with, known));
-        self.scopes.push(Scope::default());
+        self.scopes.push(Scope {
+            is_set: matches!(query.body.as_ref(), SetExpr::SetOperation { .. }),
+            ..Scope::default()
+        });
         ControlFlow::Continue(())
     }
 
@@ -563,9 +611,26 @@ impl VisitorMut for Spelling<'_> {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        if let Some(scope) = self.scopes.last_mut() {
+            let given = select.projection.iter().filter_map(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.to_lowercase()),
+                _ => None,
+            });
+            // A set is ordered by what it gives alone.
+            if scope.is_set {
+                scope.relations.clear();
+                scope.columns = Spelled::default();
+            } else {
+                scope.given.extend(given);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
-            Expr::Identifier(name) => self.names.columns.spell(name),
+            Expr::Identifier(name) => self.column(name),
             Expr::CompoundIdentifier(parts) => self.compound(parts),
             _ => {}
         }
@@ -658,6 +723,10 @@ mod tests {
             let exact = ("space".to_owned(), "Visits".to_owned());
             names.table(&reference, &visits, Some(exact));
         }
+        // As of a statement that calls a function of rows.
+        names.columns.add(MADE);
+        let measured = TableReference::bare("measured");
+        names.table(&measured, &columns(&["id", "Value", "Column1"]), None);
         let persons = TableReference::bare("persons");
         names.table(&persons, &columns(&["age", "Id"]), None);
         let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
@@ -687,8 +756,12 @@ mod tests {
             ),
             // What is exact is left, and so is what may be two.
             (
-                "SELECT age, cost FROM space.visits",
-                r#"SELECT age, cost FROM "space"."Visits""#,
+                "SELECT age, cost FROM space.visits, persons",
+                r#"SELECT age, cost FROM "space"."Visits", persons"#,
+            ),
+            (
+                "SELECT age FROM space.visits",
+                r#"SELECT "Age" FROM "space"."Visits""#,
             ),
             (
                 r#"SELECT "AGE" FROM persons"#,
@@ -713,6 +786,43 @@ mod tests {
             (
                 "INSERT INTO t (né_le) VALUES (1)",
                 r#"INSERT INTO t ("Né_le") VALUES (1)"#,
+            ),
+        ] {
+            assert_eq!(spelled(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_are_spelled_by_what_a_query_reads() {
+        for (sql, expected) in [
+            (
+                "SELECT value FROM measured WHERE id IN (SELECT value FROM generate_series(1, 3))",
+                r#"SELECT "Value" FROM measured WHERE id IN (SELECT value FROM generate_series(1, 3))"#,
+            ),
+            (
+                "SELECT id FROM measured m WHERE id IN (SELECT g.value FROM range(3) g)",
+                r#"SELECT id FROM measured m WHERE id IN (SELECT g.value FROM range(3) g)"#,
+            ),
+            (
+                "SELECT column1 FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)",
+                r#"SELECT "Column1" FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)"#,
+            ),
+            // What a SELECT gives a name to hides nothing that it reads itself.
+            (
+                "SELECT né_le::INT AS né_le FROM visits WHERE né_le > 1 ORDER BY né_le",
+                r#"SELECT "Né_le"::INT AS né_le FROM "Visits" WHERE "Né_le" > 1 ORDER BY né_le"#,
+            ),
+            (
+                "SELECT max(né_le) AS né_le FROM visits UNION ALL SELECT max(né_le) AS né_le FROM visits ORDER BY né_le",
+                r#"SELECT max("Né_le") AS né_le FROM "Visits" UNION ALL SELECT max("Né_le") AS né_le FROM "Visits" ORDER BY né_le"#,
+            ),
+            (
+                "SELECT né_le FROM (SELECT max(né_le) AS né_le FROM visits) q",
+                r#"SELECT né_le FROM (SELECT max("Né_le") AS né_le FROM "Visits") q"#,
+            ),
+            (
+                "SELECT né_le FROM visits, (SELECT 1 AS né_le) q",
+                r#"SELECT né_le FROM "Visits", (SELECT 1 AS né_le) q"#,
             ),
         ] {
             assert_eq!(spelled(sql), expected, "{sql}");
