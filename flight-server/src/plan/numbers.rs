@@ -121,7 +121,8 @@ impl ExprPlanner for DoublesBesideDoubles {
     }
 }
 
-/// A decimal that was written in digits, as a double.
+/// A decimal that [`exact`] made of digits, as a double. One that somebody cast is theirs: it may
+/// be rounded.
 fn double(expr: &Planned) -> Option<Planned> {
     let Planned::Cast(Casting { expr, field, .. }) = expr else {
         return None;
@@ -131,16 +132,29 @@ fn double(expr: &Planned) -> Option<Planned> {
     else {
         return None;
     };
+    let DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale)) = long(text)? else {
+        return None;
+    };
+    let is_made = matches!(field.data_type(), arrow::datatypes::DataType::Decimal128(digits, places)
+        if u64::from(*digits) == precision && i64::from(*places) == scale);
     let value: f64 = text.parse().ok()?;
-    field
-        .data_type()
-        .is_decimal()
-        .then(|| Planned::Literal(ScalarValue::Float64(Some(value)), None))
+    is_made.then(|| Planned::Literal(ScalarValue::Float64(Some(value)), None))
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType::Decimal128;
+    use datafusion::logical_expr::{cast, lit};
+
     use super::*;
+
+    #[test]
+    fn what_somebody_cast_is_no_double() {
+        let long = "12345678901234567890.26";
+        assert!(double(&cast(lit(long), Decimal128(22, 2))).is_some());
+        assert!(double(&cast(lit(long), Decimal128(21, 1))).is_none());
+        assert!(double(&cast(lit("1.26"), Decimal128(9, 1))).is_none());
+    }
 
     #[test]
     fn numbers_are_decimals_where_a_double_would_lose_digits() {
