@@ -127,6 +127,7 @@ SELECT 1 -- a comment, '
 SELECT /* a /* nested */ comment */ 1;
 SELECT 12345678901234567890.0123456789, CAST(1.005 AS DECIMAL(9, 3)), '1.10'::DECIMAL(9, 2)
 SELECT CAST(1.26 AS DECIMAL(9, 1)) * score FROM T ORDER BY id
+SELECT TRY_CAST(1e3 AS DECIMAL(9, 1)), CAST(2e-1 AS DECIMAL(9, 1)), CAST(- -1.5 AS DECIMAL(9, 1))
 SELECT 1e3, .5, 2 ^ 3, (2 ^ 3) * 2, 7 % 3, 5 & 3, 5 | 3, 1 << 4
 SELECT round(2.567, 2), ceil(1.2), ceiling(1.6), floor(-1.2), mod(7, 3), sign(-3), abs(-2), mod(id, 4) FROM T ORDER BY id
 SELECT pow(2, 3), power(2, 0.5), sqrt(2), cbrt(27), ln(2), log10(100), log2(8), exp(1), pi(), degrees(pi())

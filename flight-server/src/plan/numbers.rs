@@ -61,16 +61,27 @@ fn is_decimal(data_type: &DataType) -> bool {
     )
 }
 
-/// The digits of a number with a point or an exponent, and its sign.
+/// The digits of a number with a point, and its sign.
 fn written(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Nested(inner) => written(inner),
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
-        } => Some(format!("-{}", written(expr)?)),
+        } => Some(format!("-{}", digits(expr)?)),
+        expr => digits(expr).map(str::to_owned),
+    }
+}
+
+/// Without an exponent or a sign: the cast of a text reads neither `1e3` nor `--1.5`.
+fn digits(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Nested(inner) => digits(inner),
         Expr::Value(value) => match &value.value {
-            Value::Number(text, false) if text.contains(['.', 'e', 'E']) => Some(text.clone()),
+            Value::Number(text, false) => {
+                let is_plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'));
+                (is_plain && text.contains('.')).then_some(text.as_str())
+            }
             _ => None,
         },
         _ => None,
@@ -145,8 +156,32 @@ fn double(expr: &Planned) -> Option<Planned> {
 mod tests {
     use arrow::datatypes::DataType::Decimal128;
     use datafusion::logical_expr::{cast, lit};
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
 
     use super::*;
+
+    #[test]
+    fn numbers_are_cast_from_their_digits() {
+        for (sql, expected) in [
+            ("1.5", Some("1.5")),
+            ("-1.5", Some("-1.5")),
+            ("-(.5)", Some("-.5")),
+            ("((-1.))", Some("-1.")),
+            ("1", None),
+            ("1e3", None),
+            ("-1.5e3", None),
+            ("- -1.5", None),
+            ("-(-1.5)", None),
+            ("'1.5'", None),
+        ] {
+            let mut parser = Parser::new(&GenericDialect {})
+                .try_with_sql(sql)
+                .expect(sql);
+            let expr = parser.parse_expr().expect(sql);
+            assert_eq!(written(&expr).as_deref(), expected, "{sql}");
+        }
+    }
 
     #[test]
     fn what_somebody_cast_is_no_double() {
