@@ -69,6 +69,7 @@ SELECT born + 1, born - 1, DATE '2024-03-01' - born FROM T ORDER BY id
 SELECT TIMESTAMP '2024-03-01 12:00' > seen, '2024-03-01 12:00'::timestamp FROM T ORDER BY id
 SELECT seen BETWEEN '2024-01-01' AND '2024-12-31', born > '2000-01-01' FROM T ORDER BY id
 SELECT time_bucket(INTERVAL '1 day', seen), time_bucket(INTERVAL '1 week', seen) FROM T ORDER BY id
+SELECT time_bucket(INTERVAL '1 mon', seen), time_bucket(INTERVAL '2 yrs', seen), time_bucket(INTERVAL 3 MONTH, seen) FROM T ORDER BY id
 SELECT string_agg(name, ', ' ORDER BY id), listagg(name, '; ' ORDER BY id), group_concat(name, ';' ORDER BY id) FROM T
 SELECT array_agg(id ORDER BY id DESC), list(id ORDER BY id) FROM T
 SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY score), percentile_cont(0.25) WITHIN GROUP (ORDER BY id) FROM T
@@ -195,6 +196,8 @@ LACKING = [
     ("SELECT g FROM generate_series(1, 3) g", "column `g` does not exist"),
     ("SELECT name COLLATE \"fr_FR\" FROM T", "not available in SQL here"),
     ("SELECT 2 * 3 ^ 2", "what `^` binds is not clear"),
+    ("SELECT time_bucket(INTERVAL '1 month 1 day', seen) FROM T", "`time_bucket` takes an INTERVAL"),
+    ("SELECT time_bucket(to_days(1), seen) FROM T", "`time_bucket` takes an INTERVAL"),
     ("SELECT 10 // 4", "not available in SQL here"),
     ("SELECT id NOT IN (SELECT 3) FROM T", "not available in SQL here"),
     ("SELECT format('{}', 1)", "Invalid function 'format'"),

@@ -1,10 +1,14 @@
 //! Calls of functions by the names that PostgreSQL, DuckDB and others have for them.
 
+use arrow::compute::kernels::cast_utils::{
+    IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config,
+};
+use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, NullTreatment,
-    ObjectName, OrderByExpr, OrderByOptions, TimezoneInfo, Value,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval,
+    NullTreatment, ObjectName, OrderByExpr, OrderByOptions, TimezoneInfo, Value,
 };
 
 use super::formats::{one_group, strftime};
@@ -173,8 +177,10 @@ fn of_plain(name: &str, args: &mut Vec<FunctionArg>) -> Result<Option<Expr>> {
         ("mod", 2) => operation(BinaryOperator::Modulo, take(args)),
         ("if" | "iif", 3) => choice(take(args)),
         ("time_bucket", 2) => {
+            let width = args.first().and_then(argument);
+            let origin = width.and_then(origin).ok_or_else(unclear_width)?;
             let mut of = take(args);
-            of.push(origin(&of[0]));
+            of.push(origin);
             call("date_bin", of)
         }
         ("regexp_extract" | "regexp_substr", 2)
@@ -222,19 +228,54 @@ fn written_out(name: &str) -> Error {
 }
 
 /// Where DuckDB and TimescaleDB begin to count: a Monday, or the first of a year for months.
-fn origin(width: &Expr) -> Expr {
-    let shown = width.to_string().to_lowercase();
-    let is_long = ["month", "year", "quarter"]
-        .iter()
-        .any(|unit| shown.contains(unit));
-    let day = if is_long { "2000-01-01" } else { "2000-01-03" };
-    Expr::Cast {
+fn origin(width: &Expr) -> Option<Expr> {
+    let width = written_interval(width)?;
+    let day = match (width.months, width.days, width.nanoseconds) {
+        (0, _, _) => "2000-01-03",
+        (_, 0, 0) => "2000-01-01",
+        _ => return None,
+    };
+    Some(Expr::Cast {
         kind: CastKind::Cast,
         expr: Box::new(text(day)),
         data_type: DataType::Timestamp(None, TimezoneInfo::None),
         array: false,
         format: None,
-    }
+    })
+}
+
+/// `INTERVAL '…' unit` as the planner reads it.
+fn written_interval(expr: &Expr) -> Option<IntervalMonthDayNano> {
+    let Expr::Interval(Interval {
+        value,
+        leading_field,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }) = expr
+    else {
+        return None;
+    };
+    let count = match value.as_ref() {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(count) | Value::Number(count, false) => count,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let written = match leading_field {
+        Some(unit) => format!("{count} {unit}"),
+        None => count.clone(),
+    };
+    let config = IntervalParseConfig::new(IntervalUnit::Second);
+    parse_interval_month_day_nano_config(&written, config).ok()
+}
+
+fn unclear_width() -> Error {
+    Error::invalid(
+        "`time_bucket` takes an INTERVAL that is written out, of months or of days and less; write \
+         `date_bin(width, time, origin)` for others",
+    )
 }
 
 /// `WITHIN GROUP (ORDER BY …)` of texts is an ORDER BY of theirs.

@@ -499,6 +499,16 @@ mod tests {
                 "SELECT TIMESTAMP '2024-03-01 12:00:00'",
             ),
             (
+                "SELECT time_bucket(INTERVAL '1 mon', a), time_bucket(INTERVAL '1' YEAR, b)",
+                "SELECT date_bin(INTERVAL '1 mon', a, CAST('2000-01-01' AS TIMESTAMP)), \
+                 date_bin(INTERVAL '1' YEAR, b, CAST('2000-01-01' AS TIMESTAMP))",
+            ),
+            (
+                "SELECT time_bucket(INTERVAL 3 DAY, a), time_bucket(INTERVAL '1 min', b)",
+                "SELECT date_bin(INTERVAL 3 DAY, a, CAST('2000-01-03' AS TIMESTAMP)), \
+                 date_bin(INTERVAL '1 min', b, CAST('2000-01-03' AS TIMESTAMP))",
+            ),
+            (
                 "SELECT CAST(-1.5 AS DECIMAL(9,1))",
                 "SELECT CAST('-1.5' AS DECIMAL(9,1))",
             ),
@@ -593,6 +603,9 @@ mod tests {
             "SELECT a FROM t GROUP BY a WITH ROLLUP",
             "SELECT a FROM t SETTINGS b = 1",
             "SELECT 2 * a ^ 2 FROM t",
+            "SELECT time_bucket($1, a) FROM t",
+            "SELECT time_bucket(INTERVAL '1 month 1 day', a) FROM t",
+            "SELECT time_bucket(INTERVAL '1 day' + INTERVAL '1 month', a) FROM t",
         ] {
             assert!(spelled(sql).is_err(), "{sql}");
         }
