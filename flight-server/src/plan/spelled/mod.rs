@@ -279,6 +279,12 @@ fn half_join(operator: &mut JoinOperator) {
     };
 }
 
+/// Bytes of the names of columns that are given by what was asked for, as PostgreSQL has them.
+const NAME_BYTES_MAX: usize = 63;
+
+/// The name of other columns, before their number.
+const UNNAMED: &str = "column";
+
 /// Gives columns names that have none of their own: a cast of a column has the column's, as in
 /// PostgreSQL, and one that is asked for twice a number behind it. The planner refuses two columns
 /// of one name, and takes a cast for what it casts.
@@ -316,6 +322,8 @@ fn named(items: &mut [SelectItem]) {
             }
             (None, false) => match column_of(expr) {
                 Some(column) => taken.numbered(&column.value),
+                // Whatever a query asks for would be repeated in each query around it.
+                None if text.len() > NAME_BYTES_MAX || has_query(expr) => taken.numbered(UNNAMED),
                 None => taken.numbered(&text),
             },
             (None, true) => continue,
@@ -486,6 +494,10 @@ mod tests {
                 r#"SELECT count(*), count(*) AS "count(*)_1" FROM t"#,
             ),
             (
+                "SELECT (SELECT 1), (SELECT 1)",
+                r#"SELECT (SELECT 1), (SELECT 1) AS "column_1""#,
+            ),
+            (
                 "SELECT a ^ 2, a ^@ 'b'",
                 "SELECT power(a, 2), starts_with(a, 'b')",
             ),
@@ -516,6 +528,19 @@ mod tests {
             let made = spelled(sql).expect(sql);
             assert_eq!(made, expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn names_of_columns_do_not_grow_with_what_is_nested() {
+        let mut sql = "SELECT 1".to_owned();
+        for _ in 0..6 {
+            sql = format!("SELECT ({sql}), ({sql})");
+        }
+        let made = spelled(&sql).expect("spelled");
+        assert!(made.len() < 4 * sql.len(), "{made}");
+        let long = format!("upper('{}')", "a".repeat(63));
+        let made = spelled(&format!("SELECT {long}, {long}")).expect("spelled");
+        assert!(made.ends_with(r#" AS "column_1""#), "{made}");
     }
 
     #[test]
