@@ -1,0 +1,165 @@
+use arrow::datatypes::{DataType, Field};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::*;
+
+fn spelled(sql: &str) -> String {
+    let columns = |names: &[&str]| {
+        let fields = names
+            .iter()
+            .map(|name| Field::new(*name, DataType::Int64, true));
+        Schema::new(fields.collect::<Vec<_>>())
+    };
+    let mut names = Names::default();
+    let visits = columns(&["Age", "id", "Né_le", "Cost", "COST"]);
+    for reference in [
+        TableReference::partial("space", "visits"),
+        TableReference::bare("visits"),
+    ] {
+        let exact = ("space".to_owned(), "Visits".to_owned());
+        names.table(&reference, &visits, Some(exact));
+    }
+    // As of a statement that calls a function of rows.
+    names.columns.add(MADE);
+    let measured = TableReference::bare("measured");
+    names.table(&measured, &columns(&["id", "Value", "Column1"]), None);
+    let persons = TableReference::bare("persons");
+    names.table(&persons, &columns(&["age", "Id"]), None);
+    let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
+    let _: ControlFlow<()> = Visit::visit(&parsed[0], &mut Aliases(&mut names));
+    let _: ControlFlow<()> = VisitMut::visit(&mut parsed[0], &mut Spelling::of(&names));
+    parsed[0].to_string()
+}
+
+#[test]
+fn names_are_spelled_as_what_they_name() {
+    for (sql, expected) in [
+        (
+            "SELECT v.AGE, v.id FROM space.visits v",
+            r#"SELECT v."Age", v.id FROM "space"."Visits" v"#,
+        ),
+        (
+            "SELECT né_le FROM space.Visits",
+            r#"SELECT "Né_le" FROM "space"."Visits""#,
+        ),
+        (
+            "SELECT visits.age FROM space.visits",
+            r#"SELECT "Visits"."Age" FROM "space"."Visits""#,
+        ),
+        (
+            "SELECT p.age, p.ID FROM persons p",
+            r#"SELECT p.age, p."Id" FROM persons p"#,
+        ),
+        // What is exact is left, and so is what may be two.
+        (
+            "SELECT age, cost FROM space.visits, persons",
+            r#"SELECT age, cost FROM "space"."Visits", persons"#,
+        ),
+        (
+            "SELECT age FROM space.visits",
+            r#"SELECT "Age" FROM "space"."Visits""#,
+        ),
+        (
+            r#"SELECT "AGE" FROM persons"#,
+            r#"SELECT "AGE" FROM persons"#,
+        ),
+        (
+            "SELECT q.NÉ_LE FROM (SELECT * FROM t) q",
+            r#"SELECT q."Né_le" FROM (SELECT * FROM t) q"#,
+        ),
+        (
+            r#"SELECT 1 AS "Sum" ORDER BY sum"#,
+            r#"SELECT 1 AS "Sum" ORDER BY "Sum""#,
+        ),
+        (
+            "SELECT * EXCLUDE (né_le) FROM t JOIN u USING (NÉ_LE)",
+            r#"SELECT * EXCLUDE ("Né_le") FROM t JOIN u USING("Né_le")"#,
+        ),
+        (
+            "UPDATE t SET né_le = 1 WHERE NÉ_LE = 2",
+            r#"UPDATE t SET "Né_le" = 1 WHERE "Né_le" = 2"#,
+        ),
+        (
+            "INSERT INTO t (né_le) VALUES (1)",
+            r#"INSERT INTO t ("Né_le") VALUES (1)"#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn columns_are_spelled_by_what_a_query_reads() {
+    for (sql, expected) in [
+        (
+            "SELECT value FROM measured WHERE id IN (SELECT value FROM generate_series(1, 3))",
+            r#"SELECT "Value" FROM measured WHERE id IN (SELECT value FROM generate_series(1, 3))"#,
+        ),
+        (
+            "SELECT id FROM measured m WHERE id IN (SELECT g.value FROM range(3) g)",
+            r#"SELECT id FROM measured m WHERE id IN (SELECT g.value FROM range(3) g)"#,
+        ),
+        (
+            "SELECT column1 FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)",
+            r#"SELECT "Column1" FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)"#,
+        ),
+        // What a SELECT gives a name to hides nothing that it reads itself.
+        (
+            "SELECT né_le::INT AS né_le FROM visits WHERE né_le > 1 ORDER BY né_le",
+            r#"SELECT "Né_le"::INT AS né_le FROM "Visits" WHERE "Né_le" > 1 ORDER BY né_le"#,
+        ),
+        (
+            "SELECT max(né_le) AS né_le FROM visits UNION ALL SELECT max(né_le) AS né_le FROM visits ORDER BY né_le",
+            r#"SELECT max("Né_le") AS né_le FROM "Visits" UNION ALL SELECT max("Né_le") AS né_le FROM "Visits" ORDER BY né_le"#,
+        ),
+        (
+            "SELECT né_le FROM (SELECT max(né_le) AS né_le FROM visits) q",
+            r#"SELECT né_le FROM (SELECT max("Né_le") AS né_le FROM "Visits") q"#,
+        ),
+        (
+            "SELECT né_le FROM visits, (SELECT 1 AS né_le) q",
+            r#"SELECT né_le FROM "Visits", (SELECT 1 AS né_le) q"#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn names_of_with_and_aliases_hide_tables() {
+    for (sql, expected) in [
+        (
+            "WITH visits AS (SELECT * FROM visits WHERE visits.id = 1) SELECT visits.id, visits.* FROM visits",
+            r#"WITH visits AS (SELECT * FROM "Visits" WHERE "Visits".id = 1) SELECT visits.id, visits.* FROM visits"#,
+        ),
+        // The second sees the first, and nothing sees either behind the query.
+        (
+            "SELECT 1 FROM (WITH visits AS (SELECT 1), b AS (SELECT * FROM visits) SELECT * FROM b) q, visits",
+            r#"SELECT 1 FROM (WITH visits AS (SELECT 1), b AS (SELECT * FROM visits) SELECT * FROM b) q, "Visits""#,
+        ),
+        (
+            "WITH RECURSIVE visits AS (SELECT 1 UNION ALL SELECT * FROM visits) SELECT * FROM space.visits",
+            r#"WITH RECURSIVE visits AS (SELECT 1 UNION ALL SELECT * FROM visits) SELECT * FROM "space"."Visits""#,
+        ),
+        // A name before a column is of the innermost query that has it.
+        (
+            "SELECT (SELECT max(visits.id) FROM space.visits), visits.id FROM persons visits",
+            r#"SELECT (SELECT max("Visits".id) FROM "space"."Visits"), visits."Id" FROM persons visits"#,
+        ),
+        (
+            "WITH visits AS (SELECT 1) SELECT (SELECT max(visits.age) FROM space.visits) FROM visits ORDER BY visits.id",
+            r#"WITH visits AS (SELECT 1) SELECT (SELECT max("Visits"."Age") FROM "space"."Visits") FROM visits ORDER BY visits.id"#,
+        ),
+        (
+            "SELECT visits.* FROM (persons JOIN space.visits ON visits.age = persons.age) ORDER BY visits.age",
+            r#"SELECT "Visits".* FROM (persons JOIN "space"."Visits" ON "Visits"."Age" = persons.age) ORDER BY "Visits"."Age""#,
+        ),
+        (
+            "DELETE FROM space.visits WHERE visits.age = 1",
+            r#"DELETE FROM "space"."Visits" WHERE "Visits"."Age" = 1"#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
