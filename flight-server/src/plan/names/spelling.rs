@@ -7,8 +7,8 @@ use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, ExcludeSelectItem, Expr, FromTable, Function,
     FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
     Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as Sql,
-    TableAlias, TableFactor, TableWithJoins, Update, Value, VisitMut, Visitor, VisitorMut,
-    WildcardAdditionalOptions, With,
+    TableAlias, TableFactor, TableObject, TableWithJoins, Update, Value, VisitMut, Visitor,
+    VisitorMut, WildcardAdditionalOptions, With,
 };
 
 use super::{Names, Spelled, Table};
@@ -141,6 +141,17 @@ impl<'a> Spelling<'a> {
         }
     }
 
+    /// Begins with the columns of what rows are for.
+    fn writes(&mut self, into: &TableObject) {
+        let table = match into {
+            TableObject::TableName(name) => self.table(&parts(name)),
+            _ => None,
+        };
+        if let (Some(table), Some(scope)) = (table, self.scopes.last_mut()) {
+            scope.columns = table.columns.clone();
+        }
+    }
+
     /// Spells a column with nothing before it. Tables have it before the names that a SELECT gives
     /// (`age::INT AS age`), but for ORDER BY, which has those first.
     fn column(&self, name: &mut Ident) {
@@ -166,16 +177,13 @@ impl<'a> Spelling<'a> {
     }
 
     fn relation(&self, factor: &TableFactor) -> Relation<'a> {
-        let parts: Vec<String> = match factor {
+        let name = match factor {
             TableFactor::Table {
                 name, args: None, ..
-            } => {
-                let parts = name.0.iter().filter_map(|part| part.as_ident());
-                parts.map(folded).collect()
-            }
+            } => parts(name),
             _ => Vec::new(),
         };
-        let table = self.table(&parts);
+        let table = self.table(&name);
         match alias_of(factor) {
             Some(alias) => Relation {
                 name: vec![folded(&alias.name)],
@@ -183,7 +191,7 @@ impl<'a> Spelling<'a> {
                 table: table.filter(|_| alias.columns.is_empty()),
             },
             None => Relation {
-                name: parts,
+                name,
                 is_alias: false,
                 table,
             },
@@ -289,10 +297,8 @@ impl VisitorMut for Spelling<'_> {
     type Break = ();
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
-        let mut parts = idents(name);
-        let read: Vec<String> = parts.iter().map(|part| folded(part)).collect();
-        if let Some(table) = self.table(&read) {
-            table.spell(&mut parts);
+        if let Some(table) = self.table(&parts(name)) {
+            table.spell(&mut idents(name));
         }
         ControlFlow::Continue(())
     }
@@ -337,10 +343,8 @@ impl VisitorMut for Spelling<'_> {
                 SelectItem::QualifiedWildcard(of, options) => {
                     self.wildcard(options);
                     if let SelectItemQualifiedWildcardKind::ObjectName(name) = of {
-                        let mut parts = idents(name);
-                        let read: Vec<String> = parts.iter().map(|part| folded(part)).collect();
-                        if let Some(relation) = self.relation_of(&read) {
-                            relation.spell(&mut parts);
+                        if let Some(relation) = self.relation_of(&parts(name)) {
+                            relation.spell(&mut idents(name));
                         }
                     }
                 }
@@ -397,10 +401,12 @@ impl VisitorMut for Spelling<'_> {
         self.scopes.push(Scope::default());
         match statement {
             Sql::Insert(Insert {
+                table,
                 columns,
                 assignments,
                 ..
             }) => {
+                self.writes(table);
                 columns.iter_mut().for_each(|name| self.name(name));
                 self.assigned(assignments);
             }
@@ -450,6 +456,12 @@ fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
         | JoinOperator::RightAnti(on) => Some(on),
         _ => None,
     }
+}
+
+/// The parts of a name as SQL reads them.
+fn parts(name: &ObjectName) -> Vec<String> {
+    let parts = name.0.iter().filter_map(|part| part.as_ident());
+    parts.map(folded).collect()
 }
 
 /// The parts of a name that can be spelled.

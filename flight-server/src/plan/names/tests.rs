@@ -104,6 +104,10 @@ fn columns_are_spelled_by_what_a_query_reads() {
             "SELECT column1 FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)",
             r#"SELECT "Column1" FROM measured WHERE id IN (SELECT column1 FROM (VALUES (1)) v)"#,
         ),
+        (
+            "INSERT INTO visits (né_le) SELECT id::INT AS né_le FROM persons",
+            r#"INSERT INTO "Visits" ("Né_le") SELECT "Id"::INT AS né_le FROM persons"#,
+        ),
         // What a SELECT gives a name to hides nothing that it reads itself.
         (
             "SELECT né_le::INT AS né_le FROM visits WHERE né_le > 1 ORDER BY né_le",
