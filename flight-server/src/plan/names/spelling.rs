@@ -202,7 +202,12 @@ impl<'a> Spelling<'a> {
     fn relation_of(&self, name: &[String]) -> Option<&Relation<'a>> {
         let scopes = self.scopes.iter().rev();
         let mut relations = scopes.flat_map(|scope| &scope.relations);
-        relations.find(|relation| relation.name.ends_with(name))
+        relations.find(|relation| {
+            let known = relation.name.as_slice();
+            // As the planner has it, a schema before a column is of any table without one.
+            let is_longer = !relation.is_alias && !known.is_empty() && name.ends_with(known);
+            known.ends_with(name) || is_longer
+        })
     }
 
     /// Spells a column behind the name of its table, or a column and what is inside of it.

@@ -160,6 +160,10 @@ fn names_of_with_and_aliases_hide_tables() {
             r#"SELECT "Visits".* FROM (persons JOIN "space"."Visits" ON "Visits"."Age" = persons.age) ORDER BY "Visits"."Age""#,
         ),
         (
+            "SELECT space.visits.age FROM visits",
+            r#"SELECT "space"."Visits"."Age" FROM "Visits""#,
+        ),
+        (
             "DELETE FROM space.visits WHERE visits.age = 1",
             r#"DELETE FROM "space"."Visits" WHERE "Visits"."Age" = 1"#,
         ),
