@@ -1,6 +1,7 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
 mod calls;
+mod ends;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
-use hubflight_tickets::{Ticket, after};
+use hubflight_tickets::{InTransaction, Ticket, after};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,25 +29,41 @@ use crate::exec::change::{Asked, Change};
 use crate::exec::registry::Stop;
 use crate::exec::revocation::{self, Grounds};
 use crate::exec::run;
+use crate::exec::transactions::{Transaction, Turn};
 use crate::flight::BoxStream;
-use crate::flight::call::Caller;
+use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
 use crate::own;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters, wire};
+
+pub use ends::commit;
+
+/// What the audit calls the transaction of a statement.
+const TRANSACTION: &str = "transaction";
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]
 pub struct Text {
     pub sql: String,
     pub parameters: Vec<u8>,
+    /// The transaction that it is one of.
+    pub transaction: Option<Uuid>,
 }
 
 impl Text {
     pub fn new(sql: String) -> Self {
         Self {
             sql,
-            parameters: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// As a statement of a transaction, where there is one.
+    pub fn within(self, transaction: Option<Uuid>) -> Self {
+        Self {
+            transaction,
+            ..self
         }
     }
 }
@@ -92,8 +109,13 @@ impl Opened {
 }
 
 /// Stores rows that a client sends for a table, recorded as any change is; their number.
-pub async fn upload(hub: &Arc<Hub>, caller: &Caller, upload: Upload) -> Result<u64> {
-    let text = Text::new(upload.to_string());
+pub async fn upload(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    upload: Upload,
+    transaction: Option<Uuid>,
+) -> Result<u64> {
+    let text = Text::new(upload.to_string()).within(transaction);
     let opening = Opening::new(hub, caller, &text, Uuid::now_v7());
     let stored = opening.run(Asked::Upload(upload), StatementKind::Dml);
     opening.told(stored.await).await
@@ -129,6 +151,7 @@ async fn planned<T: Send + 'static>(
 }
 
 async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Described> {
+    let transaction = transaction(&hub, &caller, &text)?;
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
     if let Some(call) = parsed.own()? {
         call.check_prepared()?;
@@ -157,7 +180,11 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         });
     }
     let project = caller.principal.project()?;
-    let view = Arc::new(caller.view(&hub, project, None).await?);
+    let space = At {
+        snapshot: None,
+        overlay: transaction.and_then(|own| own.overlay()),
+    };
+    let view = Arc::new(caller.view_at(&hub, project, space).await?);
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -191,6 +218,28 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
             .clone(),
         changes: false,
     })
+}
+
+/// The transaction that a statement is one of.
+///
+/// # Errors
+/// `NotFound` where it is none of the caller's that is open, `InvalidArgument` where it is in
+/// another project.
+fn transaction(hub: &Hub, caller: &Caller, text: &Text) -> Result<Option<Arc<Transaction>>> {
+    let Some(id) = text.transaction else {
+        return Ok(None);
+    };
+    let person = &caller.principal.person.id;
+    let found = hub.transactions.find(id, person, &hub.config.limits)?;
+    let project = caller.principal.project()?;
+    match found.project == project {
+        true => Ok(Some(found)),
+        false => Err(Error::invalid(format!(
+            "the transaction was begun in project `{}`, and this statement is one of `{project}`; \
+             end the transaction before you set another `catalog`",
+            found.project
+        ))),
+    }
 }
 
 /// Redeems a ticket; a refusal is recorded.
@@ -287,10 +336,15 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The project of the session, as `caller` sees it.
+    /// The project of the session, as `caller` sees it, in the statement's transaction.
     async fn view(&self, caller: &Caller) -> Result<ProjectView> {
+        let transaction = transaction(self.hub, caller, self.text)?;
+        let space = At {
+            snapshot: None,
+            overlay: transaction.and_then(|own| own.overlay()),
+        };
         let project = caller.principal.project()?;
-        caller.view(self.hub, project, None).await
+        caller.view_at(self.hub, project, space).await
     }
 
     /// The rows of parameters that were bound, of which a statement with placeholders has one.
@@ -350,6 +404,8 @@ impl<'a> Opening<'a> {
     async fn run(&self, asked: Asked, kind: StatementKind) -> Result<u64, Failure> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
+        // Before the place to run: what waits for its turn keeps nobody else from running.
+        let turn = self.turn(time).await?;
         let permit = self.hub.engine.admit(self.person()).await?;
         // Only now, since it may have waited for long: the rights of this moment count.
         let caller = self.caller.at(Utc::now());
@@ -388,8 +444,19 @@ impl<'a> Opening<'a> {
             grounds,
             place,
             time,
+            turn,
         };
         change.run().await.map_err(Failure::Settled)
+    }
+
+    /// The turn to change something in the statement's transaction.
+    async fn turn(&self, time: Duration) -> Result<Option<Turn>> {
+        let Some(own) = transaction(self.hub, self.caller, self.text)? else {
+            return Ok(None);
+        };
+        self.hub.transactions.check_writing(&own)?;
+        let deadline = tokio::time::Instant::now() + time;
+        own.turn(self.hub, deadline).await.map(Some)
     }
 
     fn planning<'b>(&'b self, caller: &'b Caller, view: &'b Arc<ProjectView>) -> Planning<'b> {
@@ -439,13 +506,24 @@ impl<'a> Opening<'a> {
             datasets: read()
                 .map(|(dataset, _)| (dataset.name.clone(), dataset.version))
                 .collect(),
-            columns: touched.columns(),
+            columns: self.columns(touched),
             started_at: Utc::now(),
         }
     }
 
     /// What a change runs on. Which tables it reads is known only inside, so that it depends on
     /// all that are open.
+    /// What it touches, for the audit, and the transaction that it does so in: what has no commit of
+    /// its transaction was not kept.
+    fn columns(&self, touched: &Touched) -> serde_json::Value {
+        let mut columns = touched.columns();
+        if let (Some(id), Some(columns)) = (self.text.transaction, columns.as_object_mut()) {
+            let id = serde_json::json!([id.to_string()]);
+            columns.insert(TRANSACTION.to_owned(), id);
+        }
+        columns
+    }
+
     fn grounds(&self, view: &ProjectView) -> Result<Grounds> {
         Ok(Grounds {
             standing: self.caller.principal.standing.clone(),
@@ -491,6 +569,10 @@ impl<'a> Opening<'a> {
             statement_seconds: options.statement_seconds,
             priority: options.priority,
             renewable: true,
+            transaction: self.text.transaction.and_then(|id| {
+                let version = view.overlay()?.version;
+                Some(InTransaction { id, version })
+            }),
         }
     }
 

@@ -239,8 +239,8 @@ func TestTheSchemaIsThatOfTheRows(t *testing.T) {
 
 // --- actions ---
 
-const actionsOffered = "there are CreatePreparedStatement, ClosePreparedStatement, CancelFlightInfo, CancelQuery, " +
-	"RenewFlightEndpoint, SetSessionOptions, GetSessionOptions, CloseSession"
+const actionsOffered = "there are CreatePreparedStatement, ClosePreparedStatement, BeginTransaction, EndTransaction, " +
+	"CancelFlightInfo, CancelQuery, RenewFlightEndpoint, SetSessionOptions, GetSessionOptions, CloseSession"
 
 func TestTheActionsThatAreListedWork(t *testing.T) {
 	client, ctx := flightClient(t, "researcher")

@@ -485,7 +485,7 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
     write.commit().await.expect("committed");
     // This call began before, as far as the rows go.
     let late = ada.at(Utc::now() - TimeDelta::minutes(1));
-    let view = Arc::new(late.view(&bench.hub, "p", None).await.expect("a view"));
+    let view = Arc::new(late.view(&bench.hub, "p").await.expect("a view"));
     let options = crate::auth::session::SessionOptions::default();
     let planning = Planning {
         hub: &bench.hub,

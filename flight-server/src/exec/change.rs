@@ -26,6 +26,7 @@ use super::registry::{Registered, Stop};
 use super::revocation::Grounds;
 use super::run::{priority, too_late, unix_ms};
 use super::steps::Steps;
+use super::transactions::Turn;
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
 use crate::catalog::space::{self, Touched, Upload};
@@ -51,6 +52,8 @@ pub struct Change {
     pub grounds: Grounds,
     pub place: Registered,
     pub time: Duration,
+    /// The transaction that it is one of.
+    pub turn: Option<Turn>,
 }
 
 /// What is to be changed.
@@ -78,7 +81,9 @@ impl Change {
     /// Runs it and settles it, whether or not the caller waits: who goes away cancels it.
     pub async fn run(self) -> Result<u64> {
         let _cancel = CancelOnDrop(Arc::clone(&self.stop));
-        tokio::spawn(self.until_its_end().in_current_span())
+        // Planning computes too: constants are folded, with the values that were bound.
+        let cpu = self.hub.engine.cpu().clone();
+        cpu.spawn(self.until_its_end().in_current_span())
             .await
             .map_err(|lost| Error::internal("a change was lost", &lost))?
     }
@@ -96,6 +101,7 @@ impl Change {
             grounds,
             place,
             time,
+            turn,
         } = self;
         let begun = Instant::now();
         let mut steps = Steps::begin();
@@ -118,6 +124,7 @@ impl Change {
             now: caller.now,
         };
         let commits = Commits::on(grounds);
+        commits.stage_in(turn.map(Arc::new));
         let run = space::Run {
             work: &work,
             meter: &meter,
@@ -149,11 +156,26 @@ fn counts_only(view: &ProjectView) -> bool {
 }
 
 async fn apply(planning: &Planning<'_>, asked: Asked, run: space::Run<'_>) -> Result<u64> {
-    let (parsed, rows) = match asked {
-        Asked::Statement { parsed, rows } => (parsed, rows),
-        Asked::Upload(upload) => return space::upload(planning, upload, run).await,
+    let rows = match asked {
+        Asked::Statement { parsed, rows } => changed(planning, parsed, rows, run).await?,
+        Asked::Upload(upload) => space::upload(planning, upload, run).await?,
     };
+    // Nothing is waited for after this: what others see is what the client is told.
+    run.commits.staging().map_or(Ok(()), |turn| turn.show())?;
+    Ok(rows)
+}
+
+async fn changed(
+    planning: &Planning<'_>,
+    parsed: Parsed,
+    rows: Vec<Vec<ScalarValue>>,
+    run: space::Run<'_>,
+) -> Result<u64> {
     match parsed.airlock()? {
+        Some(Call::Request(_)) if run.commits.overlay().is_some() => Err(Error::invalid(
+            "the transaction has changed something that nobody else sees; commit it before you \
+             ask for an export",
+        )),
         Some(Call::Request(asked)) => airlock::request(planning, &asked, run).await,
         Some(Call::Withdraw(name)) => airlock::withdraw(planning, &name, run).await,
         None => space::change_rows(planning, parsed, rows, run).await,
@@ -176,18 +198,9 @@ async fn unless_ended(
         error = stop.ended() => error,
     };
     stop.end(why.clone());
-    if commits.end(why.clone()) {
-        return changes.await;
-    }
-    match commits.applied() {
-        0 => Err(why),
-        applied => Err(Error::new(
-            why.kind,
-            format!(
-                "{why}; the first {applied} rows of parameters were applied, bind only the \
-                 others when you try again"
-            ),
-        )),
+    match commits.end(why.clone()) {
+        true => changes.await,
+        false => Err(why),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which comes first: the end of a change from outside, or its commit; and what a commit rests on.
+//! Which comes first: the end of a change from outside, or its commit; what a commit rests on, and
+//! whether it is one of its own.
 //!
 //! ```text
 //!  open ──send──▶ under way ──done──▶ open        a commit that is sent is awaited and told
@@ -11,6 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::revocation::Grounds;
+use super::transactions::Turn;
+use crate::catalog::space::Overlay;
 use crate::error::{Error, Result};
 
 /// The commits of one change.
@@ -19,6 +22,8 @@ pub struct Commits {
     state: Mutex<State>,
     /// What each commit rests on; nothing where the hub changes something itself.
     grounds: Option<Arc<Grounds>>,
+    /// Where changes are staged instead of committed.
+    staging: Mutex<Option<Arc<Turn>>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,8 +31,6 @@ struct State {
     under_way: bool,
     /// Why none is sent any more.
     ended: Option<Error>,
-    /// Rows of parameters whose change is done.
-    applied: usize,
 }
 
 /// A commit that is sent, until its outcome is known.
@@ -45,6 +48,21 @@ impl Commits {
 
     pub fn grounds(&self) -> Option<Arc<Grounds>> {
         self.grounds.clone()
+    }
+
+    /// From now on changes are staged there, or committed where there is nothing; gives where they
+    /// were staged.
+    pub fn stage_in(&self, turn: Option<Arc<Turn>>) -> Option<Arc<Turn>> {
+        std::mem::replace(&mut *self.staging.lock(), turn)
+    }
+
+    pub fn staging(&self) -> Option<Arc<Turn>> {
+        self.staging.lock().clone()
+    }
+
+    /// What statements of the same transaction have written before.
+    pub fn overlay(&self) -> Option<Arc<Overlay>> {
+        self.staging()?.overlay()
     }
 
     /// Refuses to go on where the change has ended.
@@ -72,15 +90,6 @@ impl Commits {
         state.ended.get_or_insert(why);
         state.under_way
     }
-
-    /// One more row of parameters is done.
-    pub fn apply(&self) {
-        self.state.lock().applied += 1;
-    }
-
-    pub fn applied(&self) -> usize {
-        self.state.lock().applied
-    }
 }
 
 impl Drop for Sent<'_> {
@@ -97,7 +106,6 @@ mod tests {
     fn a_commit_comes_before_the_end_or_not_at_all() {
         let commits = Commits::default();
         drop(commits.send().expect("open"));
-        commits.apply();
         let sent = commits.send().expect("open");
         assert!(commits.end(Error::denied("first")), "one is under way");
         drop(sent);
@@ -105,6 +113,5 @@ mod tests {
         for refused in [commits.check(), commits.send().map(drop)] {
             assert_eq!(refused.expect_err("ended").to_string(), "first");
         }
-        assert_eq!(commits.applied(), 1);
     }
 }

@@ -18,6 +18,7 @@ mod spill;
 mod spilled;
 mod steps;
 mod stream;
+pub mod transactions;
 pub mod watched;
 pub mod withdrawn;
 

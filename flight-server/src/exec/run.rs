@@ -25,10 +25,10 @@ use super::stream::{Source, Start, start};
 use crate::airlock;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::Labels;
+use crate::catalog::space::{Labels, Overlay};
 use crate::catalog::visible;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::call::Caller;
+use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
 use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
@@ -125,6 +125,7 @@ pub async fn redeem(
         meter,
         source,
         writer,
+        overlay: planned.view.overlay().cloned(),
         steps: (planned.answers > 0).then_some(steps),
         permit,
         call: caller.place,
@@ -146,8 +147,11 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
             ticket.project
         )));
     }
-    let snapshot = Some(ticket.space_snapshot);
-    let view = caller.view(hub, &ticket.project, snapshot).await?;
+    let space = At {
+        snapshot: Some(ticket.space_snapshot),
+        overlay: overlay_of(hub, ticket)?,
+    };
+    let view = caller.view_at(hub, &ticket.project, space).await?;
     let changed = ticket
         .versions
         .iter()
@@ -159,6 +163,16 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
         )));
     }
     Ok(Arc::new(view))
+}
+
+/// What the ticket's transaction had written when it was made.
+fn overlay_of(hub: &Hub, ticket: &Ticket) -> Result<Option<Arc<Overlay>>> {
+    let Some(within) = ticket.transaction else {
+        return Ok(None);
+    };
+    let limits = &hub.config.limits;
+    let found = hub.transactions.find(within.id, &ticket.person, limits)?;
+    found.version(within.version).map(Some)
 }
 
 async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> {

@@ -40,6 +40,7 @@ use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::run::too_late;
 use super::steps::Steps;
+use crate::catalog::space::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::{Authorised, Optimised};
@@ -60,6 +61,8 @@ pub(super) struct Start {
     pub meter: Arc<Meter>,
     pub source: Source,
     pub writer: FrameWriter,
+    /// What it reads of a transaction, which keeps the files.
+    pub overlay: Option<Arc<Overlay>>,
     /// When its frames may leave, where that is not as soon as they are made.
     pub steps: Option<Steps>,
     pub permit: Permit,
@@ -107,6 +110,7 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         writer: start.writer,
         steps: start.steps,
         sender,
+        _overlay: start.overlay,
         _computing: computing,
     };
     let task = start
@@ -251,6 +255,7 @@ struct Producer {
     steps: Option<Steps>,
     sender: mpsc::Sender<Result<Frame>>,
     /// Given back when nothing computes any more, whether or not the client reads.
+    _overlay: Option<Arc<Overlay>>,
     _computing: Computing,
 }
 

@@ -18,7 +18,7 @@ use prost_types::Timestamp;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::{Answer, metadata};
+use super::{Answer, metadata, transactions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::plan::parameters;
@@ -170,29 +170,28 @@ pub fn command_of(bytes: &[u8]) -> Result<Command> {
     Command::try_from(any).map_err(|_| wrong())
 }
 
+/// A prepared statement, in the transaction that it runs in now.
+pub fn prepared(hub: &Hub, caller: &Caller, handle: &[u8]) -> Result<Text> {
+    let text = hub.prepared.get(handle, &caller.principal)?;
+    let session = &caller.principal.session;
+    let within = text.transaction;
+    let within = within.map(|id| hub.transactions.of_prepared(id, session));
+    Ok(text.within(within))
+}
+
 /// The statement that a command runs; `None` for metadata.
 fn text_of(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Option<Text>> {
     match command {
         Command::CommandStatementQuery(query) => {
-            no_transaction(query.transaction_id.as_ref())?;
-            Ok(Some(Text::new(query.query.clone())))
+            let transaction = transactions::of(query.transaction_id.as_ref())?;
+            Ok(Some(Text::new(query.query.clone()).within(transaction)))
         }
         Command::CommandPreparedStatementQuery(CommandPreparedStatementQuery {
             prepared_statement_handle: handle,
-        }) => Ok(Some(hub.prepared.get(handle, &caller.principal)?)),
+        }) => Ok(Some(prepared(hub, caller, handle)?)),
         other if metadata::handles(other) => Ok(None),
         _ => Err(Error::unimplemented(
             "this Flight SQL command is not offered; send SQL text",
         )),
-    }
-}
-
-/// Transactions are not offered; an identifier of one is a client's mistake.
-pub fn no_transaction(id: Option<&bytes::Bytes>) -> Result<()> {
-    match id {
-        Some(id) if !id.is_empty() => Err(Error::invalid(
-            "there is no such transaction; transactions are not offered",
-        )),
-        _ => Ok(()),
     }
 }

@@ -10,7 +10,6 @@ use futures::{Stream, StreamExt};
 use tokio::time::Instant as Deadline;
 use tonic::Status;
 
-use super::get_info::no_transaction;
 use super::{received, uploads};
 use crate::catalog::space::{Existing, Missing, Sent, Upload};
 use crate::config::Limits;
@@ -33,7 +32,6 @@ pub async fn upload(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,
 ) -> Result<Upload> {
-    no_transaction(command.transaction_id.as_ref())?;
     let table = name_of(&command)?;
     let (missing, existing) = modes_of(&command)?;
     let bytes_max = limits.message_bytes_max;

@@ -17,6 +17,7 @@ pub(crate) mod put;
 mod received;
 mod sql_info;
 mod tickets;
+mod transactions;
 mod uploads;
 
 use std::pin::Pin;

@@ -11,8 +11,8 @@ use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::get_info::{command_of, no_transaction};
-use super::{Answer, BoxStream, ingest, received, uploads};
+use super::get_info::{command_of, prepared};
+use super::{Answer, BoxStream, ingest, received, transactions, uploads};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::exec::run;
@@ -41,21 +41,21 @@ pub async fn do_put(
         .ok_or_else(|| Error::invalid("the first message of DoPut has no descriptor"))?;
     let metadata = match command_of(&descriptor.cmd)? {
         Command::CommandStatementUpdate(update) => {
-            no_transaction(update.transaction_id.as_ref())?;
+            let transaction = transactions::of(update.transaction_id.as_ref())?;
+            let text = Text::new(update.query).within(transaction);
             // The first message may have come late.
-            change(hub, &caller.again(hub).await?, Text::new(update.query)).await?
+            change(hub, &caller.again(hub).await?, text).await?
         }
         Command::CommandStatementIngest(command) => {
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let limits = &hub.config.limits;
+            let transaction = transactions::of(command.transaction_id.as_ref())?;
             let upload = ingest::upload(limits, command, messages, deadline).await?;
             let caller = caller.again(hub).await?;
-            counted(statement::upload(hub, &caller, upload).await?)
+            counted(statement::upload(hub, &caller, upload, transaction).await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {
-            let mut text = hub
-                .prepared
-                .get(&update.prepared_statement_handle, &caller.principal)?;
+            let mut text = prepared(hub, caller, &update.prepared_statement_handle)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             match bound {

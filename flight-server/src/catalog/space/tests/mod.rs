@@ -97,6 +97,7 @@ fn look<'a>(project: &'a str, viewer: &'a Viewer, now: DateTime<Utc>) -> Look<'a
         project,
         viewer,
         snapshot: None,
+        overlay: None,
         now,
     }
 }

@@ -157,7 +157,7 @@ async fn nothing_is_read_that_was_not_told_of() {
     bench.run(sql, numbers(&[0, 1])).await.expect("reads it");
     let told = Touched::default();
     let caller = ada_in_session(&bench.hub).await;
-    let view = Arc::new(caller.view(&bench.hub, "p", None).await.expect("a view"));
+    let view = Arc::new(caller.view(&bench.hub, "p").await.expect("a view"));
     let planning = Planning {
         hub: &bench.hub,
         view: &view,
