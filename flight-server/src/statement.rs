@@ -40,7 +40,7 @@ use crate::plan::{Planning, parameters, wire};
 pub use ends::commit;
 
 /// What the audit calls the transaction of a statement.
-const TRANSACTION: &str = "transaction";
+pub const TRANSACTION: &str = "transaction";
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]

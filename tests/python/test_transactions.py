@@ -75,9 +75,10 @@ class Raw(Sender):
         body = field(1, sql.encode()) + (field(2, transaction) if transaction else b"")
         writer, reader = self.open(any_message("CommandStatementUpdate", body), pa.schema([]))
         writer.done_writing()
-        answer = bytes(reader.read())
+        answer = reader.read()
+        # It says what was wrong.
         writer.close()
-        return answer[1] if len(answer) > 1 else 0
+        return bytes(answer)[1] if len(answer) > 1 else 0
 
 
 # --- what a person who has never read this file expects ---
@@ -148,7 +149,7 @@ def test_a_script_gives_what_duckdb_gives(own):
                 there.execute(sql.replace("TABLE_", "seen"))
             ask = "SELECT a, b, count(*) FROM {} GROUP BY a, b ORDER BY a, b"
             found = run(here, ask.format(f"space.seen_{seed}")).to_pydict()
-            known = there.execute(ask.format("seen")).to_arrow_table().to_pydict()
+            known = there.sql(ask.format("seen")).to_arrow_table().to_pydict()
             assert list(found.values()) == list(known.values()), (seed, sql)
         here.commit()
         there.execute("COMMIT")
@@ -164,7 +165,9 @@ def test_what_others_commit_is_seen_and_who_commits_first_wins(own):
     one.commit()
     with pytest.raises(Exception, match="ABORTED|Aborted"):
         other.commit()
-    other.rollback()
+    # The driver (1.13) can do nothing more with a connection whose commit failed, not even roll back.
+    other.close()
+    other = connect(own)
     assert run(other, "SELECT a FROM space.shared").column(0).to_pylist() == [10]
     # Rows that two add do not meet.
     run(one, "INSERT INTO space.shared VALUES (11)")
@@ -185,7 +188,6 @@ def test_what_others_commit_is_seen_and_who_commits_first_wins(own):
     other.commit()
     with pytest.raises(Exception, match="ABORTED|Aborted"):
         one.commit()
-    one.rollback()
     assert column(own, "SELECT a FROM space.twice") == [2]
     one.close(), other.close()
     for table in ("shared", "beside", "twice"):
@@ -203,7 +205,7 @@ def test_a_statement_that_fails_leaves_the_transaction_as_it_was(own):
         # Rows of parameters: the third fails, so that none is changed.
         run(connection, "INSERT INTO space.failing VALUES (2), (3)")
         with connection.cursor() as cursor, pytest.raises(Exception, match="row 3 of 3"):
-            cursor.executemany("UPDATE space.failing SET a = 6 / ? WHERE a = 1", [(1,), (2,), (0,)])
+            cursor.executemany("UPDATE space.failing SET a = a * 6 / ?", [(1,), (2,), (0,)])
         assert run(connection, "SELECT a FROM space.failing ORDER BY a").column(0).to_pylist() == [1, 2, 3]
         connection.commit()
     assert column(own, "SELECT a FROM space.failing ORDER BY a") == [1, 2, 3]
@@ -271,7 +273,7 @@ def test_a_commit_is_on_record_and_what_has_none_was_not_kept(own):
 
     assert len(entries(dropped)) < len(entries(kept)), (entries(dropped), entries(kept))
     assert all("space.on_record" in one["columns"] for one in entries(kept)), entries(kept)
-    assert len(entries(idle)) == 1, entries(idle)
+    assert not entries(idle), entries(idle)
     own.query("hospital", "DROP TABLE space.on_record")
 
 
@@ -422,6 +424,7 @@ CONFIG = """
 flight = "127.0.0.1:0"
 http = "127.0.0.1:0"
 zone = "inside"
+state = "state"
 
 [workers]
 listen = "127.0.0.1:0"

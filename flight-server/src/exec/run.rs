@@ -32,6 +32,7 @@ use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
 use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
+use crate::statement::TRANSACTION;
 
 /// The number of a priority in the workers' queue.
 pub fn priority(priority: Priority) -> u8 {
@@ -280,6 +281,11 @@ fn started(ticket: &Ticket, planned: &Planned) -> ExecutionStarted {
     if !planned.exports.is_empty() {
         let ids = planned.exports.iter().map(String::as_str);
         columns.entry("exports".to_owned()).or_default().extend(ids);
+    }
+    let transaction = ticket.transaction.map(|within| within.id.to_string());
+    if let Some(id) = &transaction {
+        let ids = columns.entry(TRANSACTION.to_owned()).or_default();
+        ids.insert(id);
     }
     let read = || {
         let habilitations = planned.view.habilitations();

@@ -22,6 +22,10 @@ use crate::error::{Error, Result};
 
 /// Files that one transaction may have written: each is looked at when it commits.
 const FILES_STAGED_MAX: usize = 10_000;
+/// Tables and views that it may have written, and bytes of their texts and columns: they are kept in
+/// memory.
+const OBJECTS_STAGED_MAX: usize = 1_000;
+const TEXT_BYTES_STAGED_MAX: usize = 16 << 20;
 
 /// Files that are nobody's until the commit, removed when nothing reads them any more.
 #[derive(Debug)]
@@ -143,6 +147,7 @@ impl Staging {
             });
             object.apply(change)?;
         }
+        check_size(&own)?;
         if !written.files.is_empty() {
             self.pending.push(Arc::new(Pending {
                 names: written.files.iter().map(|file| file.file.clone()).collect(),
@@ -207,6 +212,23 @@ impl Staging {
             pending.written.lock().release();
         }
     }
+}
+
+fn check_size(own: &BTreeMap<String, Own>) -> Result<()> {
+    let bytes_of = |object: &Arc<Object>| {
+        let columns = object.schema.fields().size();
+        columns + object.view_sql.as_ref().map_or(0, String::len)
+    };
+    let now = own.values().filter_map(|own| own.now.as_ref());
+    let bytes: usize = now.map(bytes_of).sum();
+    if own.len() <= OBJECTS_STAGED_MAX && bytes <= TEXT_BYTES_STAGED_MAX {
+        return Ok(());
+    }
+    Err(Error::exhausted(format!(
+        "the transaction would have written {} tables and views with {bytes} bytes of texts and \
+         columns, and may have {OBJECTS_STAGED_MAX} with {TEXT_BYTES_STAGED_MAX}; commit it before",
+        own.len()
+    )))
 }
 
 impl Own {
