@@ -32,6 +32,7 @@ use crate::change::Change;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::exec::Engine;
+use crate::exec::dealt::Dealt;
 use crate::exec::registry::Registry;
 use crate::exec::transactions::Transactions;
 use crate::exec::withdrawn::Withdrawn;
@@ -63,6 +64,8 @@ pub struct Hub {
     pub running: Registry,
     /// Tickets that were cancelled before they were fetched.
     pub withdrawn: Withdrawn,
+    /// Results that are read from several endpoints.
+    pub dealt: Dealt,
     /// Transactions that are open here.
     pub transactions: Transactions,
     /// The files of all spaces, which are sealed.
@@ -324,6 +327,7 @@ impl Hub {
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
             withdrawn: Withdrawn::default(),
+            dealt: Dealt::default(),
             transactions: Transactions::default(),
             space_files,
             space_writes: Arc::default(),

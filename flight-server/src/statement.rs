@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
-use hubflight_tickets::{InTransaction, Ticket, after};
+use hubflight_tickets::{InTransaction, Part, Ticket, after};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -28,8 +28,8 @@ use crate::exec::admission::Permit;
 use crate::exec::change::{Asked, Change};
 use crate::exec::registry::Stop;
 use crate::exec::revocation::{self, Grounds};
-use crate::exec::run;
 use crate::exec::transactions::{Transaction, Turn};
+use crate::exec::{dealt, run};
 use crate::flight::BoxStream;
 use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
@@ -75,6 +75,8 @@ pub enum Opened {
     Query {
         schema: SchemaRef,
         handle: Vec<u8>,
+        /// Those of the other endpoints, where the result has several.
+        others: Vec<Vec<u8>>,
         expires: DateTime<Utc>,
     },
     /// A change, which has run once.
@@ -249,8 +251,14 @@ pub async fn redeem(
     ticket: Ticket,
 ) -> Result<BoxStream<FlightData>> {
     let statement_id = ticket.statement_id;
-    match run::redeem(hub, caller, ticket).await {
-        Ok(stream) => Ok(stream.boxed()),
+    let redeemed = match ticket.part {
+        None => run::redeem(hub, caller, ticket).await.map(StreamExt::boxed),
+        Some(part) => dealt::fetch(hub, caller, ticket, part)
+            .await
+            .map(StreamExt::boxed),
+    };
+    match redeemed {
+        Ok(stream) => Ok(stream),
         Err(error) => {
             hub.metrics.refused(error.kind);
             let refusal = Refusal {
@@ -376,17 +384,44 @@ impl<'a> Opening<'a> {
             parsed,
             first,
         );
-        let (schema, kind) = planned(self.hub, self.caller, work).await?;
+        let (schema, kind, splits) = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
-        let handle = ticket.seal(&self.hub.tickets)?;
         let expires = ticket.expires;
+        let mut parts = self.parts(ticket, splits && kind == StatementKind::Query);
+        let others = parts.split_off(1);
+        let seal = |ticket: Ticket| ticket.seal(&self.hub.tickets);
+        let handle = parts.pop().map(seal).transpose()?.unwrap_or_default();
+        let others = others.into_iter().map(seal).collect::<Result<_, _>>()?;
         self.record(kind, self.begins_until(), &self.asked())
             .await?;
         Ok(Opened::Query {
             schema,
             handle,
+            others,
             expires,
         })
+    }
+
+    /// The tickets of the result's endpoints: as many as the session wants where it can be read in
+    /// parts, or one.
+    fn parts(&self, ticket: Ticket, splits: bool) -> Vec<Ticket> {
+        let of = self.caller.principal.options.wire_endpoints.0;
+        let life = self.hub.config.limits.ticket_life_seconds_max();
+        let time = (self.caller.now, after(self.caller.now, life));
+        let is_split = splits
+            && of > 1
+            && self
+                .hub
+                .dealt
+                .expect(self.statement_id, self.person(), of, time);
+        if !is_split {
+            return vec![ticket];
+        }
+        let part = |index| Ticket {
+            part: Some(Part { index, of }),
+            ..ticket.clone()
+        };
+        (0..of).map(part).collect()
     }
 
     /// Runs a change for each row of parameters, as one execution.
@@ -569,6 +604,7 @@ impl<'a> Opening<'a> {
             statement_seconds: options.statement_seconds,
             priority: options.priority,
             renewable: true,
+            part: None,
             transaction: self.text.transaction.and_then(|id| {
                 let version = view.overlay()?.version;
                 Some(InTransaction { id, version })
@@ -642,15 +678,15 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The schema of a query, with the first of the rows that are bound to it, and whether it
-/// reads data or only what there is: metadata is free.
+/// The schema of a query, with the first of the rows that are bound to it, whether it
+/// reads data or only what there is (metadata is free), and whether it can be read in parts.
 async fn authorised(
     hub: Arc<Hub>,
     caller: Caller,
     view: Arc<ProjectView>,
     parsed: Parsed,
     first: Option<Vec<ScalarValue>>,
-) -> Result<(SchemaRef, StatementKind)> {
+) -> Result<(SchemaRef, StatementKind, bool)> {
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -664,7 +700,9 @@ async fn authorised(
     } else {
         StatementKind::Query
     };
-    Ok((authorised.bind(first.unwrap_or_default())?.schema, kind))
+    let splits = authorised.splits()?;
+    let bound = authorised.bind(first.unwrap_or_default())?;
+    Ok((bound.schema, kind, splits))
 }
 
 fn unbound(placeholders: usize) -> Error {

@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod change;
 mod chunks;
 pub mod commits;
+pub mod dealt;
 pub mod ended;
 pub mod frames;
 pub mod functions;

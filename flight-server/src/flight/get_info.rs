@@ -80,14 +80,17 @@ async fn info(
         Opened::Query {
             schema,
             handle,
+            others,
             expires,
-        } => Ok(flight(
-            &schema,
-            descriptor,
-            Some(endpoint(handle, expires)),
-        )?),
+        } => {
+            // A part is fetched once: what has a time may be fetched again until then.
+            let expires = others.is_empty().then_some(expires);
+            let handles = std::iter::once(handle).chain(others);
+            let endpoints = handles.map(|handle| endpoint(handle, expires));
+            Ok(flight(&schema, descriptor, endpoints)?)
+        }
         Opened::Changed { rows } => {
-            let info = flight(&parameters::none(), descriptor, None)?;
+            let info = flight(&parameters::none(), descriptor, [])?;
             Ok(info.with_total_records(i64::try_from(rows).unwrap_or(i64::MAX)))
         }
     }
@@ -96,30 +99,32 @@ async fn info(
 fn flight(
     schema: &SchemaRef,
     descriptor: FlightDescriptor,
-    endpoint: Option<FlightEndpoint>,
+    endpoints: impl IntoIterator<Item = FlightEndpoint>,
 ) -> Result<FlightInfo> {
     let mut info = FlightInfo::new()
         .try_with_schema(schema)?
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1);
-    if let Some(endpoint) = endpoint {
+    for endpoint in endpoints {
         info = info.with_endpoint(endpoint);
     }
     Ok(info)
 }
 
 /// Where the rows of a statement are fetched. It has no location: that is where it was asked for.
-pub fn endpoint(handle: Vec<u8>, expires: DateTime<Utc>) -> FlightEndpoint {
+pub fn endpoint(handle: Vec<u8>, expires: Option<DateTime<Utc>>) -> FlightEndpoint {
     let ticket = TicketStatementQuery {
         statement_handle: handle.into(),
     };
     FlightEndpoint {
         // Arrow's clients keep nanoseconds in 64 bits, which end in the year 2262.
-        expiration_time: (expires.year() < 2262).then(|| Timestamp {
-            seconds: expires.timestamp(),
-            nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
-        }),
+        expiration_time: expires
+            .filter(|at| at.year() < 2262)
+            .map(|expires| Timestamp {
+                seconds: expires.timestamp(),
+                nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
+            }),
         ..FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
     }
 }

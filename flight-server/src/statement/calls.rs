@@ -81,6 +81,7 @@ impl Opening<'_> {
         Ok(Opened::Query {
             schema: Arc::new(WantedToken::schema()),
             handle: ticket.seal(&self.hub.tickets)?,
+            others: Vec::new(),
             expires: ticket.expires,
         })
     }
@@ -113,6 +114,7 @@ impl Opening<'_> {
         Ok(Opened::Query {
             schema,
             handle,
+            others: Vec::new(),
             expires: ticket.expires,
         })
     }

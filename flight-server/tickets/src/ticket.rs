@@ -48,6 +48,16 @@ pub struct Ticket {
     /// The transaction that it reads in, where that had written something.
     #[serde(default)]
     pub transaction: Option<InTransaction>,
+    /// Which part of the result it gives, where that is read from several endpoints.
+    #[serde(default)]
+    pub part: Option<Part>,
+}
+
+/// One of the endpoints of a result, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub index: u16,
+    pub of: u16,
 }
 
 /// What a statement of a transaction sees of what that has written.
@@ -156,6 +166,7 @@ mod tests {
             priority: Priority::Batch,
             renewable: true,
             transaction: None,
+            part: None,
         }
     }
 
