@@ -233,15 +233,8 @@ fn transaction(hub: &Hub, caller: &Caller, text: &Text) -> Result<Option<Arc<Tra
     };
     let person = &caller.principal.person.id;
     let found = hub.transactions.find(id, person, &hub.config.limits)?;
-    let project = caller.principal.project()?;
-    match found.project == project {
-        true => Ok(Some(found)),
-        false => Err(Error::invalid(format!(
-            "the transaction was begun in project `{}`, and this statement is one of `{project}`; \
-             end the transaction before you set another `catalog`",
-            found.project
-        ))),
-    }
+    found.enter(caller.principal.project()?)?;
+    Ok(Some(found))
 }
 
 /// Redeems a ticket; a refusal is recorded.
@@ -440,13 +433,19 @@ impl<'a> Opening<'a> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
         // Before the place to run: what waits for its turn keeps nobody else from running.
-        let turn = self.turn(time).await?;
+        let turn = match asked.is_of_the_space()? {
+            true => self.turn(time).await?,
+            false => None,
+        };
         let permit = self.hub.engine.admit(self.person()).await?;
         // Only now, since it may have waited for long: the rights of this moment count.
         let caller = self.caller.at(Utc::now());
         let view = Arc::new(self.view(&caller).await?);
         let grounds = self.grounds(&view)?;
         let stop = Arc::new(Stop::of_call(self.caller));
+        if let Some(turn) = &turn {
+            turn.ends(&stop);
+        }
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
@@ -489,7 +488,6 @@ impl<'a> Opening<'a> {
         let Some(own) = transaction(self.hub, self.caller, self.text)? else {
             return Ok(None);
         };
-        self.hub.transactions.check_writing(&own)?;
         let deadline = tokio::time::Instant::now() + time;
         own.turn(self.hub, deadline).await.map(Some)
     }

@@ -68,6 +68,17 @@ pub enum Asked {
     Upload(Upload),
 }
 
+impl Asked {
+    /// Whether it changes tables or views of the space, which a transaction takes part in. What is
+    /// asked of the airlock is done at once.
+    pub fn is_of_the_space(&self) -> Result<bool> {
+        match self {
+            Self::Statement { parsed, .. } => Ok(parsed.airlock()?.is_none()),
+            Self::Upload(_) => Ok(true),
+        }
+    }
+}
+
 /// Cancels what a call runs when the call goes away.
 struct CancelOnDrop(Arc<Stop>);
 
@@ -81,9 +92,7 @@ impl Change {
     /// Runs it and settles it, whether or not the caller waits: who goes away cancels it.
     pub async fn run(self) -> Result<u64> {
         let _cancel = CancelOnDrop(Arc::clone(&self.stop));
-        // Planning computes too: constants are folded, with the values that were bound.
-        let cpu = self.hub.engine.cpu().clone();
-        cpu.spawn(self.until_its_end().in_current_span())
+        tokio::spawn(self.until_its_end().in_current_span())
             .await
             .map_err(|lost| Error::internal("a change was lost", &lost))?
     }
@@ -172,7 +181,7 @@ async fn changed(
     run: space::Run<'_>,
 ) -> Result<u64> {
     match parsed.airlock()? {
-        Some(Call::Request(_)) if run.commits.overlay().is_some() => Err(Error::invalid(
+        Some(Call::Request(_)) if planning.view.overlay().is_some() => Err(Error::invalid(
             "the transaction has changed something that nobody else sees; commit it before you \
              ask for an export",
         )),

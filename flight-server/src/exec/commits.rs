@@ -7,13 +7,14 @@
 //!    └──────end───────┴──▶ ended                  no commit is sent any more
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::revocation::Grounds;
 use super::transactions::Turn;
-use crate::catalog::space::Overlay;
+use crate::catalog::space::{Labels, Overlay};
 use crate::error::{Error, Result};
 
 /// The commits of one change.
@@ -24,6 +25,16 @@ pub struct Commits {
     grounds: Option<Arc<Grounds>>,
     /// Where changes are staged instead of committed.
     staging: Mutex<Option<Arc<Turn>>>,
+    read: Mutex<Read>,
+}
+
+/// What a change has read.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    pub labels: Labels,
+    /// The released packages.
+    pub exports: BTreeSet<String>,
+    pub persons: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +69,27 @@ impl Commits {
 
     pub fn staging(&self) -> Option<Arc<Turn>> {
         self.staging.lock().clone()
+    }
+
+    /// The change reads more.
+    pub fn reads(&self, more: Read) {
+        let mut read = self.read.lock();
+        read.labels.add(more.labels.sources);
+        read.exports.extend(more.exports);
+        read.persons |= more.persons;
+    }
+
+    /// What the change rests on by what it has read: its transaction may last, and rights that it has
+    /// nothing to do with end meanwhile.
+    pub fn rests_on(&self) -> Option<Grounds> {
+        let grounds = Grounds::clone(self.grounds.as_ref()?);
+        let read = self.read.lock().clone();
+        Some(Grounds {
+            labels: read.labels,
+            exports: read.exports,
+            era: grounds.era.filter(|_| read.persons),
+            ..grounds
+        })
     }
 
     /// What statements of the same transaction have written before.

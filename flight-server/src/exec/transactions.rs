@@ -12,7 +12,7 @@
 //! commit on all that they rested on. Changes of one transaction run one after another.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hubflight_store::{SpaceChange, SpaceFile};
@@ -22,6 +22,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant as Deadline;
 use uuid::Uuid;
 
+use super::registry::Stop;
 use super::revocation::Grounds;
 use super::run;
 use crate::auth::session::SessionId;
@@ -36,8 +37,10 @@ const PER_PERSON_MAX: usize = 200;
 const WRITING_PER_PERSON_MAX: usize = 8;
 /// One without a change that nobody used for this long is forgotten when room is needed.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
-/// Versions of what a transaction has written that tickets may still name.
-const VERSIONS_MAX: usize = 16;
+/// Versions of what a transaction has written that tickets may still name: each keeps its files.
+const VERSIONS_MAX: usize = 4;
+/// Commits that are remembered, so that nobody is told that they were rolled back.
+const COMMITS_MAX: usize = 10_000;
 const ENDED_MEANWHILE: &str = "it ended while the statement ran";
 /// How often it is looked for those whose time is over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +49,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Transaction {
     pub id: Uuid,
-    pub project: String,
     session: SessionId,
+    /// That of its first statement.
+    project: OnceLock<String>,
     /// What it has written, and who writes now.
     work: Arc<tokio::sync::Mutex<Work>>,
     state: Mutex<State>,
@@ -60,6 +64,10 @@ struct State {
     written: Option<Instant>,
     versions: VecDeque<Arc<Overlay>>,
     has_ended: bool,
+    /// A statement changes something, and may be the first that does.
+    is_claimed: bool,
+    /// Ends the statement that changes something now.
+    changes: Option<Arc<Stop>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,21 +80,38 @@ struct Work {
 }
 
 impl Transaction {
-    fn new(id: Uuid, project: &str, session: SessionId) -> Arc<Self> {
+    fn new(id: Uuid, session: SessionId) -> Arc<Self> {
         let now = Instant::now();
         let state = State {
             used: now,
             written: None,
             versions: VecDeque::new(),
             has_ended: false,
+            is_claimed: false,
+            changes: None,
         };
         Arc::new(Self {
             id,
-            project: project.to_owned(),
+            project: OnceLock::new(),
             session,
             work: Arc::default(),
             state: Mutex::new(state),
         })
+    }
+
+    /// Binds it to the project of its first statement.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a statement in another.
+    pub fn enter(&self, project: &str) -> Result<()> {
+        let own = self.project.get_or_init(|| project.to_owned());
+        match own == project {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "the transaction is one of project `{own}`, and this statement of `{project}`; end \
+                 the transaction before you set another `catalog`"
+            ))),
+        }
     }
 
     /// What it has written so far; nothing where it has not.
@@ -123,15 +148,17 @@ impl Transaction {
         if self.state.lock().has_ended {
             return Err(ended(&hub.config.limits));
         }
-        if work.changing.is_none() {
+        hub.transactions.claim(self)?;
+        if let (None, Some(project)) = (&work.changing, self.project.get()) {
             // Before the statement looks at the space: what it then finds is merged by nobody.
-            work.changing = Some(hub.space_turns.of(&self.project).change().await);
+            work.changing = Some(hub.space_turns.of(project).change().await);
         }
         Ok(Turn::new(Arc::clone(self), work))
     }
 
     fn is_writing(&self) -> bool {
-        self.state.lock().written.is_some()
+        let state = self.state.lock();
+        state.is_claimed || state.written.is_some()
     }
 
     /// Whether its time is over: one that has written holds files on disk.
@@ -154,12 +181,17 @@ impl Transaction {
     fn end(&self) {
         let mut state = self.state.lock();
         state.has_ended = true;
-        state.versions.clear();
-        drop(state);
-        // A statement that changes something now ends when it stages that.
-        if let Ok(mut work) = self.work.try_lock() {
-            *work = Work::default();
+        let versions = std::mem::take(&mut state.versions);
+        if let Some(stop) = state.changes.take() {
+            stop.end(gone(ENDED_MEANWHILE));
         }
+        drop(state);
+        // The turn of a statement that still changes something forgets the rest.
+        let work = self
+            .work
+            .try_lock()
+            .map(|mut work| std::mem::take(&mut *work));
+        apart(move || drop((versions, work)));
     }
 }
 
@@ -187,15 +219,20 @@ impl Turn {
     ///
     /// # Errors
     /// None but the hub's own failures.
-    pub fn of_rows(project: &str) -> Result<Self> {
+    pub fn of_rows() -> Result<Self> {
         let nobody = SessionId {
             person: String::new(),
             name: String::new(),
         };
-        let transaction = Transaction::new(Uuid::nil(), project, nobody);
+        let transaction = Transaction::new(Uuid::nil(), nobody);
         let work = Arc::clone(&transaction.work).try_lock_owned();
         let work = work.map_err(|error| Error::internal("rows are changed twice", &error))?;
         Ok(Self::new(transaction, work))
+    }
+
+    /// What ends the statement when the transaction ends.
+    pub fn ends(&self, stop: &Arc<Stop>) {
+        self.transaction.state.lock().changes = Some(Arc::clone(stop));
     }
 
     /// What was written so far, by this statement too.
@@ -280,11 +317,22 @@ impl Drop for Turn {
         }
         let mut state = self.transaction.state.lock();
         state.used = Instant::now();
+        state.changes = None;
         if state.has_ended {
-            **work = Work::default();
+            let work = std::mem::take(&mut **work);
+            apart(move || drop(work));
         } else if work.staging.is_empty() {
             work.changing = None;
+            state.is_claimed = false;
         }
+    }
+}
+
+/// Removes files apart from who waits for nothing.
+fn apart(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 
@@ -292,6 +340,8 @@ impl Drop for Turn {
 #[derive(Debug, Default)]
 pub struct Transactions {
     open: Mutex<HashMap<Uuid, Arc<Transaction>>>,
+    /// The last that were committed, or are being.
+    committed: Mutex<VecDeque<Uuid>>,
 }
 
 impl Transactions {
@@ -299,7 +349,7 @@ impl Transactions {
     ///
     /// # Errors
     /// `ResourceExhausted` where the person has begun too many.
-    pub fn begin(&self, project: &str, session: &SessionId) -> Result<Uuid> {
+    pub fn begin(&self, session: &SessionId) -> Result<Uuid> {
         let id = Uuid::from_bytes(random::<16>()?);
         let mut open = self.open.lock();
         let own = |open: &HashMap<Uuid, Arc<Transaction>>| {
@@ -309,18 +359,18 @@ impl Transactions {
             own.count()
         };
         if own(&open) >= PER_PERSON_MAX {
-            let is_used = |own: &Transaction| {
-                let state = own.state.lock();
-                state.written.is_some() || state.used.elapsed() < IDLE_MAX
+            let is_idle = |own: &Transaction| {
+                !own.is_writing() && own.state.lock().used.elapsed() >= IDLE_MAX
             };
-            open.retain(|_, own| is_used(own));
+            let foreign = |own: &Transaction| own.session.person != session.person;
+            open.retain(|_, own| foreign(own) || !is_idle(own));
         }
         if own(&open) >= PER_PERSON_MAX {
             return Err(Error::exhausted(format!(
                 "{PER_PERSON_MAX} of your transactions are open; commit some or roll them back"
             )));
         }
-        open.insert(id, Transaction::new(id, project, session.clone()));
+        open.insert(id, Transaction::new(id, session.clone()));
         Ok(id)
     }
 
@@ -336,44 +386,58 @@ impl Transactions {
         Ok(Arc::clone(own))
     }
 
-    /// The transaction that a statement runs in which was prepared in another: that one, or where
-    /// it has ended the only one that its session has begun. Drivers keep a prepared statement
-    /// beyond the transaction, and name none when they run it again.
-    pub fn of_prepared(&self, id: Uuid, session: &SessionId) -> Uuid {
-        let open = self.open.lock();
-        if open.contains_key(&id) {
-            return id;
-        }
-        let mut next = open.values().filter(|own| own.session == *session);
-        match (next.next(), next.next()) {
-            (Some(only), None) => only.id,
-            _ => id,
-        }
-    }
-
+    /// Lets a transaction change something, for the first time perhaps.
+    ///
     /// # Errors
     /// `ResourceExhausted` where others of the person have written and wait for their commit.
-    pub fn check_writing(&self, transaction: &Transaction) -> Result<()> {
-        if transaction.is_writing() {
-            return Ok(());
-        }
-        let person = &transaction.session.person;
+    fn claim(&self, transaction: &Transaction) -> Result<()> {
         let open = self.open.lock();
-        let writing = open.values().filter(|own| own.session.person == *person);
-        match writing.filter(|own| own.is_writing()).count() >= WRITING_PER_PERSON_MAX {
-            true => Err(Error::exhausted(format!(
-                "{WRITING_PER_PERSON_MAX} of your transactions have changed something and wait; \
-                 commit them or roll them back"
-            ))),
-            false => Ok(()),
+        if !transaction.is_writing() {
+            let person = &transaction.session.person;
+            let own = open.values().filter(|own| own.session.person == *person);
+            if own.filter(|own| own.is_writing()).count() >= WRITING_PER_PERSON_MAX {
+                return Err(Error::exhausted(format!(
+                    "{WRITING_PER_PERSON_MAX} of your transactions have changed something and wait; \
+                     commit them or roll them back"
+                )));
+            }
         }
+        transaction.state.lock().is_claimed = true;
+        Ok(())
     }
 
-    /// Nobody finds it any more. What it staged goes, unless a commit has taken it.
-    pub fn end(&self, id: Uuid) {
-        if let Some(ended) = self.open.lock().remove(&id) {
-            ended.end();
+    /// Nobody finds it any more. What it staged goes.
+    pub fn roll_back(&self, id: Uuid) {
+        self.end(id);
+    }
+
+    /// The same, for the commit that has its turn. It is remembered.
+    ///
+    /// # Errors
+    /// `NotFound` where it has ended by now.
+    pub fn take(&self, id: Uuid, limits: &Limits) -> Result<()> {
+        let mut committed = self.committed.lock();
+        if committed.len() >= COMMITS_MAX {
+            committed.pop_front();
         }
+        if !self.end(id) {
+            return Err(ended(limits));
+        }
+        committed.push_back(id);
+        Ok(())
+    }
+
+    /// Whether it was committed lately, or is being.
+    pub fn was_committed(&self, id: Uuid) -> bool {
+        self.committed.lock().contains(&id)
+    }
+
+    fn end(&self, id: Uuid) -> bool {
+        let ended = self.open.lock().remove(&id);
+        ended.is_some_and(|ended| {
+            ended.end();
+            true
+        })
     }
 
     pub fn close_session(&self, session: &SessionId) {
@@ -431,9 +495,10 @@ mod tests {
     #[test]
     fn a_transaction_is_its_persons_and_ends_once() {
         let (open, limits) = (Transactions::default(), Limits::default());
-        let id = open.begin("p", &session("ada", "1")).expect("begins");
+        let id = open.begin(&session("ada", "1")).expect("begins");
         let found = open.find(id, "ada", &limits).expect("hers");
-        assert_eq!((found.id, found.project.as_str()), (id, "p"));
+        found.enter("p").expect("its first");
+        assert!(found.enter("q").is_err());
         let foreign = open.find(id, "eve", &limits).expect_err("hers alone");
         let unknown = open.find(Uuid::nil(), "eve", &limits).expect_err("unknown");
         assert_eq!(foreign.to_string(), unknown.to_string());
@@ -445,41 +510,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_prepared_runs_in_the_only_transaction_that_is_open() {
-        let open = Transactions::default();
-        let (own, other) = (session("ada", "1"), session("ada", "2"));
-        let first = open.begin("p", &own).expect("begins");
-        assert_eq!(open.of_prepared(first, &own), first);
-        open.end(first);
-        assert_eq!(open.of_prepared(first, &own), first, "there is none");
-        open.begin("p", &other).expect("begins");
-        let next = open.begin("p", &own).expect("begins");
-        assert_eq!(open.of_prepared(first, &own), next);
-        open.begin("p", &own).expect("begins");
-        assert_eq!(open.of_prepared(first, &own), first, "it could be either");
-    }
-
-    #[test]
     fn a_person_uses_up_their_own_share_only() {
         let open = Transactions::default();
         let mallory = session("mallory", "1");
         for _ in 0..PER_PERSON_MAX {
-            open.begin("p", &mallory).expect("room");
+            open.begin(&mallory).expect("room");
         }
-        let error = open.begin("p", &mallory).expect_err("is full");
+        let error = open.begin(&mallory).expect_err("is full");
         assert_eq!(error.kind, ErrorKind::ResourceExhausted);
-        open.begin("p", &session("ada", "1")).expect("room");
+        open.begin(&session("ada", "1")).expect("room");
     }
 
     #[tokio::test]
     async fn one_that_ended_takes_no_change_and_shows_none() {
         let open = Transactions::default();
-        let id = open.begin("p", &session("ada", "1")).expect("begins");
+        let id = open.begin(&session("ada", "1")).expect("begins");
         let found = open.find(id, "ada", &Limits::default()).expect("hers");
         let work = Arc::clone(&found.work).lock_owned().await;
         let turn = Turn::new(Arc::clone(&found), work);
         turn.show().expect("it is open");
-        open.end(id);
+        open.take(id, &Limits::default()).expect("open");
+        assert!(open.was_committed(id) && open.take(id, &Limits::default()).is_err());
         assert_eq!(turn.show().expect_err("ended").kind, ErrorKind::NotFound);
         assert_eq!(found.version(1).expect_err("gone").kind, ErrorKind::Aborted);
     }

@@ -175,15 +175,6 @@ pub fn command_of(bytes: &[u8]) -> Result<Command> {
     Command::try_from(any).map_err(|_| wrong())
 }
 
-/// A prepared statement, in the transaction that it runs in now.
-pub fn prepared(hub: &Hub, caller: &Caller, handle: &[u8]) -> Result<Text> {
-    let text = hub.prepared.get(handle, &caller.principal)?;
-    let session = &caller.principal.session;
-    let within = text.transaction;
-    let within = within.map(|id| hub.transactions.of_prepared(id, session));
-    Ok(text.within(within))
-}
-
 /// The statement that a command runs; `None` for metadata.
 fn text_of(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Option<Text>> {
     match command {
@@ -193,7 +184,7 @@ fn text_of(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Option<
         }
         Command::CommandPreparedStatementQuery(CommandPreparedStatementQuery {
             prepared_statement_handle: handle,
-        }) => Ok(Some(prepared(hub, caller, handle)?)),
+        }) => Ok(Some(hub.prepared.get(handle, &caller.principal)?)),
         other if metadata::handles(other) => Ok(None),
         _ => Err(Error::unimplemented(
             "this Flight SQL command is not offered; send SQL text",

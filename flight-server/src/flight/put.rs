@@ -11,7 +11,7 @@ use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::get_info::{command_of, prepared};
+use super::get_info::command_of;
 use super::{Answer, BoxStream, ingest, received, transactions, uploads};
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -55,7 +55,9 @@ pub async fn do_put(
             counted(statement::upload(hub, &caller, upload, transaction).await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {
-            let mut text = prepared(hub, caller, &update.prepared_statement_handle)?;
+            let mut text = hub
+                .prepared
+                .get(&update.prepared_statement_handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
             match bound {

@@ -18,42 +18,54 @@ use crate::statement;
 const COMMIT: i32 = 1;
 const ROLLBACK: i32 = 2;
 
-/// Begins a transaction in the session's project. It costs nothing until it changes something.
+/// Begins a transaction, of the project of its first statement. It costs nothing until it changes
+/// something.
 pub fn begin(hub: &Arc<Hub>, caller: &Caller) -> Result<Vec<u8>> {
-    let principal = &caller.principal;
-    let id = hub
-        .transactions
-        .begin(principal.project()?, &principal.session)?;
+    let session = &caller.principal.session;
+    let id = hub.transactions.begin(session)?;
+    hub.prepared.join(id, session);
     let transaction_id = Bytes::copy_from_slice(id.as_bytes());
-    Ok(ActionBeginTransactionResult { transaction_id }
-        .as_any()
-        .encode_to_vec())
+    let result = ActionBeginTransactionResult { transaction_id };
+    Ok(result.as_any().encode_to_vec())
 }
 
-/// Commits a transaction or rolls it back. To roll back what has ended already is no error: nothing
-/// of it is kept, and drivers whose commit failed do so before they begin the next.
+/// Commits a transaction or rolls it back. To roll back what has ended without a commit is no error:
+/// nothing of it is kept, and clients whose commit was refused do so before they begin the next.
 pub async fn end(
     hub: &Arc<Hub>,
     caller: &Caller,
     request: ActionEndTransactionRequest,
 ) -> Result<()> {
     let id = named(&request.transaction_id)?;
+    if matches!(request.action, COMMIT | ROLLBACK) {
+        hub.prepared.leave(id, &caller.principal.session);
+    }
     match request.action {
         COMMIT => statement::commit(hub, caller, id).await,
-        ROLLBACK => {
-            let person = &caller.principal.person.id;
-            match hub.transactions.find(id, person, &hub.config.limits) {
-                Ok(_) => hub.transactions.end(id),
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            Ok(())
-        }
+        ROLLBACK => roll_back(hub, caller, id),
         other => Err(Error::invalid(format!(
             "`{other}` is no way to end a transaction; it is committed ({COMMIT}) or rolled back \
              ({ROLLBACK})"
         ))),
     }
+}
+
+fn roll_back(hub: &Arc<Hub>, caller: &Caller, id: Uuid) -> Result<()> {
+    if hub.transactions.was_committed(id) {
+        return Err(Error::new(
+            ErrorKind::Aborted,
+            "the transaction was committed, or is being; look at what it changed",
+        ));
+    }
+    let person = &caller.principal.person.id;
+    if hub
+        .transactions
+        .find(id, person, &hub.config.limits)
+        .is_ok()
+    {
+        hub.transactions.roll_back(id);
+    }
+    Ok(())
 }
 
 /// The transaction that a command names; an empty name is none.

@@ -133,11 +133,7 @@ impl Opening<'_> {
         Ok(self.hub.metrics.ledger(begun)?)
     }
 
-    pub(super) async fn settled(
-        &self,
-        execution: Execution,
-        done: Result<Opened>,
-    ) -> Result<Opened, Failure> {
+    async fn settled(&self, execution: Execution, done: Result<Opened>) -> Result<Opened, Failure> {
         let outcome = match &done {
             Ok(_) => Outcome::Ok,
             Err(error) => outcome_of(error),
@@ -151,7 +147,7 @@ impl Opening<'_> {
 }
 
 /// Waits for a call that goes on whether or not its caller waits: what is done is recorded as done.
-pub(super) async fn done(run: JoinHandle<Result<u64>>) -> Result<Opened> {
+async fn done(run: JoinHandle<Result<u64>>) -> Result<Opened> {
     match run.await {
         Ok(done) => done.map(|rows| Opened::Changed { rows }),
         Err(lost) => Err(Error::internal("a call was lost", &lost)),

@@ -413,7 +413,7 @@ async fn add_files(
         .bind(file.rows)
         .bind(file.bytes)
         .bind(target.snapshot)
-        .bind(&file.column_bytes)
+        .bind(file.column_bytes.as_ref())
         .execute(&mut *connection)
         .await?
         .rows_affected();

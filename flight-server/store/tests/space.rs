@@ -31,7 +31,7 @@ fn add(object: &str, file: &str, bytes: i64) -> SpaceChange {
             file: file.to_owned(),
             rows: 10,
             bytes,
-            column_bytes: format!("{{\"a\":{bytes}}}"),
+            column_bytes: format!("{{\"a\":{bytes}}}").into(),
         }],
     }
 }

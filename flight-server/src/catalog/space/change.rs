@@ -28,14 +28,16 @@ use hubflight_udfs::StatementWork;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::files::{Counts, SpaceWriter, Target, Written};
+use super::labels::Labels;
 use super::staging::{Staged, Staging};
 use super::turns::Changing;
 use super::upload::Upload;
 use super::{Object, Space, batch, bytes_of, clean};
+use crate::airlock;
 use crate::catalog::project::ProjectView;
 use crate::catalog::visible;
 use crate::error::{Error, Result};
-use crate::exec::commits::Commits;
+use crate::exec::commits::{Commits, Read};
 use crate::exec::meter::Meter;
 use crate::exec::revocation::{Grounds, confirmed_at};
 use crate::exec::transactions::Turn;
@@ -97,7 +99,7 @@ async fn change_together(
     let mut conflicts = 0;
     loop {
         let _changing = turn.change().await;
-        let staging = Arc::new(Turn::of_rows(project)?);
+        let staging = Arc::new(Turn::of_rows()?);
         run.commits.stage_in(Some(Arc::clone(&staging)));
         let changed = change_each(planning, statements, &charged, run).await;
         run.commits.stage_in(None);
@@ -380,6 +382,7 @@ impl Change<'_> {
     pub async fn charge(&self, query: &Optimised) -> Result<()> {
         // Also when it runs again: a view that it reads may be another one by now.
         self.meter.reads(&query.tables)?;
+        self.rest_on(query)?;
         if self.charged.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -389,6 +392,19 @@ impl Change<'_> {
         hub.take_answers(&view.project, query.answers).await?;
         self.meter.scanned(bytes);
         self.charged.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Remembers what a statement's query rests on.
+    fn rest_on(&self, query: &Optimised) -> Result<()> {
+        let datasets = &self.planning.hub.datasets;
+        let mut tables = query.tables.iter();
+        let providers = query.providers()?;
+        self.commits.reads(Read {
+            labels: Labels::of(&providers, self.planning.view)?,
+            exports: airlock::read_by(&providers).collect(),
+            persons: tables.any(|read| datasets.describes_persons(&read.dataset, &read.table)),
+        });
         Ok(())
     }
 
@@ -466,11 +482,12 @@ impl Change<'_> {
             written,
             again,
         } = commit;
-        let grounds = self.commits.grounds();
         if let Some(turn) = self.commits.staging() {
-            turn.stage(self.space, (changes, written), grounds.as_deref(), again)?;
+            let grounds = self.commits.rests_on();
+            turn.stage(self.space, (changes, written), grounds.as_ref(), again)?;
             return Ok(self.space.snapshot);
         }
+        let grounds = self.commits.grounds();
         let hub = self.planning.hub;
         let request = SpaceCommit {
             project: self.planning.view.project.clone(),

@@ -395,7 +395,7 @@ impl OpenFile {
                 file: self.name.clone(),
                 rows: i64::try_from(self.rows).unwrap_or(i64::MAX),
                 bytes: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
-                column_bytes,
+                column_bytes: column_bytes.into(),
             }),
             Err(error) => {
                 discard(&self.path);

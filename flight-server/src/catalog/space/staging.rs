@@ -20,10 +20,11 @@ use super::labels::{Labels, Rights};
 use super::{Object, Space, schema_to_ipc};
 use crate::error::{Error, Result};
 
-/// Files that one transaction may have written: each is looked at when it commits.
-const FILES_STAGED_MAX: usize = 10_000;
-/// Tables and views that it may have written, and bytes of their texts and columns: they are kept in
-/// memory.
+/// Files that a transaction may have written and not rewritten: the commit names each, while no other
+/// is made.
+const FILES_STAGED_MAX: usize = 1_000;
+/// Tables and views that it may have written, and bytes of their texts, columns and files' sizes:
+/// they are kept in memory.
 const OBJECTS_STAGED_MAX: usize = 1_000;
 const TEXT_BYTES_STAGED_MAX: usize = 16 << 20;
 
@@ -32,7 +33,24 @@ const TEXT_BYTES_STAGED_MAX: usize = 16 << 20;
 struct Pending {
     names: Vec<String>,
     key: Option<u32>,
+    /// Of what is said about their sizes.
+    bytes: usize,
     written: Mutex<Written>,
+}
+
+impl Pending {
+    fn new(written: Written) -> Self {
+        Self {
+            names: written.files.iter().map(|file| file.file.clone()).collect(),
+            key: written.key(),
+            bytes: written
+                .files
+                .iter()
+                .map(|file| file.column_bytes.len())
+                .sum(),
+            written: Mutex::new(written),
+        }
+    }
 }
 
 /// The objects that a transaction has written, as its statements find them at one moment.
@@ -126,13 +144,6 @@ impl Staging {
         (changes, written): (Vec<SpaceChange>, Written),
         again: bool,
     ) -> Result<()> {
-        let files: usize = self.pending.iter().map(|pending| pending.names.len()).sum();
-        if files + written.files.len() > FILES_STAGED_MAX {
-            return Err(Error::exhausted(format!(
-                "the transaction has written {files} files and may have {FILES_STAGED_MAX}; \
-                 commit it, or bind many rows to one INSERT"
-            )));
-        }
         let mut own = self.own.clone();
         for change in changes {
             let name = change.object().to_owned();
@@ -147,14 +158,22 @@ impl Staging {
             });
             object.apply(change)?;
         }
-        check_size(&own)?;
+        // What was made and dropped again leaves no trace.
+        own.retain(|_, own| own.before.is_some() || own.now.is_some());
+        let mut pending = self.pending.clone();
         if !written.files.is_empty() {
-            self.pending.push(Arc::new(Pending {
-                names: written.files.iter().map(|file| file.file.clone()).collect(),
-                key: written.key(),
-                written: Mutex::new(written),
-            }));
+            pending.push(Arc::new(Pending::new(written)));
         }
+        // Files that were rewritten go with the last that reads them.
+        let live: HashSet<&str> = live_files(&own).map(|file| file.file.as_str()).collect();
+        pending.retain(|pending| {
+            pending
+                .names
+                .iter()
+                .any(|name| live.contains(name.as_str()))
+        });
+        check_size(&own, &pending)?;
+        self.pending = pending;
         self.own = own;
         self.version += 1;
         self.is_costly |= !again;
@@ -174,6 +193,24 @@ impl Staging {
             .iter()
             .filter(|file| !own.contains(file.file.as_str()));
         super::bytes_of(earlier.chain(now))
+    }
+
+    /// What the rows of everything that was written rest on.
+    pub fn labels(&self) -> Labels {
+        let mut labels = Labels::default();
+        for own in self.own.values().filter_map(|own| own.now.as_ref()) {
+            labels.add(own.labels.sources.iter().cloned());
+        }
+        labels
+    }
+
+    /// The tables with rows that were added: they may have many files by now.
+    pub fn grown(&self) -> Vec<String> {
+        let own = self.own.iter();
+        let has_files = |own: &Own| own.now.as_ref().is_some_and(|now| now.files.len() > 1);
+        own.filter(|(_, own)| has_files(own))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// What is to be committed.
@@ -198,8 +235,7 @@ impl Staging {
     /// The manifest may name the files of what is there now: they stay. The others were rewritten
     /// since.
     pub(super) fn keep(&self) {
-        let live = self.own.values().filter_map(|own| own.now.as_ref());
-        let live = live.flat_map(|object| &object.files);
+        let live = live_files(&self.own);
         let names: HashSet<String> = live.map(|file| file.file.clone()).collect();
         for pending in &self.pending {
             pending.written.lock().keep_of(&names);
@@ -214,19 +250,32 @@ impl Staging {
     }
 }
 
-fn check_size(own: &BTreeMap<String, Own>) -> Result<()> {
+fn live_files(own: &BTreeMap<String, Own>) -> impl Iterator<Item = &SpaceFile> {
+    let now = own.values().filter_map(|own| own.now.as_ref());
+    now.flat_map(|object| &object.files)
+}
+
+fn check_size(own: &BTreeMap<String, Own>, pending: &[Arc<Pending>]) -> Result<()> {
+    let files: usize = pending.iter().map(|pending| pending.names.len()).sum();
+    if files > FILES_STAGED_MAX {
+        return Err(Error::exhausted(format!(
+            "more than {FILES_STAGED_MAX} files would wait for one commit; commit before, or bind \
+             many rows to one INSERT … VALUES"
+        )));
+    }
     let bytes_of = |object: &Arc<Object>| {
         let columns = object.schema.fields().size();
         columns + object.view_sql.as_ref().map_or(0, String::len)
     };
     let now = own.values().filter_map(|own| own.now.as_ref());
-    let bytes: usize = now.map(bytes_of).sum();
+    let sizes = pending.iter().map(|pending| pending.bytes);
+    let bytes = now.map(bytes_of).chain(sizes).sum::<usize>();
     if own.len() <= OBJECTS_STAGED_MAX && bytes <= TEXT_BYTES_STAGED_MAX {
         return Ok(());
     }
     Err(Error::exhausted(format!(
-        "the transaction would have written {} tables and views with {bytes} bytes of texts and \
-         columns, and may have {OBJECTS_STAGED_MAX} with {TEXT_BYTES_STAGED_MAX}; commit it before",
+        "one commit would change {} tables and views with {bytes} bytes of texts and columns, and \
+         may change {OBJECTS_STAGED_MAX} with {TEXT_BYTES_STAGED_MAX}; commit before",
         own.len()
     )))
 }
