@@ -277,6 +277,67 @@ def test_a_commit_is_on_record_and_what_has_none_was_not_kept(own):
     own.query("hospital", "DROP TABLE space.on_record")
 
 
+def test_a_commit_is_recorded_as_what_became_of_it_also_where_nobody_waits(own):
+    """Clients that give up at any moment of it."""
+    draw, raw, kept = random.Random(7), Raw(own, "hospital"), {True: 0, False: 0}
+    for n in range(40):
+        transaction = raw.begin()
+        raw.change(f"CREATE TABLE space.waited_{n} AS SELECT 1 AS a", transaction)
+        action = flight.Action("EndTransaction", any_message("ActionEndTransactionRequest", field(1, transaction) + varint(2, COMMIT)))
+        try:
+            list(raw.client.do_action(action, raw.options(timeout=draw.uniform(0.0005, 0.02))))
+        except flight.FlightTimedOutError:
+            pass
+    deadline = time.monotonic() + 10
+    while own.query("hospital", "SELECT count(*) AS n FROM hub.queries WHERE outcome IS NULL")["n"][0].as_py() > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for n in range(40):
+        commits = own.query("hospital", "SELECT b.outcome FROM hub.audit a JOIN hub.audit b USING (statement_id) "
+                            f"WHERE a.columns LIKE '%space.waited_{n}\"%' AND b.outcome IS NOT NULL ORDER BY b.seq")
+        outcomes, there = commits["outcome"].to_pylist(), bool(column(own, f"SELECT table_name FROM information_schema.tables WHERE table_name = 'waited_{n}'"))
+        assert outcomes[0] == "ok" and (outcomes[1:] == ["ok"]) == there, (n, outcomes, there)
+        kept[there] += 1
+        if there:
+            own.query("hospital", f"DROP TABLE space.waited_{n}")
+    assert kept[True], kept
+
+
+def test_who_is_in_several_projects_or_in_none_connects(own):
+    connection = connect(own, "consultant")
+    with pytest.raises(Exception, match="catalog"):
+        run(connection, "SELECT 1")
+    connection.close()
+    header = {"adbc.flight.sql.rpc.call_header.catalog": "readmission"}
+    with connect(own, "consultant", **header) as connection:
+        assert run(connection, "SELECT 1 AS a")["a"].to_pylist() == [1]
+    # A transaction is of the project of its first statement.
+    raw = Raw(own, "hospital")
+    transaction = raw.begin()
+    assert raw.query("SELECT 1", transaction) == [1]
+    raw.end(transaction, ROLLBACK)
+
+
+def test_a_commit_cannot_be_rolled_back(own):
+    raw = Raw(own, "hospital")
+    transaction = raw.begin()
+    raw.change("CREATE TABLE space.final AS SELECT 1 AS a", transaction)
+    raw.end(transaction, COMMIT)
+    assert "was committed" in told(lambda: raw.end(transaction, ROLLBACK))[1]
+    assert column(own, "SELECT a FROM space.final") == [1]
+    own.query("hospital", "DROP TABLE space.final")
+
+
+def test_rows_by_the_thousand_are_one_change(own):
+    own.query("hospital", "CREATE TABLE space.many AS SELECT a, 0 AS b FROM generate_series(1, 50) AS t(a)")
+    before = files(own)
+    with own.connect("hospital") as connection, connection.cursor() as cursor:
+        cursor.executemany("UPDATE space.many SET b = b + ? WHERE a = ?", [(1, n % 50 + 1) for n in range(300)])
+    assert column(own, "SELECT DISTINCT b FROM space.many") == [6]
+    assert len(files(own) - before) == 1, "what was rewritten in between is gone"
+    own.query("hospital", "DROP TABLE space.many")
+
+
 # --- attacks, each with its control ---
 
 def test_a_transaction_is_its_persons_alone(own):
@@ -329,12 +390,12 @@ def test_a_ticket_sees_what_it_was_made_for(own):
     assert fetch() == [1]
     raw.change("DELETE FROM space.versions WHERE a = 1", transaction)
     assert fetch() == [1], "its file is still there"
-    for n in range(16):
+    for n in range(4):
         raw.change(f"INSERT INTO space.versions VALUES ({n})", transaction)
     assert "run the statement again" in told(fetch)[1]
     raw.end(transaction, COMMIT)
     # Of what was written and rewritten inside only what is left stays on disk.
-    assert column(own, "SELECT sum(a) FROM space.versions") == [10 + sum(range(16))]
+    assert column(own, "SELECT sum(a) FROM space.versions") == [10 + sum(range(4))]
     own.query("hospital", "DROP TABLE space.versions")
 
 
