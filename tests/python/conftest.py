@@ -192,3 +192,11 @@ def hub(tmp_path_factory):
     said = running.log.read_text()
     complaints = [line for line in said.splitlines() if " ERROR " in line]
     assert not complaints, "the server complained:\n" + "\n".join(complaints)
+
+
+@pytest.fixture(scope="session")
+def tls_hub(tmp_path_factory):
+    """A small demo with TLS; its authority is `tls/ca.pem` in its folder."""
+    running = start_demo(tmp_path_factory.mktemp("tls") / "hub", 0.01, "--tls")
+    yield running
+    running.stop()
