@@ -152,7 +152,9 @@ def main():
     def read(suite):
         if suite not in files:
             path = folder / f"{suite}.json"
-            files[suite] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if not path.is_file():
+                sys.exit(f"tests/matrix.py: there is no `{path}`; run the suite of `{suite}`, or all of tests/run")
+            files[suite] = json.loads(path.read_text(encoding="utf-8"))
         return files[suite]
 
     lines, wrong = table(CLIENTS, read)

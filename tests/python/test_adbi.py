@@ -15,8 +15,7 @@ CARS = pa.table({"name": ["Mazda", "é", None], "mpg": [21.0, None, 22.8], "gear
 @pytest.fixture
 def connection(database):  # noqa: F811
     # `dbReadTable` names no schema: the page of clients says to choose one.
-    with AdbcConnection(database) as made:
-        made.set_options(**{"adbc.connection.db_schema": "space"})
+    with AdbcConnection(database, **{"adbc.connection.db_schema": "space"}) as made:
         yield made
         change(made, "DROP TABLE IF EXISTS space.cars")
 
