@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
 use hubflight_tickets::{Ticket, after};
+use hubflight_wire::Message;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -194,11 +194,7 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
 }
 
 /// Redeems a ticket; a refusal is recorded.
-pub async fn redeem(
-    hub: &Arc<Hub>,
-    caller: &Caller,
-    ticket: Ticket,
-) -> Result<BoxStream<FlightData>> {
+pub async fn redeem(hub: &Arc<Hub>, caller: &Caller, ticket: Ticket) -> Result<BoxStream<Message>> {
     let statement_id = ticket.statement_id;
     match run::redeem(hub, caller, ticket).await {
         Ok(stream) => Ok(stream.boxed()),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use hubflight_wire::Gathered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,7 +41,7 @@ impl Default for ConnectionLimits {
 /// A client's connection; its place is free when it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Gathered<TcpStream>,
     limits: ConnectionLimits,
     /// When something last came.
     heard: Option<Instant>,
@@ -65,7 +66,7 @@ pub fn bounded(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             let connection = accepted.map(|stream| Connection {
-                stream,
+                stream: Gathered::new(stream),
                 limits,
                 heard: None,
                 patience: Box::pin(tokio::time::sleep(limits.first_byte_max)),
@@ -144,7 +145,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 
