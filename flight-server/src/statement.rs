@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
 use hubflight_tickets::{InTransaction, Part, Ticket, after};
+use hubflight_wire::Message;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -78,6 +78,8 @@ pub enum Opened {
         /// Those of the other endpoints, where the result has several.
         others: Vec<Vec<u8>>,
         expires: DateTime<Utc>,
+        /// Its rows come in an order that it asks for.
+        ordered: bool,
     },
     /// A change, which has run once.
     Changed { rows: u64 },
@@ -238,11 +240,7 @@ fn transaction(hub: &Hub, caller: &Caller, text: &Text) -> Result<Option<Arc<Tra
 }
 
 /// Redeems a ticket; a refusal is recorded.
-pub async fn redeem(
-    hub: &Arc<Hub>,
-    caller: &Caller,
-    ticket: Ticket,
-) -> Result<BoxStream<FlightData>> {
+pub async fn redeem(hub: &Arc<Hub>, caller: &Caller, ticket: Ticket) -> Result<BoxStream<Message>> {
     let statement_id = ticket.statement_id;
     let redeemed = match ticket.part {
         None => run::redeem(hub, caller, ticket).await.map(StreamExt::boxed),
@@ -377,7 +375,12 @@ impl<'a> Opening<'a> {
             parsed,
             first,
         );
-        let (schema, kind, splits) = planned(self.hub, self.caller, work).await?;
+        let Asking {
+            schema,
+            kind,
+            splits,
+            ordered,
+        } = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
         let expires = ticket.expires;
         let mut parts = self.parts(ticket, splits && kind == StatementKind::Query);
@@ -392,6 +395,7 @@ impl<'a> Opening<'a> {
             handle,
             others,
             expires,
+            ordered,
         })
     }
 
@@ -676,15 +680,25 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The schema of a query, with the first of the rows that are bound to it, whether it
-/// reads data or only what there is (metadata is free), and whether it can be read in parts.
+/// What is known of a query before it runs.
+struct Asking {
+    /// With the first of the rows that are bound to it.
+    schema: SchemaRef,
+    /// Whether it reads data or only what there is: metadata is free.
+    kind: StatementKind,
+    /// Whether it can be read in parts.
+    splits: bool,
+    /// Whether its rows come in an order that it asks for.
+    ordered: bool,
+}
+
 async fn authorised(
     hub: Arc<Hub>,
     caller: Caller,
     view: Arc<ProjectView>,
     parsed: Parsed,
     first: Option<Vec<ScalarValue>>,
-) -> Result<(SchemaRef, StatementKind, bool)> {
+) -> Result<Asking> {
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -698,9 +712,15 @@ async fn authorised(
     } else {
         StatementKind::Query
     };
-    let splits = authorised.splits()?;
+    let ordered = authorised.is_ordered() && !is_listing;
+    let splits = !ordered && authorised.splits()?;
     let bound = authorised.bind(first.unwrap_or_default())?;
-    Ok((bound.schema, kind, splits))
+    Ok(Asking {
+        schema: bound.schema,
+        kind,
+        splits,
+        ordered,
+    })
 }
 
 fn unbound(placeholders: usize) -> Error {

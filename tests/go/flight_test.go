@@ -262,6 +262,17 @@ func TestTheActionsThatAreListedWork(t *testing.T) {
 			_, err := client.RenewFlightEndpoint(ctx, &flight.RenewFlightEndpointRequest{Endpoint: endpoint})
 			return err
 		},
+		"BeginTransaction": func() error {
+			_, err := client.BeginTransaction(ctx)
+			return err
+		},
+		"EndTransaction": func() error {
+			transaction, err := client.BeginTransaction(ctx)
+			if err != nil {
+				return err
+			}
+			return transaction.Rollback(ctx)
+		},
 		"SetSessionOptions": func() error {
 			_, err := client.SetSessionOptions(ctx, &flight.SetSessionOptionsRequest{})
 			return err

@@ -174,7 +174,7 @@ impl Bench {
         let person = &caller.principal.person.id;
         let ticket = Ticket::open(&handle, &self.hub.tickets, person, caller.now)?;
         let frames = statement::redeem(&self.hub, caller, ticket).await?;
-        let frames = frames.map_err(FlightError::from);
+        let frames = frames.map_ok(Into::into).map_err(FlightError::from);
         let mut batches = FlightRecordBatchStream::new_from_flight_data(frames);
         let mut rows = 0;
         while let Some(batch) = batches.next().await {

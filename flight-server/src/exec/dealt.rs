@@ -15,12 +15,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt};
 use hubflight_rights::Zone;
 use hubflight_tickets::{Part, Ticket};
+use hubflight_wire::Message;
 use parking_lot::Mutex;
 use tonic::Status;
 use uuid::Uuid;
@@ -51,6 +52,8 @@ struct Group {
     /// The last moment at which a ticket of it may be good.
     until: DateTime<Utc>,
     fetched: Mutex<BTreeSet<u16>>,
+    /// A part was dropped before its end.
+    is_broken: AtomicBool,
     dealer: tokio::sync::Mutex<Dealer>,
 }
 
@@ -66,12 +69,12 @@ impl std::fmt::Debug for Group {
 enum Dealer {
     Waits,
     Runs {
-        schema: FlightData,
-        frames: BoxStream<FlightData>,
+        schema: Message,
+        frames: BoxStream<Message>,
         reader: Reader,
     },
     /// What every part begins with, or why there is none.
-    Ended(Result<(FlightData, Reader), Status>),
+    Ended(Result<(Message, Reader), Status>),
 }
 
 /// Who reads: the one whose rights are looked at while it runs.
@@ -101,6 +104,7 @@ impl Dealt {
             parts,
             until,
             fetched: Mutex::default(),
+            is_broken: AtomicBool::new(false),
             dealer: tokio::sync::Mutex::new(Dealer::Waits),
         };
         expected.insert(statement, Arc::new(group));
@@ -115,18 +119,22 @@ impl Dealt {
         let taken = group.is_some_and(|group| group.fetched.lock().insert(part.index));
         match group {
             Some(group) if taken => Ok(Arc::clone(group)),
-            _ => Err(Error::new(
-                ErrorKind::Aborted,
-                "this part of a result was fetched already, or the result ended before it was, or \
-                 it is not of this server; each is fetched once: run the statement again, or set \
-                 `wire.endpoints` to 1",
-            )),
+            _ => Err(gone()),
         }
     }
 
     fn forget(&self, statement: Uuid) {
         self.expected.lock().remove(&statement);
     }
+}
+
+fn gone() -> Error {
+    Error::new(
+        ErrorKind::Aborted,
+        "this part of a result was fetched already, or the result ended before it was, or it is not \
+         of this server; each is fetched once: run the statement again, or set `wire.endpoints` to \
+         1",
+    )
 }
 
 /// Streams what is dealt to a part.
@@ -139,7 +147,7 @@ pub async fn fetch(
     caller: &Caller,
     ticket: Ticket,
     part: Part,
-) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
+) -> Result<impl Stream<Item = Result<Message, Status>> + Send + use<>> {
     hub.withdrawn.check(&ticket.person, ticket.statement_id)?;
     let group = hub.dealt.take(&ticket, part)?;
     let mut reading = Reading {
@@ -154,6 +162,9 @@ pub async fn fetch(
         standing: caller.principal.standing.clone(),
         zone: caller.zone.clone(),
     };
+    if group.is_broken.load(Ordering::Acquire) {
+        return Err(gone());
+    }
     if matches!(*dealer, Dealer::Waits) {
         *dealer = match begin(hub, caller, ticket, reader.clone()).await {
             Ok(begun) => begun,
@@ -196,7 +207,7 @@ async fn begin(hub: &Arc<Hub>, caller: &Caller, ticket: Ticket, reader: Reader) 
 impl Dealer {
     /// The schema, for who reads as the first does: it is that one's rights that end the execution
     /// when they end.
-    fn joined(&self, reader: &Reader) -> Result<FlightData> {
+    fn joined(&self, reader: &Reader) -> Result<Message> {
         let (schema, first) = match self {
             Self::Runs { schema, reader, .. } | Self::Ended(Ok((schema, reader))) => {
                 (schema, reader)
@@ -214,7 +225,7 @@ impl Dealer {
     }
 
     /// The next frame; none at the end.
-    async fn deal(&mut self) -> Option<Result<FlightData, Status>> {
+    async fn deal(&mut self) -> Option<Result<Message, Status>> {
         let Self::Runs { frames, .. } = self else {
             return match self {
                 Self::Ended(Err(status)) => Some(Err(status.clone())),
@@ -247,7 +258,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn next(&mut self) -> Option<Result<FlightData, Status>> {
+    async fn next(&mut self) -> Option<Result<Message, Status>> {
         if self.is_done {
             return None;
         }
@@ -263,6 +274,7 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         if !self.is_done {
+            self.group.is_broken.store(true, Ordering::Release);
             self.hub.running.cancel(self.statement, &self.group.person);
             self.hub.dealt.forget(self.statement);
         }

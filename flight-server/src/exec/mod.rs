@@ -3,7 +3,6 @@
 pub mod admission;
 pub mod bounded;
 pub mod change;
-mod chunks;
 pub mod commits;
 pub mod dealt;
 pub mod ended;

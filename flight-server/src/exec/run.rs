@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightData;
 use chrono::Utc;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
@@ -13,6 +12,7 @@ use futures::Stream;
 use hubflight_ledger::ExecutionStarted;
 use hubflight_tickets::{Priority, Ticket};
 use hubflight_udfs::StatementWork;
+use hubflight_wire::Message;
 use tokio::time::Instant as Deadline;
 use tonic::Status;
 
@@ -67,7 +67,7 @@ pub async fn redeem(
     hub: &Arc<Hub>,
     caller: &Caller,
     ticket: Ticket,
-) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
+) -> Result<impl Stream<Item = Result<Message, Status>> + Send + use<>> {
     let steps = Steps::begin();
     hub.withdrawn.check(&ticket.person, ticket.statement_id)?;
     let permit = hub.engine.admit(&caller.principal.person.id).await?;

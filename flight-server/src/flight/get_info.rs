@@ -82,12 +82,13 @@ async fn info(
             handle,
             others,
             expires,
+            ordered,
         } => {
             // A part is fetched once: what has a time may be fetched again until then.
             let expires = others.is_empty().then_some(expires);
             let handles = std::iter::once(handle).chain(others);
             let endpoints = handles.map(|handle| endpoint(handle, expires));
-            Ok(flight(&schema, descriptor, endpoints)?)
+            Ok(flight(&schema, descriptor, endpoints)?.with_ordered(ordered))
         }
         Opened::Changed { rows } => {
             let info = flight(&parameters::none(), descriptor, [])?;

@@ -6,13 +6,14 @@ use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use futures::{Stream, StreamExt};
+use hubflight_wire::{received, uploads};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
 use super::get_info::command_of;
-use super::{Answer, BoxStream, ingest, received, transactions, uploads};
+use super::{Answer, BoxStream, ingest, transactions};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::exec::run;
@@ -125,7 +126,11 @@ async fn bound_rows(
     deadline: Deadline,
 ) -> Result<Option<Vec<u8>>> {
     let mut taken = Taken::new(limits);
-    let mut sent = received::decoded(PARAMETERS, messages, move |message| taken.take(message));
+    let mut sent = received::decoded(
+        PARAMETERS,
+        messages,
+        move |message| Ok(taken.take(message)?),
+    );
     let mut kept = Vec::new();
     let mut is_bound = false;
     let (mut rows, mut values, mut bytes) = (0_usize, 0_usize, 0_u64);

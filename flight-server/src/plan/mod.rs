@@ -254,10 +254,15 @@ impl Authorised {
             && !space::plan_calls_worker(&self.plan)?)
     }
 
-    /// Whether its rows may come in any order, and by nobody's clock: one that publishes aggregates
-    /// of rows that nobody may see answers in steps.
+    /// Whether it says in which order its rows come.
+    pub fn is_ordered(&self) -> bool {
+        is_ordered(&self.asked)
+    }
+
+    /// Whether its rows come by nobody's clock: one that publishes aggregates of rows that nobody may
+    /// see answers in steps.
     pub fn splits(&self) -> Result<bool> {
-        Ok(!is_ordered(&self.asked) && aggregate::answers(&self.plan)? == 0)
+        Ok(aggregate::answers(&self.plan)? == 0)
     }
 
     /// The placeholders of the query with the types that the planner found, in order.

@@ -83,6 +83,7 @@ impl Opening<'_> {
             handle: ticket.seal(&self.hub.tickets)?,
             others: Vec::new(),
             expires: ticket.expires,
+            ordered: false,
         })
     }
 
@@ -116,6 +117,7 @@ impl Opening<'_> {
             handle,
             others: Vec::new(),
             expires: ticket.expires,
+            ordered: false,
         })
     }
 

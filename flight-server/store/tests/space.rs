@@ -130,7 +130,7 @@ fn snapshots_conflicts_and_errors() {
         let view = store.space_at("p", 4).await.unwrap();
         assert_eq!(shape(&view)["t"], ["f2", "f3", "f4"]);
         assert_eq!(shape(&store.space_at("p", 1).await.unwrap())["t"], ["f1"]);
-        let sizes = |view: SpaceView| view.objects[0].files[0].column_bytes.clone();
+        let sizes = |view: SpaceView| view.objects[0].files[0].column_bytes.to_string();
         assert_eq!(sizes(store.space_at("p", 1).await.unwrap()), "{\"a\":100}");
         commit(
             &store,

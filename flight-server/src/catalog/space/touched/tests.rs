@@ -37,6 +37,7 @@ impl Bench {
         let text = Text {
             sql: sql.to_owned(),
             parameters,
+            transaction: None,
         };
         let caller = ada_in_session(&self.hub).await;
         Opened::open(&self.hub, &caller, text).await.map(drop)
