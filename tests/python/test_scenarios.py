@@ -55,8 +55,6 @@ def test_ordered(hub):
     caller = Caller(hub, "researcher")
     info = caller.info("SELECT n FROM generate_series(1, 20000) AS s(n) ORDER BY n DESC")
     assert rows_in_order(caller, info) == list(range(20_000, 0, -1))
-    if len(info.endpoints) == 1 and not info.ordered:
-        pytest.skip("server: `FlightInfo.ordered` is not set for a query with ORDER BY")
     assert info.ordered
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import DatabaseOptions, StatementOptions
-from adbc_driver_manager import AdbcConnection, AdbcDatabase, AdbcStatement, GetObjectsDepth, NotSupportedError
+from adbc_driver_manager import AdbcConnection, AdbcDatabase, AdbcStatement, GetObjectsDepth
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -83,8 +83,7 @@ class Dbapi(Tool):
             assert cursor.adbc_ingest(table, rows, mode="replace", db_schema_name="space") == rows.num_rows
 
     def manual(self, hub):
-        with pytest.warns(Warning) if not offers_transactions(hub) else nothing():
-            return self.connect(hub, autocommit=False)
+        return self.connect(hub, autocommit=False)
 
     def stop(self, connection):
         """Begins what is slow, and stops it."""
@@ -102,19 +101,6 @@ class Dbapi(Tool):
 
     def options(self, connection, **options):
         connection.adbc_connection.set_options(**{OPTION + name: value for name, value in options.items()})
-
-
-class nothing:
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *_):
-        pass
-
-
-def offers_transactions(hub):
-    caller = Flight().connect(hub)
-    return "BeginTransaction" in {one.type for one in caller.client.list_actions(caller.options())}
 
 
 def reader_of(statement):
@@ -280,8 +266,6 @@ class Flight(Dbapi):
 
     def manual(self, hub):
         made = self.connect(hub)
-        if not offers_transactions(hub):
-            pytest.skip("server: transactions are not offered")
         made.begin()
         return made
 
@@ -485,15 +469,7 @@ def test_transactions(tool, hub):
     table = f"space.{table_name()}"
     with tool.connect(hub) as other:
         tool.change(other, f"CREATE TABLE {table} (a BIGINT)")
-        try:
-            own = tool.manual(hub)
-        except NotSupportedError:
-            assert not offers_transactions(hub)
-            own = None
-        if not offers_transactions(hub):
-            tool.change(other, f"DROP TABLE {table}")
-            pytest.skip("server: transactions are not offered")
-        with own:
+        with tool.manual(hub) as own:
             assert tool.change(own, f"INSERT INTO {table} VALUES (1), (2)") == 2
             assert tool.rows(other, f"SELECT a FROM {table}").num_rows == 0
             own.rollback()
