@@ -1,10 +1,13 @@
-//! TPC-H as Parquet, from the `tpchgen` crate: one folder a table, made once.
+//! TPC-H as Parquet, from the `tpchgen` crate: one folder a table, made once. lineitem as Arrow too.
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use arrow::array::RecordBatchReader;
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::ipc::writer::FileWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -66,6 +69,48 @@ pub fn tpch(folder: &Path, scale: f64) -> Result<()> {
         "lineitem",
         LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)),
     )
+}
+
+/// Rows of a batch of Arrow files: whoever reads them is given batches as they lie there.
+const BATCH_ROWS: usize = 8192;
+/// Batches of an Arrow file: a table has many files, so that scans run in parallel.
+const FILE_BATCHES: usize = 8;
+
+/// Writes lineitem as Arrow files with plain texts, unless it is there.
+pub fn arrow_lineitem(folder: &Path, scale: f64) -> Result<()> {
+    let (done, partial) = (folder.join("lineitem"), folder.join("partial"));
+    if done.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&partial)
+        .with_context(|| format!("cannot make `{}`", partial.display()))?;
+    let rows = LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)).with_batch_size(BATCH_ROWS);
+    let plain = |field: &Arc<Field>| match field.data_type() {
+        DataType::Utf8View => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+        _ => Arc::clone(field),
+    };
+    let schema = Arc::new(Schema::new(
+        rows.schema().fields().iter().map(plain).collect::<Fields>(),
+    ));
+    let mut batches = rows.peekable();
+    for number in 0.. {
+        if batches.peek().is_none() {
+            break;
+        }
+        let file = File::create(partial.join(format!("part-{number:05}.arrow")))?;
+        let mut writer = FileWriter::try_new(file, &schema)?;
+        for batch in batches.by_ref().take(FILE_BATCHES) {
+            let columns = batch?
+                .columns()
+                .iter()
+                .zip(schema.fields())
+                .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
+                .collect::<Result<Vec<_>, _>>()?;
+            writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+        }
+        writer.finish()?;
+    }
+    Ok(std::fs::rename(&partial, &done)?)
 }
 
 fn write(folder: &Path, table: &str, batches: impl RecordBatchReader) -> Result<()> {

@@ -70,6 +70,11 @@ impl Process {
         Ok(family)
     }
 
+    /// Seconds of processor time that the server itself took so far.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        cpu_seconds(self.child.id())
+    }
+
     /// A line of `/proc/PID/status` of the server itself, in MB (10^6 bytes).
     pub fn memory_mb(&self, line: &str) -> Result<f64> {
         memory_mb(self.child.id(), line)
@@ -108,6 +113,61 @@ fn kib_line(path: &str, name: &str) -> Result<f64> {
         })
         .with_context(|| format!("{path} has no {name}"))?;
     Ok(kib.parse::<f64>()? * 1024.0 / 1e6)
+}
+
+/// Ticks a second in which Linux tells processor time, on all machines that it runs on.
+const TICKS: f64 = 100.0;
+
+/// Seconds of processor time that a process took so far, its own and the kernel's for it.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name, which may hold blanks: `utime` and `stime` are the 12th and 13th.
+    let (_, fields) = stat.rsplit_once(')').context("a process without a name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: Vec<f64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
+    Ok(ticks.iter().sum::<f64>() / TICKS)
+}
+
+/// `flight-server serve` on one dataset `tpch` (lines of its configuration) with some limits; and a
+/// token of its only person.
+pub fn serve(state: &Path, dataset: &str, limits: &str) -> Result<(Process, String)> {
+    if state.exists() {
+        std::fs::remove_dir_all(state)?;
+    }
+    std::fs::create_dir_all(state)?;
+    let config = state.join("hub.toml");
+    let text = format!(
+        "[server]\nzone = 'inside'\nflight = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nstate = 'state'\n\
+         [workers]\nlisten = '127.0.0.1:0'\n\
+         [limits]\n{limits}\n\
+         [[dataset]]\nname = 'tpch'\nproducer = 'TPC'\npersons = 'none'\n{dataset}\n\
+         [[person]]\nid = 'bench'\n\
+         [[project]]\nid = 'bench'\nmembers = ['bench']\n\
+         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n\
+         [[habilitation]]\nproject = 'bench'\ndataset = 'tpch'\ndecision = 'benchmark'\n\
+         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n"
+    );
+    std::fs::write(&config, text)?;
+    let config = config.to_string_lossy().into_owned();
+    let server = Process::start(&["serve", "--config", &config], &state.join("log"))?;
+    let told = run(&[
+        "admin",
+        "token",
+        "create",
+        "--config",
+        &config,
+        "--person",
+        "bench",
+        "--project",
+        "bench",
+        "--days",
+        "1",
+    ])?;
+    let token = told
+        .split_whitespace()
+        .find(|word| word.starts_with("hubpat_"))
+        .context("no token was printed")?;
+    Ok((server, token.to_owned()))
 }
 
 /// Runs `flight-server` to its end and gives what it printed.

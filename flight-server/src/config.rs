@@ -156,6 +156,10 @@ pub struct Limits {
     pub statement_seconds_max: u64,
     /// How long a ticket can be redeemed before it must be renewed.
     pub ticket_seconds_max: u64,
+    /// How long a transaction may last since it first changed something.
+    pub transaction_seconds_max: u64,
+    /// How long such a transaction waits for its next statement.
+    pub transaction_idle_seconds_max: u64,
     /// How long a bearer token of a handshake lives.
     pub token_seconds_max: u64,
     /// Tables and views of one project's space.
@@ -224,6 +228,8 @@ impl Default for Limits {
             queue_wait_ms_max: 30_000,
             statement_seconds_max: 3600,
             ticket_seconds_max: 600,
+            transaction_seconds_max: 1800,
+            transaction_idle_seconds_max: 900,
             token_seconds_max: 12 * 3600,
             space_objects_max: 10_000,
             space_files_max: 100_000,

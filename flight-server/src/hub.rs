@@ -32,7 +32,9 @@ use crate::change::Change;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::exec::Engine;
+use crate::exec::dealt::Dealt;
 use crate::exec::registry::Registry;
+use crate::exec::transactions::Transactions;
 use crate::exec::withdrawn::Withdrawn;
 use crate::flight::PreparedStatements;
 use crate::linkage;
@@ -62,6 +64,10 @@ pub struct Hub {
     pub running: Registry,
     /// Tickets that were cancelled before they were fetched.
     pub withdrawn: Withdrawn,
+    /// Results that are read from several endpoints.
+    pub dealt: Dealt,
+    /// Transactions that are open here.
+    pub transactions: Transactions,
     /// The files of all spaces, which are sealed.
     pub space_files: Arc<SealedStore>,
     /// What statements are writing into spaces now.
@@ -321,6 +327,8 @@ impl Hub {
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             running: Registry::default(),
             withdrawn: Withdrawn::default(),
+            dealt: Dealt::default(),
+            transactions: Transactions::default(),
             space_files,
             space_writes: Arc::default(),
             space_turns: space::Turns::default(),

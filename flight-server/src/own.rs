@@ -327,6 +327,7 @@ impl WantedToken {
         Ok(Text {
             sql: Self::SHOWN.to_owned(),
             parameters: parameters::encode(&schema, &[row])?,
+            transaction: None,
         })
     }
 }

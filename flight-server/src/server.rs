@@ -19,7 +19,7 @@ use crate::airlock;
 use crate::catalog::space;
 use crate::config::{Config, Listener};
 use crate::error::{Error, ErrorKind, Result};
-use crate::exec::revocation;
+use crate::exec::{revocation, transactions};
 use crate::flight::connections::{ConnectionLimits, bounded};
 use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
@@ -53,6 +53,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// Ends what runs on rights that have ended.
     rights: AbortOnDropHandle<()>,
+    transactions: AbortOnDropHandle<()>,
     exports: AbortOnDropHandle<()>,
     supervisor: Option<Supervisor>,
 }
@@ -105,6 +106,9 @@ impl Server {
             tasks: JoinSet::new(),
             stop,
             rights: AbortOnDropHandle::new(tokio::spawn(revocation::watch(Arc::clone(&hub)))),
+            transactions: AbortOnDropHandle::new(tokio::spawn(transactions::watch(Arc::clone(
+                &hub,
+            )))),
             exports: AbortOnDropHandle::new(tokio::spawn(airlock::watch(Arc::clone(&hub)))),
             supervisor,
             hub,
@@ -203,6 +207,8 @@ impl Server {
             self.tasks.shutdown().await;
         }
         self.rights.abort();
+        self.transactions.abort();
+        self.hub.transactions.end_all();
         self.exports.abort();
         self.hub.ledger.close().await?;
         if let Some(supervisor) = self.supervisor.take() {

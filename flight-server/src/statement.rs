@@ -1,6 +1,7 @@
 //! A statement from its text to a ticket, a count or a refusal, each recorded.
 
 mod calls;
+mod ends;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightData;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use hubflight_ledger::{ExecutionStarted, Fault, Outcome, Refusal, StatementKind, StatementOpened};
-use hubflight_tickets::{Ticket, after};
+use hubflight_tickets::{InTransaction, Part, Ticket, after};
+use hubflight_wire::Message;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -27,26 +28,42 @@ use crate::exec::admission::Permit;
 use crate::exec::change::{Asked, Change};
 use crate::exec::registry::Stop;
 use crate::exec::revocation::{self, Grounds};
-use crate::exec::run;
+use crate::exec::transactions::{Transaction, Turn};
+use crate::exec::{dealt, run};
 use crate::flight::BoxStream;
-use crate::flight::call::Caller;
+use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
 use crate::own;
 use crate::plan::parse::{Parsed, parse};
 use crate::plan::{Planning, parameters, wire};
+
+pub use ends::commit;
+
+/// What the audit calls the transaction of a statement.
+pub const TRANSACTION: &str = "transaction";
 
 /// SQL with the rows of parameters that were bound, as [`parameters::encode`] writes them.
 #[derive(Clone, Debug, Default)]
 pub struct Text {
     pub sql: String,
     pub parameters: Vec<u8>,
+    /// The transaction that it is one of.
+    pub transaction: Option<Uuid>,
 }
 
 impl Text {
     pub fn new(sql: String) -> Self {
         Self {
             sql,
-            parameters: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// As a statement of a transaction, where there is one.
+    pub fn within(self, transaction: Option<Uuid>) -> Self {
+        Self {
+            transaction,
+            ..self
         }
     }
 }
@@ -58,6 +75,8 @@ pub enum Opened {
     Query {
         schema: SchemaRef,
         handle: Vec<u8>,
+        /// Those of the other endpoints, where the result has several.
+        others: Vec<Vec<u8>>,
         expires: DateTime<Utc>,
         /// Its rows come in an order that it asks for.
         ordered: bool,
@@ -94,8 +113,13 @@ impl Opened {
 }
 
 /// Stores rows that a client sends for a table, recorded as any change is; their number.
-pub async fn upload(hub: &Arc<Hub>, caller: &Caller, upload: Upload) -> Result<u64> {
-    let text = Text::new(upload.to_string());
+pub async fn upload(
+    hub: &Arc<Hub>,
+    caller: &Caller,
+    upload: Upload,
+    transaction: Option<Uuid>,
+) -> Result<u64> {
+    let text = Text::new(upload.to_string()).within(transaction);
     let opening = Opening::new(hub, caller, &text, Uuid::now_v7());
     let stored = opening.run(Asked::Upload(upload), StatementKind::Dml);
     opening.told(stored.await).await
@@ -131,6 +155,7 @@ async fn planned<T: Send + 'static>(
 }
 
 async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Described> {
+    let transaction = transaction(&hub, &caller, &text)?;
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
     if let Some(call) = parsed.own()? {
         call.check_prepared()?;
@@ -159,7 +184,11 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
         });
     }
     let project = caller.principal.project()?;
-    let view = Arc::new(caller.view(&hub, project, None).await?);
+    let space = At {
+        snapshot: None,
+        overlay: transaction.and_then(|own| own.overlay()),
+    };
+    let view = Arc::new(caller.view_at(&hub, project, space).await?);
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -195,15 +224,32 @@ async fn description(hub: Arc<Hub>, caller: Caller, text: Text) -> Result<Descri
     })
 }
 
+/// The transaction that a statement is one of.
+///
+/// # Errors
+/// `NotFound` where it is none of the caller's that is open, `InvalidArgument` where it is in
+/// another project.
+fn transaction(hub: &Hub, caller: &Caller, text: &Text) -> Result<Option<Arc<Transaction>>> {
+    let Some(id) = text.transaction else {
+        return Ok(None);
+    };
+    let person = &caller.principal.person.id;
+    let found = hub.transactions.find(id, person, &hub.config.limits)?;
+    found.enter(caller.principal.project()?)?;
+    Ok(Some(found))
+}
+
 /// Redeems a ticket; a refusal is recorded.
-pub async fn redeem(
-    hub: &Arc<Hub>,
-    caller: &Caller,
-    ticket: Ticket,
-) -> Result<BoxStream<FlightData>> {
+pub async fn redeem(hub: &Arc<Hub>, caller: &Caller, ticket: Ticket) -> Result<BoxStream<Message>> {
     let statement_id = ticket.statement_id;
-    match run::redeem(hub, caller, ticket).await {
-        Ok(stream) => Ok(stream.boxed()),
+    let redeemed = match ticket.part {
+        None => run::redeem(hub, caller, ticket).await.map(StreamExt::boxed),
+        Some(part) => dealt::fetch(hub, caller, ticket, part)
+            .await
+            .map(StreamExt::boxed),
+    };
+    match redeemed {
+        Ok(stream) => Ok(stream),
         Err(error) => {
             hub.metrics.refused(error.kind);
             let refusal = Refusal {
@@ -289,10 +335,15 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The project of the session, as `caller` sees it.
+    /// The project of the session, as `caller` sees it, in the statement's transaction.
     async fn view(&self, caller: &Caller) -> Result<ProjectView> {
+        let transaction = transaction(self.hub, caller, self.text)?;
+        let space = At {
+            snapshot: None,
+            overlay: transaction.and_then(|own| own.overlay()),
+        };
         let project = caller.principal.project()?;
-        caller.view(self.hub, project, None).await
+        caller.view_at(self.hub, project, space).await
     }
 
     /// The rows of parameters that were bound, of which a statement with placeholders has one, or
@@ -317,7 +368,6 @@ impl<'a> Opening<'a> {
 
     async fn query(&self, view: &Arc<ProjectView>, parsed: Parsed) -> Result<Opened> {
         let rows = self.rows(parsed.placeholders)?;
-        let ordered = parsed.is_ordered();
         let first = rows.into_iter().next();
         let work = authorised(
             self.hub.clone(),
@@ -326,18 +376,50 @@ impl<'a> Opening<'a> {
             parsed,
             first,
         );
-        let (schema, kind) = planned(self.hub, self.caller, work).await?;
+        let Asking {
+            schema,
+            kind,
+            splits,
+            ordered,
+        } = planned(self.hub, self.caller, work).await?;
         let ticket = self.ticket(view);
-        let handle = ticket.seal(&self.hub.tickets)?;
         let expires = ticket.expires;
+        let mut parts = self.parts(ticket, splits && kind == StatementKind::Query);
+        let others = parts.split_off(1);
+        let seal = |ticket: Ticket| ticket.seal(&self.hub.tickets);
+        let handle = parts.pop().map(seal).transpose()?.unwrap_or_default();
+        let others = others.into_iter().map(seal).collect::<Result<_, _>>()?;
         self.record(kind, self.begins_until(), &self.asked())
             .await?;
         Ok(Opened::Query {
             schema,
             handle,
+            others,
             expires,
             ordered,
         })
+    }
+
+    /// The tickets of the result's endpoints: as many as the session wants where it can be read in
+    /// parts, or one.
+    fn parts(&self, ticket: Ticket, splits: bool) -> Vec<Ticket> {
+        let of = self.caller.principal.options.wire_endpoints.0;
+        let life = self.hub.config.limits.ticket_life_seconds_max();
+        let time = (self.caller.now, after(self.caller.now, life));
+        let is_split = splits
+            && of > 1
+            && self
+                .hub
+                .dealt
+                .expect(self.statement_id, self.person(), of, time);
+        if !is_split {
+            return vec![ticket];
+        }
+        let part = |index| Ticket {
+            part: Some(Part { index, of }),
+            ..ticket.clone()
+        };
+        (0..of).map(part).collect()
     }
 
     /// Runs a change for each row of parameters, as one execution.
@@ -358,6 +440,11 @@ impl<'a> Opening<'a> {
     async fn run(&self, mut asked: Asked, kind: StatementKind) -> Result<u64, Failure> {
         let options = &self.caller.principal.options;
         let time = run::statement_time(self.hub, self.caller, options.statement_seconds);
+        // Before the place to run: what waits for its turn keeps nobody else from running.
+        let turn = match asked.is_of_the_space()? {
+            true => self.turn(time).await?,
+            false => None,
+        };
         let permit = self.hub.engine.admit(self.person()).await?;
         // Only now, since it may have waited for long: the rights of this moment count.
         let caller = self.caller.at(Utc::now());
@@ -369,6 +456,9 @@ impl<'a> Opening<'a> {
         }
         let grounds = self.grounds(&view)?;
         let stop = Arc::new(Stop::of_call(self.caller));
+        if let Some(turn) = &turn {
+            turn.ends(&stop);
+        }
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
@@ -401,8 +491,18 @@ impl<'a> Opening<'a> {
             grounds,
             place,
             time,
+            turn,
         };
         change.run().await.map_err(Failure::Settled)
+    }
+
+    /// The turn to change something in the statement's transaction.
+    async fn turn(&self, time: Duration) -> Result<Option<Turn>> {
+        let Some(own) = transaction(self.hub, self.caller, self.text)? else {
+            return Ok(None);
+        };
+        let deadline = tokio::time::Instant::now() + time;
+        own.turn(self.hub, deadline).await.map(Some)
     }
 
     fn planning<'b>(&'b self, caller: &'b Caller, view: &'b Arc<ProjectView>) -> Planning<'b> {
@@ -452,13 +552,24 @@ impl<'a> Opening<'a> {
             datasets: read()
                 .map(|(dataset, _)| (dataset.name.clone(), dataset.version))
                 .collect(),
-            columns: touched.columns(),
+            columns: self.columns(touched),
             started_at: Utc::now(),
         }
     }
 
     /// What a change runs on. Which tables it reads is known only inside, so that it depends on
     /// all that are open.
+    /// What it touches, for the audit, and the transaction that it does so in: what has no commit of
+    /// its transaction was not kept.
+    fn columns(&self, touched: &Touched) -> serde_json::Value {
+        let mut columns = touched.columns();
+        if let (Some(id), Some(columns)) = (self.text.transaction, columns.as_object_mut()) {
+            let id = serde_json::json!([id.to_string()]);
+            columns.insert(TRANSACTION.to_owned(), id);
+        }
+        columns
+    }
+
     fn grounds(&self, view: &ProjectView) -> Result<Grounds> {
         Ok(Grounds {
             standing: self.caller.principal.standing.clone(),
@@ -504,6 +615,11 @@ impl<'a> Opening<'a> {
             statement_seconds: options.statement_seconds,
             priority: options.priority,
             renewable: true,
+            part: None,
+            transaction: self.text.transaction.and_then(|id| {
+                let version = view.overlay()?.version;
+                Some(InTransaction { id, version })
+            }),
         }
     }
 
@@ -573,15 +689,25 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The schema of a query, with the first of the rows that are bound to it, and whether it
-/// reads data or only what there is: metadata is free.
+/// What is known of a query before it runs.
+struct Asking {
+    /// With the first of the rows that are bound to it.
+    schema: SchemaRef,
+    /// Whether it reads data or only what there is: metadata is free.
+    kind: StatementKind,
+    /// Whether it can be read in parts.
+    splits: bool,
+    /// Whether its rows come in an order that it asks for.
+    ordered: bool,
+}
+
 async fn authorised(
     hub: Arc<Hub>,
     caller: Caller,
     view: Arc<ProjectView>,
     parsed: Parsed,
     first: Option<Vec<ScalarValue>>,
-) -> Result<(SchemaRef, StatementKind)> {
+) -> Result<Asking> {
     let planning = Planning {
         hub: &hub,
         view: &view,
@@ -596,7 +722,15 @@ async fn authorised(
         StatementKind::Query
     };
     // Of no rows of parameters, it is the schema that is known without them.
-    Ok((authorised.bind(first.unwrap_or_default())?.schema, kind))
+    let ordered = authorised.is_ordered() && !is_listing;
+    let splits = !ordered && authorised.splits()?;
+    let bound = authorised.bind(first.unwrap_or_default())?;
+    Ok(Asking {
+        schema: bound.schema,
+        kind,
+        splits,
+        ordered,
+    })
 }
 
 fn unbound(placeholders: usize) -> Error {

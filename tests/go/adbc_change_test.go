@@ -178,14 +178,26 @@ func TestTheDriverHasNoBulkIngest(t *testing.T) {
 		"[Flight SQL Statement] must call Prepare before calling Bind")
 }
 
-// --- transactions, which the server does not offer yet ---
+// --- transactions ---
 
-func TestTransactionsAreRefusedClearly(t *testing.T) {
-	connection := connect(t, "researcher")
+func TestTransactionsKeepOrForget(t *testing.T) {
+	connection, other := connect(t, "researcher"), connect(t, "researcher")
 	set := connection.(adbc.PostInitOptions)
+	done(t, set.SetOption(adbc.OptionKeyAutoCommit, adbc.OptionValueDisabled))
+	update(t, connection, "CREATE TABLE space.go_kept AS SELECT 1 AS a")
+	equal(t, query(t, connection, "SELECT a FROM space.go_kept"), []string{"1"})
+	refused(t, refusal(t, other, "SELECT a FROM space.go_kept"), adbc.StatusNotFound,
+		"table `space.go_kept` does not exist in project `readmission`; `SHOW TABLES` lists what there is")
+	done(t, connection.Commit(within(t)))
+	equal(t, query(t, other, "SELECT a FROM space.go_kept"), []string{"1"})
+	update(t, connection, "DROP TABLE space.go_kept")
+	done(t, connection.Rollback(within(t)))
+	equal(t, query(t, connection, "SELECT a FROM space.go_kept"), []string{"1"})
+	// To commit by each statement again commits what is open.
+	update(t, connection, "DROP TABLE space.go_kept")
 	done(t, set.SetOption(adbc.OptionKeyAutoCommit, adbc.OptionValueEnabled))
-	refused(t, set.SetOption(adbc.OptionKeyAutoCommit, adbc.OptionValueDisabled), adbc.StatusNotImplemented,
-		"[Flight SQL] server does not report transaction support")
+	refused(t, refusal(t, other, "SELECT a FROM space.go_kept"), adbc.StatusNotFound,
+		"table `space.go_kept` does not exist in project `readmission`; `SHOW TABLES` lists what there is")
 	refused(t, connection.Commit(within(t)), adbc.StatusInvalidState, "[Flight SQL] Cannot commit when autocommit is enabled")
 	refused(t, connection.Rollback(within(t)), adbc.StatusInvalidState, "[Flight SQL] Cannot rollback when autocommit is enabled")
 	equal(t, query(t, connection, "SELECT 1"), []string{"1"})

@@ -44,7 +44,8 @@ func TestOptionsAreListedWithTheirDefaults(t *testing.T) {
 		return found
 	}
 	expected := map[string]any{
-		"catalog": "readmission", "priority": "interactive", "wire.compression": "none", "wire.views": false,
+		"catalog": "readmission", "priority": "interactive", "wire.compression": "none",
+		"wire.endpoints": float64(1), "wire.views": false,
 	}
 	equal(t, list(), expected)
 	done(t, set.SetOption(option+"time_zone", "Europe/Paris"))

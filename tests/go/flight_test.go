@@ -239,8 +239,8 @@ func TestTheSchemaIsThatOfTheRows(t *testing.T) {
 
 // --- actions ---
 
-const actionsOffered = "there are CreatePreparedStatement, ClosePreparedStatement, CancelFlightInfo, CancelQuery, " +
-	"RenewFlightEndpoint, SetSessionOptions, GetSessionOptions, CloseSession"
+const actionsOffered = "there are CreatePreparedStatement, ClosePreparedStatement, BeginTransaction, EndTransaction, " +
+	"CancelFlightInfo, CancelQuery, RenewFlightEndpoint, SetSessionOptions, GetSessionOptions, CloseSession"
 
 func TestTheActionsThatAreListedWork(t *testing.T) {
 	client, ctx := flightClient(t, "researcher")
@@ -261,6 +261,17 @@ func TestTheActionsThatAreListedWork(t *testing.T) {
 			endpoint := execute(t, ctx, client, "SELECT 1").Endpoint[0]
 			_, err := client.RenewFlightEndpoint(ctx, &flight.RenewFlightEndpointRequest{Endpoint: endpoint})
 			return err
+		},
+		"BeginTransaction": func() error {
+			_, err := client.BeginTransaction(ctx)
+			return err
+		},
+		"EndTransaction": func() error {
+			transaction, err := client.BeginTransaction(ctx)
+			if err != nil {
+				return err
+			}
+			return transaction.Rollback(ctx)
 		},
 		"SetSessionOptions": func() error {
 			_, err := client.SetSessionOptions(ctx, &flight.SetSessionOptionsRequest{})

@@ -17,8 +17,25 @@ from adbc_driver_flightsql import DatabaseOptions
 from pyarrow import flight
 
 ROOT = Path(__file__).resolve().parents[2]
+# Each test, and `pass` or why it was skipped; written where HUBFLIGHT_MATRIX says, for tests/matrix.py.
+OUTCOMES = {}
 # Seconds until a started server must answer; making the data counts.
 START_SECONDS_MAX = 120
+
+
+def pytest_runtest_logreport(report):
+    name = report.nodeid.rpartition("/")[2]
+    if report.skipped:
+        OUTCOMES[name] = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else "expected to fail"
+    elif report.failed:
+        OUTCOMES[name] = f"fail: {report.when}"
+    elif report.when == "call":
+        OUTCOMES.setdefault(name, "pass")
+
+
+def pytest_sessionfinish():
+    if "HUBFLIGHT_MATRIX" in os.environ:
+        Path(os.environ["HUBFLIGHT_MATRIX"]).write_text(json.dumps(OUTCOMES, indent=1, ensure_ascii=False))
 
 
 def binary(name: str) -> str:
@@ -192,3 +209,11 @@ def hub(tmp_path_factory):
     said = running.log.read_text()
     complaints = [line for line in said.splitlines() if " ERROR " in line]
     assert not complaints, "the server complained:\n" + "\n".join(complaints)
+
+
+@pytest.fixture(scope="session")
+def tls_hub(tmp_path_factory):
+    """A small demo with TLS; its authority is `tls/ca.pem` in its folder."""
+    running = start_demo(tmp_path_factory.mktemp("tls") / "hub", 0.01, "--tls")
+    yield running
+    running.stop()

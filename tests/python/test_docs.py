@@ -1,5 +1,6 @@
 """What the README says can be typed as it stands."""
 
+import importlib.util
 import re
 import subprocess
 
@@ -36,6 +37,24 @@ def test_the_python_for_clients_runs(hub, code):
     assert ended.returncode == 0, ended.stderr
     # Each says whether it got what it expects.
     assert set(ended.stdout.split()) == {"True"}, ended.stdout
+
+
+def test_the_table_of_clients_notices_what_is_missing():
+    spec = importlib.util.spec_from_file_location("matrix", ROOT / "tests/matrix.py")
+    matrix = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(matrix)
+    for client, (_, cells) in matrix.CLIENTS.items():
+        assert list(cells) == matrix.FEATURES, client
+    tests = [test for _, cells in matrix.CLIENTS.values() for cell in cells.values() if not isinstance(cell, str) for test in cell]
+    passed = dict.fromkeys(tests, "pass")
+    lines, wrong = matrix.table(matrix.CLIENTS, lambda suite: passed)
+    assert not wrong and not any("?" in line for line in lines)
+    for outcome in (None, "fail: call", "", "client: ", "server:", "slow today"):
+        seen = {test: said for test, said in {**passed, tests[0]: outcome}.items() if said is not None}
+        assert len(matrix.table(matrix.CLIENTS, lambda suite: seen)[1]) == tests.count(tests[0]), outcome
+    for cell in ("", " ", []):
+        assert matrix.judge(cell, passed)[1], cell
+    assert matrix.judge([tests[0]], {tests[0]: "server: not yet"}) == ("server: not yet", None)
 
 
 def test_the_commands_that_the_readme_names_exist():

@@ -3,6 +3,7 @@
 import re
 import socket
 import sqlite3
+import ssl
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -368,3 +369,14 @@ def test_where_certificates_are_required_nobody_comes_without(setting):
     assert setting.refusal(**strict, **token) == "Unavailable"
     assert setting.refusal(setting.wrong["expired"], **strict, **token) == "Unavailable"
     setting.ask(**token)
+
+
+def test_a_client_without_a_certificate_is_told_why(setting):
+    """The alert leaves although whoever wrote it lets go of the connection at once."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", setting.strict), timeout=5) as plain:
+            with pytest.raises(ssl.SSLError, match="(?i)certificate.required"), context.wrap_socket(plain) as made:
+                made.recv(100)

@@ -112,7 +112,7 @@ def test_a_ticket_is_no_command(hub, name):
 
 
 @pytest.mark.parametrize("action", [
-    "CreatePreparedSubstraitPlan", "BeginTransaction", "EndTransaction", "BeginSavepoint", "EndSavepoint",
+    "CreatePreparedSubstraitPlan", "BeginSavepoint", "EndSavepoint", "begintransaction",
     "Shutdown", "HealthCheck", "", "createpreparedstatement", "CreatePreparedStatement ", "hub.cancel",
 ])
 def test_actions_that_are_not_listed_are_refused(hub, action):

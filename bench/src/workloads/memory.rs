@@ -1,13 +1,12 @@
 //! Results larger than the memory that queries may hold: streamed, and sorted on disk.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use arrow::array::{Array, RecordBatch};
 
-use super::transport::sent_bytes;
 use crate::client::Client;
-use crate::process::{Process, run as flight_server};
+use crate::process::serve;
 use crate::report::Report;
 use crate::{Options, files};
 
@@ -35,16 +34,18 @@ pub async fn run(options: &Options) -> Result<Report> {
         vec!["query", "rows", "MB", "seconds", "resident before", "peak"],
     );
     let mut peaks = Vec::new();
+    let dataset = format!("folder = '{}'", std::path::absolute(&folder)?.display());
+    let limits = format!("memory_mb_max = {LIMIT_MB}\nquery_memory_mb_max = {LIMIT_MB}");
     for (name, sql) in QUERIES {
         let state = options.data.join(format!("state-memory-{name}"));
-        let (server, token) = serve(&state, &folder)?;
+        let (server, token) = serve(&state, &dataset, &limits)?;
         let mut client = Client::login(server.flight, "bench", &token).await?;
         // Opens files and caches, so that what follows is the query's own.
         client.query("SELECT count(*) FROM tpch.nation").await?;
         let before = server.memory_mb("VmRSS")?;
         let (mut rows, mut bytes) = (0, 0);
         let begun = Instant::now();
-        let take = |batch: arrow::array::RecordBatch| {
+        let take = |batch: RecordBatch| {
             rows += batch.num_rows();
             bytes += sent_bytes(&batch);
         };
@@ -69,45 +70,11 @@ pub async fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// `flight-server serve` on the TPC-H files, with little memory; and a token of its person.
-fn serve(state: &Path, tpch: &Path) -> Result<(Process, String)> {
-    if state.exists() {
-        std::fs::remove_dir_all(state)?;
-    }
-    std::fs::create_dir_all(state)?;
-    let config = state.join("hub.toml");
-    let tpch = std::path::absolute(tpch)?;
-    let text = format!(
-        "[server]\nzone = 'inside'\nflight = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\nstate = 'state'\n\
-         [workers]\nlisten = '127.0.0.1:0'\n\
-         [limits]\nmemory_mb_max = {LIMIT_MB}\nquery_memory_mb_max = {LIMIT_MB}\n\
-         [[dataset]]\nname = 'tpch'\nproducer = 'TPC'\nfolder = '{}'\npersons = 'none'\n\
-         [[person]]\nid = 'bench'\n\
-         [[project]]\nid = 'bench'\nmembers = ['bench']\n\
-         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n\
-         [[habilitation]]\nproject = 'bench'\ndataset = 'tpch'\ndecision = 'benchmark'\n\
-         valid_from = '2000-01-01'\nvalid_to = '2100-01-01'\n",
-        tpch.display()
-    );
-    std::fs::write(&config, text)?;
-    let config = config.to_string_lossy().into_owned();
-    let server = Process::start(&["serve", "--config", &config], &state.join("log"))?;
-    let told = flight_server(&[
-        "admin",
-        "token",
-        "create",
-        "--config",
-        &config,
-        "--person",
-        "bench",
-        "--project",
-        "bench",
-        "--days",
-        "1",
-    ])?;
-    let token = told
-        .split_whitespace()
-        .find(|word| word.starts_with("hubpat_"))
-        .context("no token was printed")?;
-    Ok((server, token.to_owned()))
+/// Bytes of the values themselves: the columns of a received batch share one buffer, which
+/// `get_array_memory_size` counts once for each.
+fn sent_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
+        .sum()
 }

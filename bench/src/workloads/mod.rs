@@ -39,7 +39,7 @@ pub const ALL: [Workload; 8] = [
     },
     Workload {
         name: "transport",
-        about: "rows of lineitem over Flight SQL against reading them in the process",
+        about: "rows of lineitem over Flight SQL against Arrow's own Flight server, rate and CPU",
         run: |options| Box::pin(transport::run(options)),
     },
     Workload {

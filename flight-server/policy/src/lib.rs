@@ -12,7 +12,7 @@ pub mod pseudonym;
 mod error;
 
 pub use barrier::{
-    PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Selections, Sources, UNIT_KEY,
+    PersonRows, PolicyScanExec, PolicyTable, REMARKS_KEY, Selections, Sources, UNIT_KEY, clean,
     describe_table, granted_tables, open_table, table_of,
 };
 pub use error::PolicyError;

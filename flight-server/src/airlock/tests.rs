@@ -174,7 +174,7 @@ impl Bench {
         let person = &caller.principal.person.id;
         let ticket = Ticket::open(&handle, &self.hub.tickets, person, caller.now)?;
         let frames = statement::redeem(&self.hub, caller, ticket).await?;
-        let frames = frames.map_err(FlightError::from);
+        let frames = frames.map_ok(Into::into).map_err(FlightError::from);
         let mut batches = FlightRecordBatchStream::new_from_flight_data(frames);
         let mut rows = 0;
         while let Some(batch) = batches.next().await {
@@ -485,7 +485,7 @@ async fn who_opposes_while_a_package_is_made_is_not_in_it() {
     write.commit().await.expect("committed");
     // This call began before, as far as the rows go.
     let late = ada.at(Utc::now() - TimeDelta::minutes(1));
-    let view = Arc::new(late.view(&bench.hub, "p", None).await.expect("a view"));
+    let view = Arc::new(late.view(&bench.hub, "p").await.expect("a view"));
     let options = crate::auth::session::SessionOptions::default();
     let planning = Planning {
         hub: &bench.hub,

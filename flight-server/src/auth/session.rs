@@ -7,6 +7,7 @@ use hubflight_tickets::{Compression, Priority};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::exec::dealt::PARTS_MAX;
 
 /// What a session asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct SessionOptions {
     pub schema: Option<String>,
     /// IANA name or offset.
     pub time_zone: Option<String>,
+    /// How many endpoints a result is read from, where its rows have no order.
+    pub wire_endpoints: Endpoints,
     /// Send `Utf8View` and `BinaryView` as they are.
     pub wire_views: bool,
     pub compression: Compression,
@@ -35,6 +38,7 @@ impl SessionOptions {
             "schema" => self.schema = text.map(|text| short(name, text)).transpose()?,
             "time_zone" | "timezone" => self.time_zone = text.map(time_zone).transpose()?,
             "tags" => self.tags = text.map(|text| short(name, text)).transpose()?,
+            "wire.endpoints" => self.wire_endpoints = endpoints(value)?,
             "wire.views" => self.wire_views = boolean(name, value)?,
             "wire.compression" => self.compression = compression(value)?,
             "priority" => self.priority = priority(value)?,
@@ -81,6 +85,10 @@ impl SessionOptions {
         let seconds = self.statement_seconds.map(i64::try_from);
         let seconds = seconds.map(|seconds| Setting::Count(seconds.unwrap_or(i64::MAX)));
         [
+            (
+                "wire.endpoints",
+                Setting::Count(i64::from(self.wire_endpoints.0)),
+            ),
             ("wire.views", Setting::Bool(self.wire_views)),
             ("wire.compression", text(compression)),
             ("priority", text(priority)),
@@ -105,7 +113,7 @@ pub enum Setting {
 }
 
 /// The names that `SetSessionOptions` takes.
-pub const OPTION_NAMES: [&str; 8] = [
+pub const OPTION_NAMES: [&str; 9] = [
     "catalog",
     "priority",
     "schema",
@@ -113,6 +121,7 @@ pub const OPTION_NAMES: [&str; 8] = [
     "tags",
     "time_zone",
     "wire.compression",
+    "wire.endpoints",
     "wire.views",
 ];
 
@@ -136,6 +145,30 @@ fn time_zone(text: String) -> Result<String> {
         ))
     })?;
     Ok(text)
+}
+
+/// From 1 to [`PARTS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoints(pub u16);
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+fn endpoints(value: &str) -> Result<Endpoints> {
+    if value.is_empty() {
+        return Ok(Endpoints::default());
+    }
+    let count = value.parse().ok();
+    let count = count.filter(|count| (1..=PARTS_MAX).contains(count));
+    count.map(Endpoints).ok_or_else(|| {
+        Error::invalid(format!(
+            "`{value}` is no number of endpoints for `wire.endpoints`; write one from 1 to \
+             {PARTS_MAX}"
+        ))
+    })
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool> {
@@ -284,6 +317,10 @@ mod tests {
         }
         options.set("priority", "batch").expect("known");
         assert!(options.set("priority", "urgent").is_err());
+        options.set("wire.endpoints", "16").expect("known");
+        for wrong in ["0", "17", "-1", "many", "1.5"] {
+            assert!(options.set("wire.endpoints", wrong).is_err(), "{wrong}");
+        }
         assert!(options.set("catalgo", "x").is_err());
         assert!(options.set("time_zone", "Mars/Olympus").is_err());
         options.set("catalog", "").expect("clears");

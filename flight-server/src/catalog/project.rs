@@ -19,7 +19,7 @@ use hubflight_store::AdminRole;
 
 use super::datasets::{Datasets, without_metadata};
 use super::hub_schema::{HubSchema, Scope};
-use super::space::{Space, SpaceSchema};
+use super::space::{Overlay, Space, SpaceSchema};
 use crate::access::{Access, Asking};
 use crate::airlock::{EXPORTS_SCHEMA, Exports};
 use crate::auth::{ADMIN_CATALOG, Principal};
@@ -55,6 +55,8 @@ pub struct Look<'a> {
     pub viewer: &'a Viewer,
     /// The space's; the newest where there is none.
     pub snapshot: Option<i64>,
+    /// What a transaction has written over it.
+    pub overlay: Option<&'a Arc<Overlay>>,
     pub now: DateTime<Utc>,
 }
 
@@ -79,6 +81,7 @@ impl ProjectView {
             project,
             viewer,
             snapshot,
+            overlay,
             now,
         } = look;
         if project == ADMIN_CATALOG {
@@ -127,7 +130,8 @@ impl ProjectView {
             };
             datasets.insert(schema.dataset.name.clone(), Arc::new(schema));
         }
-        let space = Space::load(hub, project, snapshot, now, &open).await?;
+        let state = (snapshot, overlay.cloned());
+        let space = Space::load(hub, project, state, now, &open).await?;
         let exports = Exports::load(hub, &rights, project, viewer, now).await?;
         let scope = Scope::Project {
             project: project.to_owned(),
@@ -145,12 +149,18 @@ impl ProjectView {
         })
     }
 
-    /// The same project as the same person sees it by now.
-    pub async fn newest(&self, hub: &Arc<Hub>, now: DateTime<Utc>) -> Result<Self> {
+    /// The same project as the same person sees it by now, with what a transaction has written.
+    pub async fn newest(
+        &self,
+        hub: &Arc<Hub>,
+        overlay: Option<&Arc<Overlay>>,
+        now: DateTime<Utc>,
+    ) -> Result<Self> {
         let look = Look {
             project: &self.project,
             viewer: &self.viewer,
             snapshot: None,
+            overlay,
             now,
         };
         Self::load(hub, look).await
@@ -196,6 +206,11 @@ impl ProjectView {
     /// The released packages that may be read now.
     pub fn open_exports(&self) -> BTreeSet<String> {
         self.exports.ids().map(str::to_owned).collect()
+    }
+
+    /// What a transaction has written of the space.
+    pub fn overlay(&self) -> Option<&Arc<Overlay>> {
+        self.space.as_ref()?.overlay()
     }
 
     pub fn space_snapshot(&self) -> i64 {

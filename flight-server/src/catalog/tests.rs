@@ -101,6 +101,7 @@ async fn query_as(
         project,
         viewer: &viewer,
         snapshot: None,
+        overlay: None,
         now,
     };
     let view = Arc::new(ProjectView::load(hub, look).await?);

@@ -26,6 +26,7 @@ use super::registry::{Registered, Stop};
 use super::revocation::Grounds;
 use super::run::{priority, too_late, unix_ms};
 use super::steps::Steps;
+use super::transactions::Turn;
 use crate::airlock::{self, call::Call};
 use crate::catalog::project::ProjectView;
 use crate::catalog::space::{self, Touched, Upload};
@@ -51,6 +52,8 @@ pub struct Change {
     pub grounds: Grounds,
     pub place: Registered,
     pub time: Duration,
+    /// The transaction that it is one of.
+    pub turn: Option<Turn>,
 }
 
 /// What is to be changed.
@@ -63,6 +66,17 @@ pub enum Asked {
     },
     /// Rows for a table.
     Upload(Upload),
+}
+
+impl Asked {
+    /// Whether it changes tables or views of the space, which a transaction takes part in. What is
+    /// asked of the airlock is done at once.
+    pub fn is_of_the_space(&self) -> Result<bool> {
+        match self {
+            Self::Statement { parsed, .. } => Ok(parsed.airlock()?.is_none()),
+            Self::Upload(_) => Ok(true),
+        }
+    }
 }
 
 /// Cancels what a call runs when the call goes away.
@@ -96,6 +110,7 @@ impl Change {
             grounds,
             place,
             time,
+            turn,
         } = self;
         let begun = Instant::now();
         let mut steps = Steps::begin();
@@ -118,6 +133,7 @@ impl Change {
             now: caller.now,
         };
         let commits = Commits::on(grounds);
+        commits.stage_in(turn.map(Arc::new));
         let run = space::Run {
             work: &work,
             meter: &meter,
@@ -149,11 +165,26 @@ fn counts_only(view: &ProjectView) -> bool {
 }
 
 async fn apply(planning: &Planning<'_>, asked: Asked, run: space::Run<'_>) -> Result<u64> {
-    let (parsed, rows) = match asked {
-        Asked::Statement { parsed, rows } => (parsed, rows),
-        Asked::Upload(upload) => return space::upload(planning, upload, run).await,
+    let rows = match asked {
+        Asked::Statement { parsed, rows } => changed(planning, parsed, rows, run).await?,
+        Asked::Upload(upload) => space::upload(planning, upload, run).await?,
     };
+    // Nothing is waited for after this: what others see is what the client is told.
+    run.commits.staging().map_or(Ok(()), |turn| turn.show())?;
+    Ok(rows)
+}
+
+async fn changed(
+    planning: &Planning<'_>,
+    parsed: Parsed,
+    rows: Vec<Vec<ScalarValue>>,
+    run: space::Run<'_>,
+) -> Result<u64> {
     match parsed.airlock()? {
+        Some(Call::Request(_)) if planning.view.overlay().is_some() => Err(Error::invalid(
+            "the transaction has changed something that nobody else sees; commit it before you \
+             ask for an export",
+        )),
         Some(Call::Request(asked)) => airlock::request(planning, &asked, run).await,
         Some(Call::Withdraw(name)) => airlock::withdraw(planning, &name, run).await,
         None => space::change_rows(planning, parsed, rows, run).await,
@@ -176,18 +207,9 @@ async fn unless_ended(
         error = stop.ended() => error,
     };
     stop.end(why.clone());
-    if commits.end(why.clone()) {
-        return changes.await;
-    }
-    match commits.applied() {
-        0 => Err(why),
-        applied => Err(Error::new(
-            why.kind,
-            format!(
-                "{why}; the first {applied} rows of parameters were applied, bind only the \
-                 others when you try again"
-            ),
-        )),
+    match commits.end(why.clone()) {
+        true => changes.await,
+        false => Err(why),
     }
 }
 

@@ -6,21 +6,20 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::CompressionType;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
-use arrow_flight::{FlightData, SchemaAsIpc};
+use arrow::ipc::writer::IpcWriteOptions;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use hubflight_tickets::Compression;
+use hubflight_wire::{Chunks, Encoder, Message, bytes_of_rows};
 use tokio::time::Instant;
 
-use super::chunks::{Chunks, bytes_of_rows};
-use crate::error::{Error, Result};
-use crate::plan::wire::conform;
+use crate::error::Result;
+use crate::plan::wire::{check_sent, conform};
 
 /// One frame, and the rows that it carries.
 #[derive(Debug)]
 pub struct Frame {
     pub rows: u64,
-    pub data: FlightData,
+    pub message: Message,
     /// Memory of a row that is larger than a frame, as it is encoded, until it is handed over.
     _held: Option<MemoryReservation>,
 }
@@ -28,7 +27,7 @@ pub struct Frame {
 impl Frame {
     /// Bytes of Arrow that the client receives: what is charged as returned.
     pub fn bytes(&self) -> u64 {
-        (self.data.data_header.len() + self.data.data_body.len()) as u64
+        self.message.bytes() as u64
     }
 }
 
@@ -41,9 +40,7 @@ const ROWS_MAX: usize = 8192;
 pub struct FrameWriter {
     schema: SchemaRef,
     options: IpcWriteOptions,
-    generator: IpcDataGenerator,
-    tracker: DictionaryTracker,
-    compression: IpcWriteContext,
+    encoder: Encoder,
     chunks: Chunks,
     bytes_max: usize,
     /// Where room is had for rows that are larger than a frame: their columns may share one value, so
@@ -68,12 +65,12 @@ impl FrameWriter {
             Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
             Compression::Zstd => Some(CompressionType::ZSTD),
         };
+        check_sent(&schema)?;
+        let options = IpcWriteOptions::default().try_with_compression(codec)?;
         Ok(Self {
+            encoder: Encoder::new(&schema, options.clone())?,
             schema,
-            options: IpcWriteOptions::default().try_with_compression(codec)?,
-            generator: IpcDataGenerator {},
-            tracker: DictionaryTracker::new(false),
-            compression: IpcWriteContext::default(),
+            options,
             chunks: Chunks::new(ROWS_MAX, frame_bytes_max),
             bytes_max: frame_bytes_max,
             pool: None,
@@ -87,7 +84,7 @@ impl FrameWriter {
     pub fn schema(&self) -> Frame {
         Frame {
             rows: 0,
-            data: SchemaAsIpc::new(&self.schema, &self.options).into(),
+            message: Message::schema(&self.schema, &self.options),
             _held: None,
         }
     }
@@ -178,25 +175,13 @@ impl FrameWriter {
             [one] => one.clone(),
             many => concat_batches(&self.schema, many)?,
         };
-        let (dictionaries, body) = self.generator.encode(
-            &plain,
-            &mut self.tracker,
-            &self.options,
-            &mut self.compression,
-        )?;
-        if !dictionaries.is_empty() {
-            return Err(Error::internal(
-                "a dictionary was left in a result",
-                &"frames",
-            ));
-        }
-        let data = FlightData::from(body);
+        let message = self.encoder.encode(&plain)?;
         if let Some(held) = &held {
-            held.try_resize(data.data_body.len())?;
+            held.try_resize(message.body_bytes())?;
         }
         Ok(Frame {
             rows: plain.num_rows() as u64,
-            data,
+            message,
             _held: held,
         })
     }
@@ -209,7 +194,7 @@ mod tests {
     use arrow::array::{ArrayRef, BooleanArray, StringViewArray};
     use arrow::compute::filter_record_batch;
     use arrow::datatypes::{DataType, Field, Schema};
-
+    use arrow_flight::FlightData;
     use datafusion::execution::memory_pool::{GreedyMemoryPool, UnboundedMemoryPool};
 
     use crate::plan::wire::plain_schema;
@@ -229,7 +214,8 @@ mod tests {
             let mut writer =
                 FrameWriter::new(schema, Compression::None, 1 << 20).expect("a writer");
             let frame = writer.frame(std::slice::from_ref(&kept)).expect("a frame");
-            let body = String::from_utf8_lossy(&frame.data.data_body).into_owned();
+            let sent = FlightData::from(frame.message);
+            let body = String::from_utf8_lossy(&sent.data_body).into_owned();
             assert!(body.contains(shown) && !body.contains(hidden));
         }
     }

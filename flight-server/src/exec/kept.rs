@@ -11,9 +11,9 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::window::{StandardWindowExpr, WindowExpr};
 use datafusion::physical_plan::windows::WindowUDFExpr;
+use hubflight_wire::bytes_of;
 use parking_lot::Mutex;
 
-use super::chunks::bytes_of;
 use super::watched::{REFERENCE_BYTES, add};
 
 /// What a window keeps, one account for each partition that is read.

@@ -4,8 +4,8 @@ mod added;
 pub mod admission;
 pub mod bounded;
 pub mod change;
-mod chunks;
 pub mod commits;
+pub mod dealt;
 pub mod ended;
 pub mod frames;
 pub mod functions;
@@ -19,6 +19,7 @@ mod spill;
 mod spilled;
 mod steps;
 mod stream;
+pub mod transactions;
 pub mod watched;
 pub mod withdrawn;
 

@@ -66,6 +66,16 @@ type Asked<'a> = (
 );
 
 impl Grounds {
+    /// Takes in what another statement of the same transaction rests on.
+    pub fn add(&mut self, other: &Self) {
+        self.labels.add(other.labels.sources.iter().cloned());
+        self.exports.extend(other.exports.iter().cloned());
+        self.era = match (self.era, other.era) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
     /// Somebody has opposed since it was planned.
     fn is_behind(&self, era: u64) -> bool {
         self.era.is_some_and(|planned| planned < era)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightData;
 use chrono::Utc;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
@@ -13,6 +12,7 @@ use futures::Stream;
 use hubflight_ledger::ExecutionStarted;
 use hubflight_tickets::{Priority, Ticket};
 use hubflight_udfs::StatementWork;
+use hubflight_wire::Message;
 use tokio::time::Instant as Deadline;
 use tonic::Status;
 
@@ -25,13 +25,14 @@ use super::stream::{Source, Start, start};
 use crate::airlock;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::ProjectView;
-use crate::catalog::space::Labels;
+use crate::catalog::space::{Labels, Overlay};
 use crate::catalog::visible;
 use crate::error::{Error, ErrorKind, Result};
-use crate::flight::call::Caller;
+use crate::flight::call::{At, Caller};
 use crate::hub::Hub;
 use crate::plan::authorise::TableAccess;
 use crate::plan::{Authorised, Optimised, Planning, parameters, parse};
+use crate::statement::TRANSACTION;
 
 /// The number of a priority in the workers' queue.
 pub fn priority(priority: Priority) -> u8 {
@@ -66,7 +67,7 @@ pub async fn redeem(
     hub: &Arc<Hub>,
     caller: &Caller,
     ticket: Ticket,
-) -> Result<impl Stream<Item = Result<FlightData, Status>> + Send + use<>> {
+) -> Result<impl Stream<Item = Result<Message, Status>> + Send + use<>> {
     let steps = Steps::begin();
     hub.withdrawn.check(&ticket.person, ticket.statement_id)?;
     let permit = hub.engine.admit(&caller.principal.person.id).await?;
@@ -125,6 +126,7 @@ pub async fn redeem(
         meter,
         source,
         writer,
+        overlay: planned.view.overlay().cloned(),
         steps: (planned.answers > 0).then_some(steps),
         permit,
         call: caller.place,
@@ -146,8 +148,11 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
             ticket.project
         )));
     }
-    let snapshot = Some(ticket.space_snapshot);
-    let view = caller.view(hub, &ticket.project, snapshot).await?;
+    let space = At {
+        snapshot: Some(ticket.space_snapshot),
+        overlay: overlay_of(hub, ticket)?,
+    };
+    let view = caller.view_at(hub, &ticket.project, space).await?;
     let changed = ticket
         .versions
         .iter()
@@ -159,6 +164,16 @@ async fn reopen(hub: &Arc<Hub>, caller: &Caller, ticket: &Ticket) -> Result<Arc<
         )));
     }
     Ok(Arc::new(view))
+}
+
+/// What the ticket's transaction had written when it was made.
+fn overlay_of(hub: &Hub, ticket: &Ticket) -> Result<Option<Arc<Overlay>>> {
+    let Some(within) = ticket.transaction else {
+        return Ok(None);
+    };
+    let limits = &hub.config.limits;
+    let found = hub.transactions.find(within.id, &ticket.person, limits)?;
+    found.version(within.version).map(Some)
 }
 
 async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> {
@@ -272,6 +287,11 @@ fn started(ticket: &Ticket, planned: &Planned) -> ExecutionStarted {
     if !planned.exports.is_empty() {
         let ids = planned.exports.iter().map(String::as_str);
         columns.entry("exports".to_owned()).or_default().extend(ids);
+    }
+    let transaction = ticket.transaction.map(|within| within.id.to_string());
+    if let Some(id) = &transaction {
+        let ids = columns.entry(TRANSACTION.to_owned()).or_default();
+        ids.insert(id);
     }
     let read = || {
         let habilitations = planned.view.habilitations();

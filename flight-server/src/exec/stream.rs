@@ -19,13 +19,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow_flight::FlightData;
 use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::{Stream, StreamExt};
 use hubflight_ledger::{Execution, Measured, Outcome};
 use hubflight_udfs::StatementWork;
+use hubflight_wire::Message;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant as Deadline;
@@ -40,6 +40,7 @@ use super::meter::Meter;
 use super::registry::{Registered, Stop};
 use super::run::too_late;
 use super::steps::Steps;
+use crate::catalog::space::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::Hub;
 use crate::plan::{Authorised, Optimised};
@@ -60,6 +61,8 @@ pub(super) struct Start {
     pub meter: Arc<Meter>,
     pub source: Source,
     pub writer: FrameWriter,
+    /// What it reads of a transaction, which keeps the files.
+    pub overlay: Option<Arc<Overlay>>,
     /// When its frames may leave, where that is not as soon as they are made.
     pub steps: Option<Steps>,
     pub permit: Permit,
@@ -80,7 +83,7 @@ pub(super) struct Source {
 }
 
 /// Starts the producer, and gives the stream of its frames.
-pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Status>> + Send {
+pub(super) fn start(start: Start) -> impl Stream<Item = Result<Message, Status>> + Send {
     let stop = start.stop;
     let Permit { computing, own } = start.permit;
     let account = Arc::new(Account {
@@ -107,6 +110,7 @@ pub(super) fn start(start: Start) -> impl Stream<Item = Result<FlightData, Statu
         writer: start.writer,
         steps: start.steps,
         sender,
+        _overlay: start.overlay,
         _computing: computing,
     };
     let task = start
@@ -251,6 +255,7 @@ struct Producer {
     steps: Option<Steps>,
     sender: mpsc::Sender<Result<Frame>>,
     /// Given back when nothing computes any more, whether or not the client reads.
+    _overlay: Option<Arc<Overlay>>,
     _computing: Computing,
 }
 
@@ -405,7 +410,7 @@ struct Running {
 }
 
 impl Running {
-    async fn next(&mut self) -> Option<Result<FlightData, Status>> {
+    async fn next(&mut self) -> Option<Result<Message, Status>> {
         let frame = tokio::select! {
             biased;
             error = self.stop.ended() => return Some(Err(self.fail(error).await)),
@@ -413,7 +418,7 @@ impl Running {
         };
         match frame {
             Some(Ok(frame)) => match self.hand_over(&frame).await {
-                Ok(true) => Some(Ok(frame.data)),
+                Ok(true) => Some(Ok(frame.message)),
                 Ok(false) => self.end().await,
                 Err(error) => Some(Err(self.fail(error).await)),
             },
@@ -449,7 +454,7 @@ impl Running {
     /// No frame follows: the end, unless the producer panicked, was ended, or settled while nobody
     /// read. Rows that are missing always show as an error: the producer may see the end of an
     /// execution, and close the frames, between two looks of this stream.
-    async fn end(&mut self) -> Option<Result<FlightData, Status>> {
+    async fn end(&mut self) -> Option<Result<Message, Status>> {
         if let Some(error) = self.account.failed.get() {
             return Some(Err(error.clone().into()));
         }

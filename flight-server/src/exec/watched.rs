@@ -28,10 +28,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
 use futures::StreamExt;
+use hubflight_wire::bytes_of;
 
 use super::BATCH_ROWS;
 use super::bounded::makes_long_values;
-use super::chunks::bytes_of;
 use super::kept::Kept;
 use crate::error::Error;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
+    ActionBeginTransactionRequest, ActionClosePreparedStatementRequest,
+    ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
 };
 use arrow_flight::{Action, ActionType, IpcMessage, SchemaAsIpc};
 use futures::StreamExt;
@@ -12,17 +13,21 @@ use prost::Message;
 use tonic::Response;
 
 use super::call::Caller;
-use super::get_info::no_transaction;
 use super::messages::ActionCreatePreparedStatementResult;
-use super::{Answer, BoxStream, options, tickets};
+use super::{Answer, BoxStream, options, tickets, transactions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::statement::{self, Text};
 
 /// Name and description of each action that is offered.
-const ACTIONS: [(&str, &str); 8] = [
+const ACTIONS: [(&str, &str); 10] = [
     ("CreatePreparedStatement", "prepares a SQL statement"),
     ("ClosePreparedStatement", "forgets a prepared statement"),
+    (
+        "BeginTransaction",
+        "begins a transaction on the project's space",
+    ),
+    ("EndTransaction", "commits a transaction or rolls it back"),
     (
         "CancelFlightInfo",
         "stops the executions of a flight info, and withdraws its tickets",
@@ -64,6 +69,14 @@ pub async fn do_action(
             hub.prepared.close(handle, &caller.principal);
             None
         }
+        "BeginTransaction" => {
+            let _: ActionBeginTransactionRequest = unpack(body)?;
+            Some(transactions::begin(hub, caller)?)
+        }
+        "EndTransaction" => {
+            transactions::end(hub, caller, unpack(body)?).await?;
+            None
+        }
         "CancelFlightInfo" => Some(tickets::cancel_flight(hub, caller, decode(body)?)?),
         "CancelQuery" => Some(tickets::cancel_query(hub, caller, unpack(body)?)?),
         "RenewFlightEndpoint" => Some(tickets::renew(hub, caller, decode(body)?)?),
@@ -99,8 +112,8 @@ async fn prepare(
     caller: &Caller,
     request: ActionCreatePreparedStatementRequest,
 ) -> Result<Vec<u8>> {
-    no_transaction(request.transaction_id.as_ref())?;
-    let text = Text::new(request.query);
+    let transaction = transactions::of(request.transaction_id.as_ref())?;
+    let text = Text::new(request.query).within(transaction);
     let described = statement::describe(hub, caller, &text).await?;
     let handle = hub.prepared.put(text, &caller.principal)?;
     // Serialised schemas even where they have no field: empty bytes break R's drivers, and a

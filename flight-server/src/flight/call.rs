@@ -14,6 +14,7 @@ use tonic::{Extensions, Request, Response, Streaming};
 use super::{Answer, BoxStream};
 use crate::auth::{Peer, Principal};
 use crate::catalog::project::{Look, ProjectView, Viewer};
+use crate::catalog::space::Overlay;
 use crate::error::{Error, Result};
 use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
@@ -64,20 +65,29 @@ impl Caller {
     }
 
     /// The project as it is now, seen by this caller.
-    pub async fn view(
-        &self,
-        hub: &Arc<Hub>,
-        project: &str,
-        snapshot: Option<i64>,
-    ) -> Result<ProjectView> {
+    pub async fn view(&self, hub: &Arc<Hub>, project: &str) -> Result<ProjectView> {
+        self.view_at(hub, project, At::default()).await
+    }
+
+    /// The project as it is now, with another view of its space.
+    pub async fn view_at(&self, hub: &Arc<Hub>, project: &str, space: At) -> Result<ProjectView> {
         let look = Look {
             project,
             viewer: &Viewer::of(&self.principal, &self.zone),
-            snapshot,
+            snapshot: space.snapshot,
+            overlay: space.overlay.as_ref(),
             now: self.now,
         };
         ProjectView::load(hub, look).await
     }
+}
+
+/// How a space is seen: at its newest snapshot where none is said, and with what a transaction has
+/// written over it.
+#[derive(Debug, Default)]
+pub struct At {
+    pub snapshot: Option<i64>,
+    pub overlay: Option<Arc<Overlay>>,
 }
 
 /// Who calls, from the headers alone.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use hubflight_wire::Gathered;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,7 +41,7 @@ impl Default for ConnectionLimits {
 /// A client's connection; its place is free when it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Gathered<TcpStream>,
     limits: ConnectionLimits,
     /// When something last came.
     heard: Option<Instant>,
@@ -65,7 +66,7 @@ pub fn bounded(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
             let connection = accepted.map(|stream| Connection {
-                stream,
+                stream: Gathered::new(stream),
                 limits,
                 heard: None,
                 patience: Box::pin(tokio::time::sleep(limits.first_byte_max)),
@@ -140,11 +141,22 @@ impl AsyncWrite for Connection {
     }
 }
 
+impl Drop for Connection {
+    /// The alert of a handshake that failed is written by whoever then lets go.
+    fn drop(&mut self) {
+        let unwritten = self.stream.unwritten();
+        if !unwritten.is_empty() {
+            // What the socket does not take at once is lost, as the connection is.
+            let _ = self.stream.get_ref().try_write(unwritten);
+        }
+    }
+}
+
 impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 

@@ -22,7 +22,7 @@ use tower::Service;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::call;
+use super::{call, uncopied};
 use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
 
@@ -108,6 +108,7 @@ where
                 Some(timeout) => in_time(came, timeout, answer).await?,
                 None => answer.await?,
             };
+            let answer = uncopied::sent(answer);
             Ok::<_, Infallible>(answer.map(|body| kept(body, place, time_max)))
         };
         async move {

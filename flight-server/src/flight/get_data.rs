@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow_flight::Ticket;
 use arrow_flight::sql::Command;
-use arrow_flight::{FlightData, Ticket};
 use datafusion::execution::memory_pool::MemoryPool;
 use futures::StreamExt;
 use hubflight_tickets::Compression;
-use tonic::Response;
+use hubflight_wire::Message;
+use tonic::Status;
 
 use super::call::Caller;
 use super::get_info::command_of;
-use super::{Answer, BoxStream, metadata};
+use super::{BoxStream, metadata};
 use crate::error::{Error, Result};
 use crate::exec::frames::FrameWriter;
 use crate::hub::Hub;
@@ -21,8 +22,8 @@ pub async fn do_get(
     hub: &Arc<Hub>,
     caller: &Caller,
     ticket: Ticket,
-) -> Answer<BoxStream<FlightData>> {
-    let stream = match command_of(&ticket.ticket)? {
+) -> Result<BoxStream<Message>, Status> {
+    Ok(match command_of(&ticket.ticket)? {
         Command::TicketStatementQuery(ticket) => {
             let sealed = ticket.statement_handle;
             let person = &caller.principal.person.id;
@@ -38,15 +39,10 @@ pub async fn do_get(
             )
             .into());
         }
-    };
-    Ok(Response::new(stream))
+    })
 }
 
-async fn answer(
-    hub: &Arc<Hub>,
-    caller: &Caller,
-    command: &Command,
-) -> Result<BoxStream<FlightData>> {
+async fn answer(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<BoxStream<Message>> {
     let batch = metadata::answer(hub, caller, command).await?;
     let frame_bytes_max = hub.config.limits.frame_bytes_max;
     let mut writer = FrameWriter::new(batch.schema(), Compression::None, frame_bytes_max)?;
@@ -62,7 +58,7 @@ async fn answer(
     let place = caller.place.clone();
     let frames = frames.into_iter().map(move |frame| {
         let _kept = &place;
-        Ok(frame.data)
+        Ok(frame.message)
     });
     Ok(futures::stream::iter(frames).boxed())
 }

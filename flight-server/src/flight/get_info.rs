@@ -18,7 +18,7 @@ use prost_types::Timestamp;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::{Answer, metadata};
+use super::{Answer, metadata, transactions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::plan::parameters;
@@ -80,14 +80,18 @@ async fn info(
         Opened::Query {
             schema,
             handle,
+            others,
             expires,
             ordered,
         } => {
-            let endpoint = endpoint(handle, expires);
-            Ok(flight(&schema, descriptor, Some(endpoint))?.with_ordered(ordered))
+            // A part is fetched once: what has a time may be fetched again until then.
+            let expires = others.is_empty().then_some(expires);
+            let handles = std::iter::once(handle).chain(others);
+            let endpoints = handles.map(|handle| endpoint(handle, expires));
+            Ok(flight(&schema, descriptor, endpoints)?.with_ordered(ordered))
         }
         Opened::Changed { rows } => {
-            let info = flight(&parameters::none(), descriptor, None)?;
+            let info = flight(&parameters::none(), descriptor, [])?;
             Ok(info.with_total_records(i64::try_from(rows).unwrap_or(i64::MAX)))
         }
     }
@@ -96,30 +100,32 @@ async fn info(
 fn flight(
     schema: &SchemaRef,
     descriptor: FlightDescriptor,
-    endpoint: Option<FlightEndpoint>,
+    endpoints: impl IntoIterator<Item = FlightEndpoint>,
 ) -> Result<FlightInfo> {
     let mut info = FlightInfo::new()
         .try_with_schema(schema)?
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1);
-    if let Some(endpoint) = endpoint {
+    for endpoint in endpoints {
         info = info.with_endpoint(endpoint);
     }
     Ok(info)
 }
 
 /// Where the rows of a statement are fetched. It has no location: that is where it was asked for.
-pub fn endpoint(handle: Vec<u8>, expires: DateTime<Utc>) -> FlightEndpoint {
+pub fn endpoint(handle: Vec<u8>, expires: Option<DateTime<Utc>>) -> FlightEndpoint {
     let ticket = TicketStatementQuery {
         statement_handle: handle.into(),
     };
     FlightEndpoint {
         // Arrow's clients keep nanoseconds in 64 bits, which end in the year 2262.
-        expiration_time: (expires.year() < 2262).then(|| Timestamp {
-            seconds: expires.timestamp(),
-            nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
-        }),
+        expiration_time: expires
+            .filter(|at| at.year() < 2262)
+            .map(|expires| Timestamp {
+                seconds: expires.timestamp(),
+                nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
+            }),
         ..FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
     }
 }
@@ -174,8 +180,8 @@ pub fn command_of(bytes: &[u8]) -> Result<Command> {
 fn text_of(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Option<Text>> {
     match command {
         Command::CommandStatementQuery(query) => {
-            no_transaction(query.transaction_id.as_ref())?;
-            Ok(Some(Text::new(query.query.clone())))
+            let transaction = transactions::of(query.transaction_id.as_ref())?;
+            Ok(Some(Text::new(query.query.clone()).within(transaction)))
         }
         Command::CommandPreparedStatementQuery(CommandPreparedStatementQuery {
             prepared_statement_handle: handle,
@@ -184,15 +190,5 @@ fn text_of(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Option<
         _ => Err(Error::unimplemented(
             "this Flight SQL command is not offered; send SQL text",
         )),
-    }
-}
-
-/// Transactions are not offered; an identifier of one is a client's mistake.
-pub fn no_transaction(id: Option<&bytes::Bytes>) -> Result<()> {
-    match id {
-        Some(id) if !id.is_empty() => Err(Error::invalid(
-            "there is no such transaction; transactions are not offered",
-        )),
-        _ => Ok(()),
     }
 }

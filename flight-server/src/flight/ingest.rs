@@ -7,11 +7,10 @@ use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExistOption};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 use futures::{Stream, StreamExt};
+use hubflight_wire::{received, uploads};
 use tokio::time::Instant as Deadline;
 use tonic::Status;
 
-use super::get_info::no_transaction;
-use super::{received, uploads};
 use crate::catalog::space::{Existing, Missing, Sent, Upload};
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -33,13 +32,12 @@ pub async fn upload(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,
 ) -> Result<Upload> {
-    no_transaction(command.transaction_id.as_ref())?;
     let table = name_of(&command)?;
     let (missing, existing) = modes_of(&command)?;
     let bytes_max = limits.message_bytes_max;
     let mut dictionaries = Dictionaries::default();
     let mut rows = received::decoded(ROWS, messages, move |message| {
-        dictionaries.take(message, bytes_max)
+        Ok(dictionaries.take(message, bytes_max)?)
     });
     let first = tokio::time::timeout_at(deadline, rows.next()).await;
     let first = first.map_err(|_| run::too_late())?;
@@ -57,7 +55,7 @@ pub async fn upload(
             }),
             _ => None,
         });
-        std::future::ready(batch.transpose())
+        std::future::ready(batch.map_err(Error::from).transpose())
     });
     Ok(Upload {
         table,

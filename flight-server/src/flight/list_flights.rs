@@ -29,7 +29,7 @@ pub async fn list(
     let Ok(project) = caller.principal.project() else {
         return Ok(Response::new(futures::stream::empty().boxed()));
     };
-    let view = Arc::new(caller.view(hub, project, None).await?);
+    let view = Arc::new(caller.view(hub, project).await?);
     let names = readable(&view, pattern)?;
     let (hub, views) = (Arc::clone(hub), caller.principal.options.wire_views);
     let flights = futures::stream::iter(names).filter_map(move |(schema, table)| {

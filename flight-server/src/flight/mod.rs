@@ -14,10 +14,10 @@ pub mod metadata;
 mod options;
 mod prepared;
 pub(crate) mod put;
-mod received;
 mod sql_info;
 mod tickets;
-mod uploads;
+mod transactions;
+mod uncopied;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -90,7 +90,8 @@ impl FlightService for FlightEndpoint {
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let caller = call::caller(&request)?;
-        get_data::do_get(&self.hub, &caller, request.into_inner()).await
+        let messages = get_data::do_get(&self.hub, &caller, request.into_inner()).await?;
+        Ok(uncopied::answer(messages))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {

@@ -63,11 +63,12 @@ pub fn get(caller: &Caller) -> Vec<u8> {
     GetSessionOptionsResult { session_options }.encode_to_vec()
 }
 
-/// Ends the session: what it runs, has prepared and set. A client that goes on begins another.
+/// Ends the session: what it runs, has begun, prepared and set. A client that goes on begins another.
 pub fn close(hub: &Arc<Hub>, caller: &Caller) -> Vec<u8> {
     let session = &caller.principal.session;
     hub.running.close_session(session);
     hub.prepared.close_session(session);
+    hub.transactions.close_session(session);
     hub.auth.sessions.close(session);
     let status = CloseSessionStatus::Closed as i32;
     CloseSessionResult { status }.encode_to_vec()

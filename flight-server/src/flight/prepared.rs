@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hubflight_tickets::random;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::auth::Principal;
 use crate::auth::session::SessionId;
@@ -35,6 +36,8 @@ struct Entry {
     /// With which it is forgotten when that is closed.
     session: SessionId,
     text: Text,
+    /// Its transaction was ended by its client, who begins another.
+    waits: bool,
     used: Instant,
 }
 
@@ -70,6 +73,7 @@ impl PreparedStatements {
             person: person.clone(),
             session: owner.session.clone(),
             text,
+            waits: false,
             used: Instant::now(),
         };
         entries.insert(handle.clone(), entry);
@@ -115,6 +119,26 @@ impl PreparedStatements {
         let own = entries.values_mut().filter(|entry| entry.person == person);
         for entry in own.filter(|entry| texts(&entry.text.sql)) {
             entry.text.parameters = Vec::new();
+        }
+    }
+
+    /// What was prepared in a transaction that its client ends waits for the next of the session:
+    /// drivers keep a prepared statement, and name no transaction when they run it again.
+    pub fn leave(&self, transaction: Uuid, session: &SessionId) {
+        let mut entries = self.entries.lock();
+        let own = entries.values_mut().filter(|own| own.session == *session);
+        for entry in own.filter(|own| own.text.transaction == Some(transaction)) {
+            entry.waits = true;
+        }
+    }
+
+    /// What waits runs in the transaction that the session begins.
+    pub fn join(&self, transaction: Uuid, session: &SessionId) {
+        let mut entries = self.entries.lock();
+        let own = entries.values_mut().filter(|own| own.session == *session);
+        for entry in own.filter(|own| own.waits) {
+            entry.text.transaction = Some(transaction);
+            entry.waits = false;
         }
     }
 
@@ -193,6 +217,27 @@ mod tests {
         assert!(prepared.put(text(1), &mallory).is_err());
         prepared.close(&handles[0], &mallory);
         prepared.put(text(1), &mallory).expect("room again");
+    }
+
+    #[test]
+    fn what_was_prepared_in_a_transaction_follows_its_session_into_the_next() {
+        let prepared = PreparedStatements::new(10);
+        let ada = Principal::stranger("ada");
+        let [first, second, third] = [1, 2, 3].map(Uuid::from_u128);
+        let handle = prepared
+            .put(text(1).within(Some(first)), &ada)
+            .expect("room");
+        let runs_in = || prepared.get(&handle, &ada).expect("hers").transaction;
+        prepared.join(second, &ada.session);
+        assert_eq!(runs_in(), Some(first), "nobody has ended the first");
+        prepared.leave(first, &ada.session);
+        assert_eq!(runs_in(), Some(first), "there is no other yet");
+        prepared.join(second, &ada.session);
+        prepared.join(third, &ada.session);
+        assert_eq!(runs_in(), Some(second));
+        prepared.leave(first, &ada.session);
+        prepared.join(third, &ada.session);
+        assert_eq!(runs_in(), Some(second));
     }
 
     #[test]

@@ -6,13 +6,14 @@ use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use futures::{Stream, StreamExt};
+use hubflight_wire::{received, uploads};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::get_info::{command_of, no_transaction};
-use super::{Answer, BoxStream, ingest, received, uploads};
+use super::get_info::command_of;
+use super::{Answer, BoxStream, ingest, transactions};
 use crate::config::Limits;
 use crate::error::{Error, Result};
 use crate::exec::run;
@@ -41,16 +42,18 @@ pub async fn do_put(
         .ok_or_else(|| Error::invalid("the first message of DoPut has no descriptor"))?;
     let metadata = match command_of(&descriptor.cmd)? {
         Command::CommandStatementUpdate(update) => {
-            no_transaction(update.transaction_id.as_ref())?;
+            let transaction = transactions::of(update.transaction_id.as_ref())?;
+            let text = Text::new(update.query).within(transaction);
             // The first message may have come late.
-            change(hub, &caller.again(hub).await?, Text::new(update.query)).await?
+            change(hub, &caller.again(hub).await?, text).await?
         }
         Command::CommandStatementIngest(command) => {
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let limits = &hub.config.limits;
+            let transaction = transactions::of(command.transaction_id.as_ref())?;
             let upload = ingest::upload(limits, command, messages, deadline).await?;
             let caller = caller.again(hub).await?;
-            counted(statement::upload(hub, &caller, upload).await?)
+            counted(statement::upload(hub, &caller, upload, transaction).await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {
             let mut text = hub
@@ -128,7 +131,11 @@ async fn bound_rows(
     deadline: Deadline,
 ) -> Result<Option<Vec<u8>>> {
     let mut taken = Taken::new(limits);
-    let mut sent = received::decoded(PARAMETERS, messages, move |message| taken.take(message));
+    let mut sent = received::decoded(
+        PARAMETERS,
+        messages,
+        move |message| Ok(taken.take(message)?),
+    );
     let mut kept = Vec::new();
     let mut is_bound = false;
     let (mut rows, mut values, mut bytes) = (0_usize, 0_usize, 0_u64);

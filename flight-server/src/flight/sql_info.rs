@@ -153,6 +153,10 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         I::FlightSqlServerVersion => Value::Text(env!("CARGO_PKG_VERSION")),
         I::FlightSqlServerArrowVersion => Value::Text(arrow::ARROW_VERSION),
         I::FlightSqlServerStatementTimeout => Value::Bits(handle_timeout_ms()),
+        I::FlightSqlServerTransactionTimeout => {
+            let seconds = limits.transaction_idle_seconds_max;
+            Value::Bits(i32::try_from(seconds.saturating_mul(1000)).unwrap_or(i32::MAX))
+        }
         I::SqlIdentifierQuoteChar => Value::Text("\""),
         I::SqlSearchStringEscape => Value::Text("\\"),
         I::SqlExtraNameCharacters => Value::Text("#@$"),
@@ -195,6 +199,7 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlMaxUsernameLength => Value::Count(0),
         I::FlightSqlServerSql
         | I::FlightSqlServerBulkIngestion
+        | I::FlightSqlServerIngestTransactionsSupported
         | I::FlightSqlServerCancel
         | I::SqlDdlTable
         | I::SqlSupportsColumnAliasing
@@ -210,7 +215,6 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlBatchUpdatesSupported => Value::Bool(true),
         I::FlightSqlServerReadOnly
         | I::FlightSqlServerSubstrait
-        | I::FlightSqlServerIngestTransactionsSupported
         | I::SqlDdlCatalog
         | I::SqlDdlSchema
         // A table whose right has ended is listed, but selecting from it is refused.
@@ -220,6 +224,8 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlSupportsIntegrityEnhancementFacility
         | I::SqlSelectForUpdateSupported
         | I::SqlStoredProceduresSupported
+        // Transactions are begun and ended by actions, not in SQL; the JDBC driver, which reads
+        // this one, has commits that do nothing.
         | I::SqlTransactionsSupported
         | I::SqlDataDefinitionCausesTransactionCommit
         | I::SqlDataDefinitionsInTransactionsIgnored
@@ -228,7 +234,6 @@ fn value(info: SqlInfo, limits: &Limits) -> Value {
         | I::SqlLocatorsUpdateCopy
         | I::SqlStoredFunctionsUsingCallSyntaxSupported => Value::Bool(false),
         I::FlightSqlServerTransaction
-        | I::FlightSqlServerTransactionTimeout
         | I::SqlIdentifierCase
         | I::SqlQuotedIdentifierCase
         | I::SqlNullOrdering
@@ -256,7 +261,7 @@ fn bits(info: SqlInfo) -> i32 {
     const ANSI92_ENTRY_SQL: i32 = 0;
     let mask = |bits: &[i32]| bits.iter().fold(0, |mask, bit| mask | 1 << bit);
     match info {
-        SqlInfo::FlightSqlServerTransaction => SqlSupportedTransaction::None as i32,
+        SqlInfo::FlightSqlServerTransaction => SqlSupportedTransaction::Transaction as i32,
         // New names are kept in small letters; existing ones are found whatever their case.
         SqlInfo::SqlIdentifierCase => {
             SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32
@@ -288,9 +293,10 @@ fn bits(info: SqlInfo) -> i32 {
             SqlSupportedUnions::SqlUnion as i32,
             SqlSupportedUnions::SqlUnionAll as i32,
         ]),
-        SqlInfo::SqlSupportedTransactionsIsolationLevels => {
-            mask(&[SqlTransactionIsolationLevel::SqlTransactionNone as i32])
-        }
+        SqlInfo::SqlSupportedTransactionsIsolationLevels => mask(&[
+            SqlTransactionIsolationLevel::SqlTransactionNone as i32,
+            SqlTransactionIsolationLevel::SqlTransactionReadCommitted as i32,
+        ]),
         SqlInfo::SqlSupportedResultSetTypes => {
             mask(&[SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32])
         }

@@ -105,7 +105,8 @@ pub fn renew(
     let longest = limits.ticket_life_seconds_max();
     let renewed = ticket.renewed(caller.now, limits.ticket_seconds_max, longest);
     let handle = renewed.seal(&hub.tickets)?;
-    Ok(endpoint(handle, renewed.expires).encode_to_vec())
+    let expires = renewed.part.is_none().then_some(renewed.expires);
+    Ok(endpoint(handle, expires).encode_to_vec())
 }
 
 /// The sealed ticket of an endpoint; none where it is one of metadata.

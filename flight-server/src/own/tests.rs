@@ -99,6 +99,7 @@ fn bound(old: &str, new: &str, rows: usize) -> Text {
     Text {
         sql: "CALL hub.change_password(?, ?)".to_owned(),
         parameters: parameters::encode(&schema, &[batch]).expect("encodes"),
+        transaction: None,
     }
 }
 
@@ -312,7 +313,7 @@ async fn a_token_of_ones_own_is_made_by_a_login_and_shown_once() {
     let frames = crate::statement::redeem(hub, &caller, ticket).await;
     let frames = frames
         .expect("redeemed")
-        .map(|frame| frame.map_err(Into::into));
+        .map(|frame| frame.map(Into::into).map_err(Into::into));
     let rows = FlightRecordBatchStream::new_from_flight_data(frames);
     let rows: Vec<RecordBatch> = rows.map(|rows| rows.expect("a row")).collect().await;
     assert_eq!(rows[0].schema(), schema, "as announced");

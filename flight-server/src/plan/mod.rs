@@ -281,6 +281,17 @@ impl Authorised {
             && !space::plan_calls_worker(&self.plan)?)
     }
 
+    /// Whether it says in which order its rows come.
+    pub fn is_ordered(&self) -> bool {
+        is_ordered(&self.asked)
+    }
+
+    /// Whether its rows come by nobody's clock: one that publishes aggregates of rows that nobody may
+    /// see answers in steps.
+    pub fn splits(&self) -> Result<bool> {
+        Ok(aggregate::answers(&self.plan)? == 0)
+    }
+
     /// The placeholders of the query with the types that the planner found, in order.
     pub fn parameters(&self) -> Result<Schema> {
         parameters::schema(&self.plan)
@@ -336,6 +347,17 @@ impl Optimised {
         let physical = session.physical(&self.plan).await?;
         let physical = watched::watched(ended::ending(physical, &is_ended)?)?;
         Ok((physical, session.task_ctx()))
+    }
+}
+
+/// Whether a query says in which order its rows come.
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
+        LogicalPlan::SubqueryAlias(alias) => is_ordered(&alias.input),
+        _ => false,
     }
 }
 

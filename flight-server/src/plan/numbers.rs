@@ -143,7 +143,8 @@ fn double(expr: &Planned) -> Option<Planned> {
     else {
         return None;
     };
-    let DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale)) = long(text)? else {
+    let DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale)) = long(text)?
+    else {
         return None;
     };
     let is_made = matches!(field.data_type(), arrow::datatypes::DataType::Decimal128(digits, places)

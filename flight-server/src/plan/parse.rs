@@ -98,17 +98,6 @@ impl Parsed {
         }
     }
 
-    /// True where the rows are asked for in an order.
-    pub fn is_ordered(&self) -> bool {
-        let is_ordered =
-            |inner: &Sql| matches!(inner, Sql::Query(query) if query.order_by.is_some());
-        let inner = match &self.statement {
-            Statement::Statement(inner) => inner,
-            _ => return false,
-        };
-        is_ordered(inner) && !self.is_explain()
-    }
-
     pub fn is_query(&self) -> bool {
         matches!(self.kind, Kind::Query { .. })
     }

@@ -14,10 +14,10 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use hubflight_policy::aggregate;
+use hubflight_policy::{aggregate, clean};
 
 use crate::catalog::project::SPACE_SCHEMA;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flight::metadata::columns::{Place, column_metadata};
 
 /// What fields of published columns carry: what a suppressed cell is shown as.
@@ -151,7 +151,58 @@ fn plain_type(data_type: &DataType, views: bool) -> DataType {
             DataType::FixedSizeList(plain_field(field, false), *size)
         }
         DataType::Struct(fields) => DataType::Struct(plain_fields(fields, false)),
+        DataType::Map(entries, sorted) => DataType::Map(plain_entries(entries), *sorted),
         other => other.clone(),
+    }
+}
+
+/// The entries of a map, whose keys are never NULL.
+fn plain_entries(entries: &FieldRef) -> FieldRef {
+    let DataType::Struct(fields) = entries.data_type() else {
+        return Arc::clone(entries);
+    };
+    let fields = fields.iter().map(|field| {
+        let plain = plain_field(field, false).as_ref().clone();
+        Arc::new(plain.with_nullable(field.is_nullable()))
+    });
+    let fields = DataType::Struct(fields.collect());
+    Arc::new(entries.as_ref().clone().with_data_type(fields))
+}
+
+/// Refuses what [`conform`] would send with more than its own values: views and dictionaries inside
+/// other values, of which all of a buffer is sent.
+///
+/// # Errors
+/// `Internal`: [`plain_schema`] leaves none.
+pub fn check_sent(schema: &Schema) -> Result<()> {
+    let holds = |field: &FieldRef| is_nested_view(field.data_type());
+    match schema.fields().iter().find(|field| holds(field)) {
+        None => Ok(()),
+        Some(field) => Err(Error::internal(
+            "a result would be sent with values that are not its own",
+            field.data_type(),
+        )),
+    }
+}
+
+/// Whether a type has views, dictionaries or runs inside, or is itself what is sent by reference.
+fn is_nested_view(data_type: &DataType) -> bool {
+    let inside = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8View | DataType::BinaryView => true,
+        inner => is_nested_view(inner),
+    };
+    match data_type {
+        DataType::Dictionary(..)
+        | DataType::RunEndEncoded(..)
+        | DataType::ListView(_)
+        | DataType::LargeListView(_) => true,
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => inside(field),
+        DataType::Struct(fields) => fields.iter().any(inside),
+        DataType::Union(fields, _) => fields.iter().any(|(_, field)| inside(field)),
+        _ => false,
     }
 }
 
@@ -174,6 +225,11 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
             } else {
                 cast_with_options(column, field.data_type(), &exact)?
             };
+            // What a suppressed cell would have been may stand behind its NULL.
+            let column = match field.metadata().contains_key(SUPPRESSED.0) {
+                true => clean(&column)?,
+                false => column,
+            };
             Ok(match column.data_type() {
                 DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
                 DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
@@ -193,8 +249,11 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Array, DictionaryArray, StringViewArray};
-    use arrow::datatypes::Int32Type;
+    use arrow::array::{
+        Array, ArrayData, DictionaryArray, Int64Array, MapArray, StringViewArray, StructArray,
+    };
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     #[test]
     fn views_and_dictionaries_become_plain() {
@@ -222,5 +281,57 @@ mod tests {
         assert_eq!(sent.column(1).data_type(), &DataType::Utf8);
         let views = plain_schema(&schema, true);
         assert_eq!(views.field(0).data_type(), &DataType::Utf8View);
+        assert!(check_sent(&plain).is_ok() && check_sent(&views).is_ok());
+        assert!(check_sent(&schema).is_err(), "a dictionary");
+    }
+
+    /// A map of views is made of all that their buffers hold, hidden rows' values too.
+    #[test]
+    fn what_a_map_refers_to_does_not_leave() {
+        let hidden = "a hidden text, longer than a view holds itself";
+        let shown = "a shown text, longer than a view holds itself!";
+        let texts = StringViewArray::from(vec![shown, hidden]);
+        let texts: ArrayRef = Arc::new(texts.slice(0, 1));
+        let key = Arc::new(Field::new("key", DataType::Utf8View, false));
+        let value = Arc::new(Field::new("value", DataType::Utf8View, true));
+        let entries = vec![(key, Arc::clone(&texts)), (value, texts)];
+        let entries = StructArray::from(entries);
+        let field = Field::new("entries", entries.data_type().clone(), false);
+        let offsets = OffsetBuffer::new(vec![0, 1].into());
+        let map = MapArray::try_new(Arc::new(field), offsets, entries, None, false).expect("valid");
+        let batch = RecordBatch::try_from_iter([("m", Arc::new(map) as ArrayRef)]).expect("valid");
+        let schema = batch.schema();
+        assert!(check_sent(&schema).is_err());
+        for views in [false, true] {
+            let plain = plain_schema(&schema, views);
+            check_sent(&plain).expect("without views");
+            let sent = conform(&batch, &plain).expect("conforms");
+            let sent = sent.column(0).to_data();
+            let bytes = |data: &ArrayData, of: &str| {
+                let mut all = vec![data.clone()];
+                let mut found = false;
+                while let Some(data) = all.pop() {
+                    all.extend(data.child_data().iter().cloned());
+                    let mut buffers = data.buffers().iter();
+                    found |= buffers.any(|buffer| String::from_utf8_lossy(buffer).contains(of));
+                }
+                found
+            };
+            assert!(bytes(&sent, shown) && !bytes(&sent, hidden));
+        }
+    }
+
+    #[test]
+    fn nothing_stands_behind_the_null_of_a_suppressed_cell() {
+        let behind = Int64Array::new(vec![7, 8].into(), Some(vec![true, false].into()));
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(behind)]);
+        let marked = marked(&schema, &[true]);
+        let sent = conform(&batch.expect("valid"), &marked).expect("conforms");
+        let sent = sent.column(0).as_primitive::<Int64Type>();
+        assert_eq!(
+            (sent.values().as_ref(), sent.null_count()),
+            (&[7, 0][..], 1)
+        );
     }
 }

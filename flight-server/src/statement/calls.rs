@@ -30,7 +30,8 @@ impl Opening<'_> {
         view: &ProjectView,
         statement: Uuid,
     ) -> Result<Opened, Failure> {
-        let execution = self.begun(Some(view), &self.asked()).await?;
+        let told = Touched::default();
+        let execution = self.begun(Some(view), &told, &self.asked()).await?;
         let done = match self.hub.running.cancel(statement, self.person()) {
             true => Ok(Opened::Changed { rows: 1 }),
             false => Err(Error::not_found(format!(
@@ -48,7 +49,8 @@ impl Opening<'_> {
         placeholders: usize,
     ) -> Result<Opened, Failure> {
         let rows = self.rows(placeholders)?;
-        let execution = self.begun(None, &call.kept(self.text)).await?;
+        let told = Touched::default();
+        let execution = self.begun(None, &told, &call.kept(self.text)).await?;
         let run = call.run(Arc::clone(self.hub), self.caller.clone(), rows);
         let done = done(tokio::spawn(run.in_current_span())).await;
         // Passwords among them, which a driver may leave there for as long as it likes.
@@ -66,7 +68,9 @@ impl Opening<'_> {
         // A token that nobody has on record as asked for is not made.
         let ledger = &self.hub.ledger;
         self.hub.metrics.ledger(ledger.flush().await)?;
-        let Text { sql, parameters } = wanted.make(self.hub, self.caller).await?;
+        let Text {
+            sql, parameters, ..
+        } = wanted.make(self.hub, self.caller).await?;
         let ticket = Ticket {
             sql,
             parameters,
@@ -77,6 +81,7 @@ impl Opening<'_> {
         Ok(Opened::Query {
             schema: Arc::new(WantedToken::schema()),
             handle: ticket.seal(&self.hub.tickets)?,
+            others: Vec::new(),
             expires: ticket.expires,
             ordered: false,
         })
@@ -85,7 +90,8 @@ impl Opening<'_> {
     /// Does what an administrator asks for. Its intent is durable before, as that of a statement
     /// is; who is refused within the change is recorded as refused there.
     pub(super) async fn administer(&self, asked: Asked) -> Result<Opened, Failure> {
-        let execution = self.begun(None, &self.asked()).await?;
+        let told = Touched::default();
+        let execution = self.begun(None, &told, &self.asked()).await?;
         let run = asked.run(Arc::clone(self.hub), self.caller.clone());
         let done = done(tokio::spawn(run.in_current_span())).await;
         self.settled(execution, done).await
@@ -109,16 +115,22 @@ impl Opening<'_> {
         Ok(Opened::Query {
             schema,
             handle,
+            others: Vec::new(),
             expires: ticket.expires,
             ordered: false,
         })
     }
 
     /// Records the call, of which `kept` is kept, and its intent.
-    async fn begun(&self, view: Option<&ProjectView>, kept: &str) -> Result<Execution> {
+    pub(super) async fn begun(
+        &self,
+        view: Option<&ProjectView>,
+        told: &Touched,
+        kept: &str,
+    ) -> Result<Execution> {
         let expires_at = self.caller.now + CALL_TIME_MAX;
         self.record(StatementKind::Dml, expires_at, kept).await?;
-        let started = self.started(view, &Touched::default());
+        let started = self.started(view, told);
         let begun = self.hub.ledger.begin(started).await;
         Ok(self.hub.metrics.ledger(begun)?)
     }

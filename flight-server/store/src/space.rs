@@ -1,6 +1,7 @@
 //! Reading a project's space: which tables, views and files it has at a snapshot.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::AnyConnection;
@@ -43,7 +44,7 @@ pub struct SpaceFile {
     pub rows: i64,
     pub bytes: i64,
     /// JSON text: logical bytes by column; opaque to the store.
-    pub column_bytes: String,
+    pub column_bytes: Arc<str>,
 }
 
 /// Bytes of a space.
@@ -293,7 +294,7 @@ fn file_of(row: &AnyRow) -> Result<(String, SpaceFile), StoreError> {
             file: get(row, "file")?,
             rows: get(row, "rows")?,
             bytes: get(row, "bytes")?,
-            column_bytes: get(row, "column_bytes")?,
+            column_bytes: get::<String>(row, "column_bytes")?.into(),
         },
     ))
 }

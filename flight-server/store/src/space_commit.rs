@@ -1,11 +1,12 @@
-//! Changing a project's space: one statement is one transaction and one new snapshot.
+//! Changing a project's space: a statement, or the statements of a transaction, are one new
+//! snapshot.
 //!
 //! Statements prepare their files against a base snapshot and commit optimistically. A
 //! commit conflicts when another one, made since the base, touched the same object; two
 //! statements that only append to the same table do not conflict, nor does merging files of
 //! a table with appending to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 use sqlx::AnyConnection;
@@ -16,17 +17,19 @@ use crate::space::{not_a_project, objects_of, room_of};
 use crate::space_keys::is_kept;
 use crate::{Backend, ObjectKind, SpaceFile, Store, StoreError};
 
-/// What one statement does to a space.
+/// What one statement, or all those of one transaction, do to a space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceCommit {
     pub project: String,
     /// Snapshot that the statement read.
     pub base_snapshot: i64,
+    /// Another snapshot for the objects that were read at another one.
+    pub bases: BTreeMap<String, i64>,
     pub statement_id: String,
     /// Applied in order.
     pub changes: Vec<SpaceChange>,
-    /// The number of the key that the new files are sealed with.
-    pub key: Option<u32>,
+    /// The numbers of the keys that the new files are sealed with.
+    pub keys: BTreeSet<u32>,
     pub limits: SpaceLimits,
     /// The revision of rights at which somebody was last found to have those that it rests on;
     /// none for what the hub does itself.
@@ -82,7 +85,8 @@ pub struct NewObject {
 }
 
 impl SpaceChange {
-    fn object(&self) -> &str {
+    /// The name of what is changed.
+    pub fn object(&self) -> &str {
         match self {
             SpaceChange::Create(object) => &object.name,
             SpaceChange::Drop { name } => name,
@@ -228,12 +232,13 @@ async fn check_room(
 /// project's row is locked, and who drops keys locks it too.
 async fn check_key(connection: &mut AnyConnection, commit: &SpaceCommit) -> Result<(), StoreError> {
     let project = &commit.project;
-    match commit.key {
-        Some(key) if !is_kept(connection, project, key).await? => Err(StoreError::KeyDropped {
-            project: project.clone(),
-        }),
-        _ => Ok(()),
+    for key in &commit.keys {
+        if !is_kept(connection, project, *key).await? {
+            let project = project.clone();
+            return Err(StoreError::KeyDropped { project });
+        }
     }
+    Ok(())
 }
 
 async fn check_conflicts(
@@ -241,18 +246,11 @@ async fn check_conflicts(
     commit: &SpaceCommit,
     current: i64,
 ) -> Result<(), StoreError> {
-    let base = commit.base_snapshot;
-    if base == current {
-        return Ok(());
-    }
-    let conflict = || StoreError::Conflict {
+    let conflict = |base: i64| StoreError::Conflict {
         project: commit.project.clone(),
         base,
         current,
     };
-    if base < 0 || base > current {
-        return Err(conflict());
-    }
     const ANY: &str = "(added_snapshot > $3 OR removed_snapshot > $3)";
     let mut touched: BTreeMap<&str, Depends> = BTreeMap::new();
     for change in &commit.changes {
@@ -260,6 +258,13 @@ async fn check_conflicts(
         *depends = change.depends().max(*depends);
     }
     for (object, depends) in touched {
+        let base = *commit.bases.get(object).unwrap_or(&commit.base_snapshot);
+        if base < 0 || base > current {
+            return Err(conflict(base));
+        }
+        if base == current {
+            continue;
+        }
         let changed = |table: &str, name: &str, how: &str| {
             format!(
                 "SELECT added_snapshot FROM {table} WHERE project = $1 AND {name} = $2 \
@@ -283,7 +288,7 @@ async fn check_conflicts(
                 .fetch_all(&mut *connection)
                 .await?;
             if !rows.is_empty() {
-                return Err(conflict());
+                return Err(conflict(base));
             }
         }
     }
@@ -408,7 +413,7 @@ async fn add_files(
         .bind(file.rows)
         .bind(file.bytes)
         .bind(target.snapshot)
-        .bind(&file.column_bytes)
+        .bind(file.column_bytes.as_ref())
         .execute(&mut *connection)
         .await?
         .rows_affected();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{TimeDelta, Utc};
 use common::{on_each_store, populate};
@@ -31,7 +31,7 @@ fn add(object: &str, file: &str, bytes: i64) -> SpaceChange {
             file: file.to_owned(),
             rows: 10,
             bytes,
-            column_bytes: format!("{{\"a\":{bytes}}}"),
+            column_bytes: format!("{{\"a\":{bytes}}}").into(),
         }],
     }
 }
@@ -81,7 +81,8 @@ async fn commit_in(
             base_snapshot: base,
             statement_id: "s".to_owned(),
             changes,
-            key: None,
+            bases: BTreeMap::new(),
+            keys: BTreeSet::new(),
             limits,
             rights: None,
         })
@@ -129,7 +130,7 @@ fn snapshots_conflicts_and_errors() {
         let view = store.space_at("p", 4).await.unwrap();
         assert_eq!(shape(&view)["t"], ["f2", "f3", "f4"]);
         assert_eq!(shape(&store.space_at("p", 1).await.unwrap())["t"], ["f1"]);
-        let sizes = |view: SpaceView| view.objects[0].files[0].column_bytes.clone();
+        let sizes = |view: SpaceView| view.objects[0].files[0].column_bytes.to_string();
         assert_eq!(sizes(store.space_at("p", 1).await.unwrap()), "{\"a\":100}");
         commit(
             &store,
@@ -432,7 +433,8 @@ fn what_is_written_while_its_key_is_dropped_is_refused_and_the_salts_are_gone() 
             base_snapshot: 1,
             statement_id: "s".to_owned(),
             changes: vec![add("t", "f1", 1)],
-            key: Some(key),
+            bases: BTreeMap::new(),
+            keys: [key].into(),
             limits: LIMITS,
             rights: None,
         };
@@ -525,7 +527,8 @@ fn nothing_is_committed_under_rights_that_have_changed() {
             base_snapshot: 0,
             statement_id: "s".to_owned(),
             changes: vec![table(name)],
-            key: None,
+            bases: BTreeMap::new(),
+            keys: BTreeSet::new(),
             limits: LIMITS,
             rights,
         };
@@ -549,5 +552,40 @@ fn nothing_is_committed_under_rights_that_have_changed() {
             ..under(None, "b")
         };
         store.commit_space(&own).await.unwrap();
+    });
+}
+
+/// Objects that were read at other snapshots than the commit's own are judged by theirs.
+#[test]
+fn each_object_of_a_commit_is_judged_by_the_snapshot_that_it_was_read_at() {
+    on_each_store("bases", |store| async move {
+        populate(&store).await;
+        commit(&store, 0, vec![table("a"), table("b")])
+            .await
+            .unwrap();
+        commit(&store, 1, vec![add("a", "f1", 1)]).await.unwrap();
+        let removes = |base, own: &[(&str, i64)]| SpaceCommit {
+            project: "p".to_owned(),
+            base_snapshot: base,
+            bases: own
+                .iter()
+                .map(|(name, at)| ((*name).to_owned(), *at))
+                .collect(),
+            statement_id: "s".to_owned(),
+            changes: vec![remove("a", "f1"), add("b", "f2", 1)],
+            keys: BTreeSet::new(),
+            limits: LIMITS,
+            rights: None,
+        };
+        for refused in [
+            removes(1, &[]),
+            removes(2, &[("a", 1)]),
+            removes(2, &[("a", 3)]),
+        ] {
+            let error = store.commit_space(&refused).await.unwrap_err();
+            assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+            assert_eq!(store.current_snapshot("p").await.unwrap(), 2);
+        }
+        store.commit_space(&removes(1, &[("a", 2)])).await.unwrap();
     });
 }

@@ -11,7 +11,7 @@ mod token;
 
 pub use error::TicketError;
 pub use sealed::{Sealer, random};
-pub use ticket::{Compression, Priority, Ticket};
+pub use ticket::{Compression, InTransaction, Part, Priority, Ticket};
 pub use token::{Origin, SessionToken, Tokens};
 
 use chrono::{DateTime, TimeDelta, Utc};

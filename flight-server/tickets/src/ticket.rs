@@ -45,6 +45,26 @@ pub struct Ticket {
     /// Whether it may live longer than it did at first.
     #[serde(default)]
     pub renewable: bool,
+    /// The transaction that it reads in, where that had written something.
+    #[serde(default)]
+    pub transaction: Option<InTransaction>,
+    /// Which part of the result it gives, where that is read from several endpoints.
+    #[serde(default)]
+    pub part: Option<Part>,
+}
+
+/// One of the endpoints of a result, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub index: u16,
+    pub of: u16,
+}
+
+/// What a statement of a transaction sees of what that has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InTransaction {
+    pub id: Uuid,
+    pub version: u64,
 }
 
 /// Who goes first where work waits for a worker.
@@ -145,6 +165,8 @@ mod tests {
             statement_seconds: None,
             priority: Priority::Batch,
             renewable: true,
+            transaction: None,
+            part: None,
         }
     }
 

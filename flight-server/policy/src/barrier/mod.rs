@@ -65,6 +65,7 @@ use crate::pseudonym::LinkageKeys;
 use hubflight_rights::dataset::{Dataset, Table};
 use hubflight_rights::habilitation::{Habilitation, TableGrant, Tables};
 
+pub use clean::clean;
 pub use columns::{REMARKS_KEY, UNIT_KEY};
 pub use exec::PolicyScanExec;
 pub use persons::{PersonRows, table_of};

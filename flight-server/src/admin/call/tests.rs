@@ -139,7 +139,7 @@ impl Bench {
 
     async fn redeem(&self, caller: &Caller, ticket: Ticket) -> Result<Vec<String>> {
         let frames = statement::redeem(&self.hub, caller, ticket).await?;
-        let frames = frames.map_err(FlightError::from);
+        let frames = frames.map_ok(Into::into).map_err(FlightError::from);
         let mut batches = FlightRecordBatchStream::new_from_flight_data(frames);
         let mut rows = Vec::new();
         while let Some(batch) = batches.next().await {
@@ -226,6 +226,7 @@ fn bound(sql: &str, columns: Vec<ArrayRef>) -> Text {
     Text {
         sql: sql.to_owned(),
         parameters: parameters::encode(&schema, &[batch]).expect("encodes"),
+        transaction: None,
     }
 }
 

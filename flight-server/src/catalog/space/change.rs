@@ -7,6 +7,7 @@
 //!                                                         files removed      a few times
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,20 +23,24 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Sql};
 use futures::StreamExt;
 use hubflight_policy::table_of;
-use hubflight_store::{SpaceChange, SpaceCommit, StoreError};
+use hubflight_store::{SpaceChange, SpaceCommit, SpaceFile, StoreError};
 use hubflight_udfs::StatementWork;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::files::{Counts, SpaceWriter, Target, Written};
+use super::labels::Labels;
+use super::staging::{Staged, Staging};
 use super::turns::Changing;
 use super::upload::Upload;
-use super::{Object, Space, batch, clean};
+use super::{Object, Space, batch, bytes_of, clean};
+use crate::airlock;
 use crate::catalog::project::ProjectView;
 use crate::catalog::visible;
 use crate::error::{Error, Result};
-use crate::exec::commits::Commits;
+use crate::exec::commits::{Commits, Read};
 use crate::exec::meter::Meter;
 use crate::exec::revocation::{Grounds, confirmed_at};
+use crate::exec::transactions::Turn;
 use crate::hub::Hub;
 use crate::plan::parse::{Kind, Parsed};
 use crate::plan::wire::plain_schema;
@@ -61,55 +66,91 @@ pub struct Run<'a> {
 }
 
 /// Runs a prepared change for the rows of parameters that were bound to it, each seeing what
-/// the one before it changed; the rows of an INSERT … VALUES are one change.
+/// the one before it changed: all of them, or none.
 pub async fn change_rows(
     planning: &Planning<'_>,
     parsed: Parsed,
     rows: Vec<Vec<ScalarValue>>,
     run: Run<'_>,
 ) -> Result<u64> {
-    let statements = batch::statements(parsed, rows);
-    let all = statements.len();
-    let mut total = 0_u64;
-    for (index, bound) in statements.into_iter().enumerate() {
-        match change_row(planning, bound, index == 0, run).await {
-            Ok(changed) => {
-                total += changed;
-                run.commits.apply();
+    let mut statements = batch::statements(parsed, rows);
+    if statements.len() > 1 && run.commits.staging().is_none() {
+        return change_together(planning, &statements, run).await;
+    }
+    let charged: Vec<AtomicBool> = statements.iter().map(|_| AtomicBool::new(false)).collect();
+    match statements.len() {
+        1 => match statements.pop() {
+            Some(bound) => change(planning, bound, &charged[0], run).await,
+            None => Ok(0),
+        },
+        _ => change_each(planning, &statements, &charged, run).await,
+    }
+}
+
+/// Changes row after row in a staging of their own, and commits that.
+async fn change_together(
+    planning: &Planning<'_>,
+    statements: &[batch::Bound],
+    run: Run<'_>,
+) -> Result<u64> {
+    let project = &planning.view.project;
+    let charged: Vec<AtomicBool> = statements.iter().map(|_| AtomicBool::new(false)).collect();
+    let turn = planning.hub.space_turns.of(project);
+    let mut conflicts = 0;
+    loop {
+        let _changing = turn.change().await;
+        let staging = Arc::new(Turn::of_rows()?);
+        run.commits.stage_in(Some(Arc::clone(&staging)));
+        let changed = change_each(planning, statements, &charged, run).await;
+        run.commits.stage_in(None);
+        let changed = changed?;
+        let committed = commit_staged(planning, &staging, run).await;
+        clean::after_change(planning.hub, project);
+        match committed {
+            Ok(()) => return Ok(changed),
+            Err(Failure::Failed(error)) => return Err(error),
+            Err(Failure::Conflict { error, again }) => {
+                conflicts += 1;
+                if !again || conflicts > CONFLICT_RETRIES_MAX {
+                    return Err(error);
+                }
             }
-            Err(error) if all > 1 => return Err(partly_applied(&error, index, all)),
-            Err(error) => return Err(error),
         }
+        run.commits.check()?;
+        tokio::time::sleep(pause(conflicts)).await;
+    }
+}
+
+async fn change_each(
+    planning: &Planning<'_>,
+    statements: &[batch::Bound],
+    charged: &[AtomicBool],
+    run: Run<'_>,
+) -> Result<u64> {
+    let mut total = 0_u64;
+    for (index, (bound, charged)) in statements.iter().zip(charged).enumerate() {
+        run.commits.check()?;
+        let overlay = run.commits.overlay();
+        let newest = planning
+            .view
+            .newest(planning.hub, overlay.as_ref(), planning.now);
+        let planning = Planning {
+            view: &Arc::new(newest.await?),
+            ..*planning
+        };
+        let changed = change(&planning, bound.clone(), charged, run).await;
+        total += changed.map_err(|error| in_row(&error, index, statements.len()))?;
     }
     Ok(total)
 }
 
-async fn change_row(
-    planning: &Planning<'_>,
-    (parsed, values): batch::Bound,
-    is_first: bool,
-    run: Run<'_>,
-) -> Result<u64> {
-    run.commits.check()?;
-    let view = if is_first {
-        Arc::clone(planning.view)
-    } else {
-        Arc::new(planning.view.newest(planning.hub, planning.now).await?)
-    };
-    let planning = Planning {
-        view: &view,
-        ..*planning
-    };
-    change(&planning, parsed, values, run).await
-}
-
-/// Each row of parameters commits on its own: whoever bound them must know how many did.
-fn partly_applied(error: &Error, applied: usize, all: usize) -> Error {
+/// Whoever bound the rows must know which one it is, and that none was changed.
+fn in_row(error: &Error, index: usize, all: usize) -> Error {
     Error::new(
         error.kind,
         format!(
-            "{error}; {applied} of {all} rows were applied, bind only the others when you try \
-             again"
+            "{error}; it is row {} of {all} that were bound, and none was changed",
+            index + 1
         ),
     )
 }
@@ -117,8 +158,8 @@ fn partly_applied(error: &Error, applied: usize, all: usize) -> Error {
 /// Runs a change and returns the affected rows: 0 for what makes or drops objects.
 pub async fn change(
     planning: &Planning<'_>,
-    parsed: Parsed,
-    parameters: Vec<ScalarValue>,
+    (parsed, parameters): batch::Bound,
+    charged: &AtomicBool,
     run: Run<'_>,
 ) -> Result<u64> {
     let Statement::Statement(statement) = parsed.statement else {
@@ -128,8 +169,8 @@ pub async fn change(
     };
     let hub = planning.hub;
     let project = planning.view.project.clone();
-    let (_changing, mut view) = in_turn(planning, replaces_files(&statement)).await?;
-    let charged = AtomicBool::new(false);
+    let replaces = replaces_files(&statement);
+    let (_changing, mut view) = in_turn(planning, replaces, run).await?;
     let mut conflicts = 0;
     loop {
         let planning = Planning {
@@ -143,7 +184,7 @@ pub async fn change(
             work: run.work,
             meter: run.meter,
             commits: run.commits,
-            charged: &charged,
+            charged,
         };
         match change.run(statement.as_ref().clone()).await {
             Ok(rows) => {
@@ -164,13 +205,14 @@ pub async fn change(
                 tokio::time::sleep(pause(conflicts)).await;
             }
         }
-        view = Arc::new(view.newest(hub, planning.now).await?);
+        let overlay = run.commits.overlay();
+        view = Arc::new(view.newest(hub, overlay.as_ref(), planning.now).await?);
     }
 }
 
 /// Stores the rows that a client sends and returns their number.
 pub async fn upload(planning: &Planning<'_>, upload: Upload, run: Run<'_>) -> Result<u64> {
-    let (_changing, view) = in_turn(planning, upload.replaces_files()).await?;
+    let (_changing, view) = in_turn(planning, upload.replaces_files(), run).await?;
     let planning = Planning {
         view: &view,
         ..*planning
@@ -195,16 +237,18 @@ pub async fn upload(planning: &Planning<'_>, upload: Upload, run: Run<'_>) -> Re
 async fn in_turn(
     planning: &Planning<'_>,
     replaces: bool,
+    run: Run<'_>,
 ) -> Result<(Option<Changing>, Arc<ProjectView>)> {
     let (hub, view) = (planning.hub, planning.view);
     let snapshot = space_of(view)?.snapshot;
-    if !replaces {
+    // A transaction took its turn before it looked at the space.
+    if !replaces || run.commits.staging().is_some() {
         return Ok((None, Arc::clone(view)));
     }
     let changing = hub.space_turns.of(&view.project).change().await;
     // A merge may have come between this statement's planning and its turn.
     let view = match changing.is_behind(snapshot) {
-        true => Arc::new(view.newest(hub, planning.now).await?),
+        true => Arc::new(view.newest(hub, None, planning.now).await?),
         false => Arc::clone(view),
     };
     Ok((Some(changing), view))
@@ -338,6 +382,7 @@ impl Change<'_> {
     pub async fn charge(&self, query: &Optimised) -> Result<()> {
         // Also when it runs again: a view that it reads may be another one by now.
         self.meter.reads(&query.tables)?;
+        self.rest_on(query)?;
         if self.charged.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -350,17 +395,39 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Where a table's new files go; `replaced` bytes of its old ones count as free.
-    pub async fn target(&self, name: &str, schema: &SchemaRef, replaced: u64) -> Result<Target> {
+    /// Remembers what a statement's query rests on.
+    fn rest_on(&self, query: &Optimised) -> Result<()> {
+        let datasets = &self.planning.hub.datasets;
+        let mut tables = query.tables.iter();
+        let providers = query.providers()?;
+        self.commits.reads(Read {
+            labels: Labels::of(&providers, self.planning.view)?,
+            exports: airlock::read_by(&providers).collect(),
+            persons: tables.any(|read| datasets.describes_persons(&read.dataset, &read.table)),
+        });
+        Ok(())
+    }
+
+    /// Where a table's new files go; what those take that are `replaced` counts as free.
+    pub async fn target(
+        &self,
+        name: &str,
+        schema: &SchemaRef,
+        replaced: &[SpaceFile],
+    ) -> Result<Target> {
         let (hub, project) = (self.planning.hub, &self.planning.view.project);
         // Taken before the room is looked at.
         let share = Arc::new(hub.space_writes.share(project));
         let room = hub.store.space_room(project).await?;
+        let freed = match self.commits.staging() {
+            Some(turn) => turn.freed(replaced),
+            None => bytes_of(replaced),
+        };
         Ok(Target {
             folder: self.space.folder()?,
             table: name.to_owned(),
             schema: Arc::clone(schema),
-            bytes_max: room.left(replaced),
+            bytes_max: room.left(freed),
             share,
             key: hub.space_files.keys().newest(project).await?,
         })
@@ -405,62 +472,160 @@ impl Change<'_> {
         }
     }
 
-    /// Commits, whether or not the caller waits: a commit that is sent may happen, and then
-    /// its files must stay. They go only where the store has refused it; where nobody knows
-    /// what became of it they are orphans at worst. Not sent where the statement has ended.
+    /// Commits, or stages where the statement is one of a transaction. Not where it has ended.
     ///
-    /// The answer is the new snapshot.
+    /// The answer is the new snapshot, or the one that the statement was run on.
     pub async fn commit(&self, commit: Commit) -> Result<i64, Failure> {
         let _sent = self.commits.send()?;
         let Commit {
             changes,
-            mut written,
+            written,
             again,
         } = commit;
-        let (hub, grounds) = (Arc::clone(self.planning.hub), self.commits.grounds());
+        if let Some(turn) = self.commits.staging() {
+            let grounds = self.commits.rests_on();
+            turn.stage(self.space, (changes, written), grounds.as_ref(), again)?;
+            return Ok(self.space.snapshot);
+        }
+        let grounds = self.commits.grounds();
+        let hub = self.planning.hub;
         let request = SpaceCommit {
             project: self.planning.view.project.clone(),
             base_snapshot: self.space.snapshot,
+            bases: BTreeMap::new(),
             statement_id: self.work.statement_id.clone(),
             changes,
-            key: written.key(),
-            limits: self.planning.hub.config.limits.space(),
+            keys: written.key().into_iter().collect(),
+            limits: hub.config.limits.space(),
             rights: None,
         };
-        let committed = tokio::spawn(async move {
-            written.keep();
-            let result = commit_on(&hub, grounds.as_deref(), request).await;
-            let is_refused = match &result {
-                Ok(sent) => sent.as_ref().is_err_and(StoreError::is_refusal),
-                Err(_) => true,
-            };
-            if is_refused {
-                written.discard();
-            }
-            result
-        });
-        let committed = match committed.await {
-            Ok(sent) => Ok(sent?),
-            Err(lost) => Err(lost),
-        };
-        match committed {
-            Ok(Ok(snapshot)) => Ok(snapshot),
-            Ok(Err(error @ (StoreError::Conflict { .. } | StoreError::KeyDropped { .. }))) => {
-                Err(Failure::Conflict {
-                    error: error.into(),
-                    again,
-                })
-            }
-            Ok(Err(StoreError::HeldExceeded { held, max })) => Err(Error::exhausted(format!(
-                "the project's space would hold {held} bytes with the files that were replaced \
-                 lately, and it may hold {max}; try again in an hour, or ask an administrator \
-                 for a larger quota"
-            ))
-            .into()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(Error::internal("a commit was lost", &error).into()),
+        send(hub, grounds, request, Files::Of(written), again).await
+    }
+}
+
+/// The files that a commit names.
+enum Files {
+    Of(Written),
+    Staged(Staging),
+}
+
+impl Files {
+    fn keep(&mut self) {
+        match self {
+            Self::Of(written) => written.keep(),
+            Self::Staged(staging) => staging.keep(),
         }
     }
+
+    fn release(&mut self) {
+        match self {
+            Self::Of(written) => written.release(),
+            Self::Staged(staging) => staging.release(),
+        }
+    }
+}
+
+/// Commits what the statements of a transaction have staged, as `statement_id`.
+///
+/// # Errors
+/// `Aborted` where another statement changed what they did; as any commit.
+pub async fn commit_transaction(
+    hub: &Arc<Hub>,
+    project: &str,
+    statement_id: &str,
+    (staging, grounds): (Staging, Grounds),
+) -> Result<()> {
+    let sent = send_staged(
+        hub,
+        (project, statement_id),
+        Some(Arc::new(grounds)),
+        staging,
+    )
+    .await;
+    clean::after_change(hub, project);
+    sent.map_err(|failure| match failure {
+        Failure::Failed(error) | Failure::Conflict { error, .. } => error,
+    })
+}
+
+/// Commits the rows of parameters of one statement.
+async fn commit_staged(planning: &Planning<'_>, turn: &Turn, run: Run<'_>) -> Result<(), Failure> {
+    let _sent = run.commits.send()?;
+    let names = (
+        planning.view.project.as_str(),
+        run.work.statement_id.as_str(),
+    );
+    send_staged(planning.hub, names, run.commits.grounds(), turn.staging()).await
+}
+
+async fn send_staged(
+    hub: &Arc<Hub>,
+    (project, statement_id): (&str, &str),
+    grounds: Option<Arc<Grounds>>,
+    staging: Staging,
+) -> Result<(), Failure> {
+    let Staged {
+        changes,
+        bases,
+        keys,
+        again,
+    } = staging.staged()?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let request = SpaceCommit {
+        project: project.to_owned(),
+        base_snapshot: bases.values().copied().min().unwrap_or(0),
+        bases,
+        statement_id: statement_id.to_owned(),
+        changes,
+        keys,
+        limits: hub.config.limits.space(),
+        rights: None,
+    };
+    let files = Files::Staged(staging);
+    send(hub, grounds, request, files, again).await.map(drop)
+}
+
+/// Sends a commit, whether or not the caller waits: once it is sent it may happen, and then its
+/// files must stay. They go only where the store has refused it; where nobody knows what became
+/// of it they are orphans at worst.
+async fn send(
+    hub: &Arc<Hub>,
+    grounds: Option<Arc<Grounds>>,
+    request: SpaceCommit,
+    mut files: Files,
+    again: bool,
+) -> Result<i64, Failure> {
+    let hub = Arc::clone(hub);
+    let committed = tokio::spawn(async move {
+        files.keep();
+        let result = commit_on(&hub, grounds.as_deref(), request).await;
+        let is_refused = match &result {
+            Ok(sent) => sent.as_ref().is_err_and(StoreError::is_refusal),
+            Err(_) => true,
+        };
+        if is_refused {
+            files.release();
+        }
+        result
+    });
+    let committed = match committed.await {
+        Ok(sent) => sent?,
+        Err(lost) => return Err(Error::internal("a commit was lost", &lost).into()),
+    };
+    committed.map_err(|error| match error {
+        StoreError::Conflict { .. } | StoreError::KeyDropped { .. } => Failure::Conflict {
+            error: error.into(),
+            again,
+        },
+        StoreError::HeldExceeded { held, max } => Failure::Failed(Error::exhausted(format!(
+            "the project's space would hold {held} bytes with the files that were replaced \
+             lately, and it may hold {max}; try again in an hour, or ask an administrator \
+             for a larger quota"
+        ))),
+        error => Failure::Failed(error.into()),
+    })
 }
 
 /// Commits what rests on `grounds` at a moment when they hold; an error of the outer kind where

@@ -87,14 +87,17 @@ fn statement_time(limits: &Limits) -> Duration {
 }
 
 /// How long a snapshot can be read after it was replaced: a ticket, renewed, names it to its last
-/// moment, and then its statement runs.
+/// moment, and so does a transaction what it has changed of it, and then its statement runs.
 fn readable_time(limits: &Limits) -> Duration {
-    Duration::from_secs(limits.ticket_life_seconds_max()).saturating_add(statement_time(limits))
+    let named = limits.ticket_life_seconds_max();
+    let named = named.max(limits.transaction_seconds_max);
+    Duration::from_secs(named).saturating_add(statement_time(limits))
 }
 
-/// A statement has files that are complete long before it commits.
+/// A statement, and more so a transaction, has files that are complete long before it commits.
 fn orphan_age(limits: &Limits) -> Duration {
-    ORPHAN_AGE_MIN.max(statement_time(limits))
+    let lasts = Duration::from_secs(limits.transaction_seconds_max);
+    ORPHAN_AGE_MIN.max(lasts.saturating_add(statement_time(limits)))
 }
 
 fn before(now: SystemTime, age: Duration) -> Option<SystemTime> {

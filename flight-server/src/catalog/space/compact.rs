@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use chrono::Utc;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use hubflight_store::{SpaceChange, SpaceFile, SpaceRoom};
@@ -15,11 +16,13 @@ use tokio::sync::Semaphore;
 
 use super::change::{Change, Commit, Failure, Job};
 use super::table::SpaceTable;
-use super::{Object, Space};
+use super::{Object, Space, bytes_of};
 use crate::auth::session::SessionOptions;
+use crate::catalog::project::ProjectView;
 use crate::error::Result;
 use crate::exec::commits::Commits;
 use crate::exec::meter::Meter;
+use crate::hub::Hub;
 use crate::plan::Planning;
 
 /// A file below this size is small.
@@ -38,33 +41,14 @@ static COMPACTING: Semaphore = Semaphore::const_new(1);
 impl Change<'_> {
     /// Compacts a table in the background, if this change leaves it with many small files.
     pub(super) fn compact_later(&self, object: &Object, added: &[SpaceFile]) {
+        if self.commits.staging().is_some() {
+            return;
+        }
         if small(&object.files).count() + small(added).count() < SMALL_FILES_MAX {
             return;
         }
-        let name = object.name.clone();
-        let (hub, view) = (
-            Arc::clone(self.planning.hub),
-            Arc::clone(self.planning.view),
-        );
-        let (work, meter) = (Arc::clone(self.work), Arc::clone(self.meter));
-        let now = self.planning.now;
-        let turn = hub.space_turns.of(&view.project);
-        let Some(alone) = turn.compact(&name) else {
-            return;
-        };
-        tokio::spawn(async move {
-            let _alone = alone;
-            let planning = Planning {
-                hub: &hub,
-                view: &view,
-                options: &SessionOptions::default(),
-                now,
-            };
-            if let Err(error) = compact(&planning, &name, (&work, &meter)).await {
-                // A table with many files is slow, not wrong.
-                tracing::warn!(%error, "a table of a space could not be compacted");
-            }
-        });
+        let account = (self.work, self.meter);
+        begin(self.planning, account, object.name.clone());
     }
 
     /// False where a statement was in its way and nothing was done.
@@ -82,9 +66,7 @@ impl Change<'_> {
             query: self.query(plan, &self.planning.state())?,
             flagged: false,
         };
-        let target = self
-            .target(&object.name, &object.schema, bytes_of(&small))
-            .await?;
+        let target = self.target(&object.name, &object.schema, &small).await?;
         let (written, _) = self.write(target, vec![job]).await?;
         let changes = vec![SpaceChange::MergeFiles {
             object: object.name.clone(),
@@ -103,6 +85,49 @@ impl Change<'_> {
         merging.done(self.commit(commit).await?);
         Ok(true)
     }
+}
+
+/// Compacts in the background those of the tables that a transaction has changed which have many
+/// small files now.
+pub fn compact_after(
+    hub: &Arc<Hub>,
+    view: &Arc<ProjectView>,
+    account: (&Arc<StatementWork>, &Arc<Meter>),
+    names: Vec<String>,
+) {
+    let planning = Planning {
+        hub,
+        view,
+        options: &SessionOptions::default(),
+        now: Utc::now(),
+    };
+    for name in names {
+        begin(&planning, account, name);
+    }
+}
+
+/// Looks at a table beside the statements, and merges its small files where they are many.
+fn begin(planning: &Planning<'_>, account: (&Arc<StatementWork>, &Arc<Meter>), name: String) {
+    let (hub, view) = (Arc::clone(planning.hub), Arc::clone(planning.view));
+    let (work, meter) = (Arc::clone(account.0), Arc::clone(account.1));
+    let now = planning.now;
+    let turn = hub.space_turns.of(&view.project);
+    let Some(alone) = turn.compact(&name) else {
+        return;
+    };
+    tokio::spawn(async move {
+        let _alone = alone;
+        let planning = Planning {
+            hub: &hub,
+            view: &view,
+            options: &SessionOptions::default(),
+            now,
+        };
+        if let Err(error) = compact(&planning, &name, (&work, &meter)).await {
+            // A table with many files is slow, not wrong.
+            tracing::warn!(%error, "a table of a space could not be compacted");
+        }
+    });
 }
 
 /// Merges the small files of a table, when no statement that changes the project's tables is
@@ -133,7 +158,7 @@ async fn compacted(
     (work, meter): (&Arc<StatementWork>, &Arc<Meter>),
 ) -> Result<bool> {
     let project = &planning.view.project;
-    let space = Space::load(planning.hub, project, None, planning.now, &[]).await?;
+    let space = Space::load(planning.hub, project, (None, None), planning.now, &[]).await?;
     let space = Arc::new(space);
     let Some(object) = space.object(name) else {
         return Ok(true);
@@ -163,13 +188,6 @@ async fn compacted(
 
 fn small(files: &[SpaceFile]) -> impl Iterator<Item = &SpaceFile> {
     files.iter().filter(|file| file.bytes < SMALL_FILE_BYTES)
-}
-
-fn bytes_of(files: &[SpaceFile]) -> u64 {
-    files
-        .iter()
-        .map(|file| u64::try_from(file.bytes).unwrap_or(0))
-        .sum()
 }
 
 /// Files that were merged stay on disk for a while. Of the room for such files at most half is

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     ColumnOption, CreateTable, CreateView, Ident, ObjectType, Statement as Sql,
 };
-use hubflight_store::{NewObject, ObjectKind, SpaceChange};
+use hubflight_store::{NewObject, ObjectKind, SpaceChange, SpaceFile};
 
 use super::change::{Change, Commit, Failure, Job, declared_schema, reads_dataset};
 use super::dml::plan_calls_worker;
@@ -85,8 +85,7 @@ impl Change<'_> {
         self.charge(&query).await?;
         let labels = Labels::of(&query.providers()?, self.planning.view)?;
         let again = !reads_dataset(&query)? && !worked;
-        let freed = replaced.map_or(0, |object| bytes_of(object));
-        let target = self.target(name, &schema, freed).await?;
+        let target = self.target(name, &schema, files_of(replaced)).await?;
         let job = Job {
             query,
             flagged: false,
@@ -285,10 +284,9 @@ impl Change<'_> {
     }
 }
 
-/// Bytes of an object's files.
-pub(super) fn bytes_of(object: &Object) -> u64 {
-    let bytes = object.files.iter().map(|file| file.bytes);
-    bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0)).sum()
+/// The files of what is replaced, if anything is.
+pub(super) fn files_of(replaced: Option<&Arc<Object>>) -> &[SpaceFile] {
+    replaced.map_or(&[], |object| &object.files)
 }
 
 pub(super) fn new_table(name: &str, schema: &SchemaRef, labels: &Labels) -> Result<NewObject> {

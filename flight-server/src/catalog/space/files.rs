@@ -3,6 +3,7 @@
 //! A file has a temporary name until it is complete and on disk, and belongs to nobody until
 //! a commit names it: [`Written`] removes what was not committed, whatever happened.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,8 +125,18 @@ pub struct Written {
     pub files: Vec<SpaceFile>,
     /// The number of the key that they are sealed with.
     key: Option<u32>,
-    kept: bool,
+    fate: Fate,
     share: Option<Arc<Share>>,
+}
+
+/// What becomes of files when nobody holds them any more.
+#[derive(Debug, Default)]
+enum Fate {
+    #[default]
+    Removed,
+    Kept,
+    /// Those of these names are kept.
+    KeptOf(HashSet<String>),
 }
 
 impl Written {
@@ -136,24 +147,37 @@ impl Written {
 
     /// The manifest may name the files from now on: they stay.
     pub fn keep(&mut self) {
-        self.kept = true;
+        self.fate = Fate::Kept;
+    }
+
+    /// The manifest may name those of these names from now on.
+    pub fn keep_of(&mut self, names: &HashSet<String>) {
+        let names = self.files.iter().filter(|file| names.contains(&file.file));
+        self.fate = Fate::KeptOf(names.map(|file| file.file.clone()).collect());
     }
 
     /// The manifest does not name them, for certain.
-    pub fn discard(mut self) {
-        self.kept = false;
+    pub fn release(&mut self) {
+        self.fate = Fate::Removed;
+    }
+
+    fn is_kept(&self, file: &SpaceFile) -> bool {
+        match &self.fate {
+            Fate::Removed => false,
+            Fate::Kept => true,
+            Fate::KeptOf(names) => names.contains(&file.file),
+        }
     }
 }
 
 impl Drop for Written {
     fn drop(&mut self) {
-        if self.kept {
-            if let Some(share) = &self.share {
-                share.committed();
-            }
-            return;
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            self.files.iter().partition(|file| self.is_kept(file));
+        if let (Some(share), false) = (&self.share, kept.is_empty()) {
+            share.committed();
         }
-        for file in &self.files {
+        for file in removed {
             discard(&self.folder.join(&file.file));
         }
     }
@@ -222,7 +246,7 @@ impl SpaceWriter {
             key: Some(target.key.id()),
             folder: target.folder.clone(),
             files: Vec::new(),
-            kept: false,
+            fate: Fate::Removed,
             share: Some(Arc::clone(&target.share)),
         };
         Ok(Self {
@@ -371,7 +395,7 @@ impl OpenFile {
                 file: self.name.clone(),
                 rows: i64::try_from(self.rows).unwrap_or(i64::MAX),
                 bytes: i64::try_from(metadata.len()).unwrap_or(i64::MAX),
-                column_bytes,
+                column_bytes: column_bytes.into(),
             }),
             Err(error) => {
                 discard(&self.path);

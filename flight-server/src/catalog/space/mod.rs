@@ -16,6 +16,7 @@ mod labels;
 mod measure;
 pub mod names;
 mod rows;
+mod staging;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -48,14 +49,16 @@ use crate::at_rest::{SealedStore, SpaceKeys};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
-pub use change::{Run, change, change_rows, declared_schema, upload};
+pub use change::{Run, change_rows, commit_transaction, declared_schema, upload};
 pub use clean::clean_up;
+pub use compact::compact_after;
 pub use dml::plan_calls_worker;
-pub use files::check_storable;
+pub use files::{Written, check_storable};
 pub use labels::{Labels, Rights, Source};
+pub use staging::{Overlay, Staging};
 pub use table::{SpaceTable, check_scan};
 pub use touched::Touched;
-pub use turns::Turns;
+pub use turns::{Changing, Turns};
 pub use upload::{Existing, Missing, Sent, Upload};
 pub use writes::Writes;
 
@@ -72,6 +75,8 @@ pub struct Space {
     project: String,
     now: DateTime<Utc>,
     objects: Arc<BTreeMap<String, Arc<Object>>>,
+    /// What a transaction has put in the place of what the store has.
+    overlay: Option<Arc<Overlay>>,
     /// Tables and views that were opened before, so that a view that is used twice is planned
     /// once.
     opened: Arc<Mutex<HashMap<String, Arc<dyn TableProvider>>>>,
@@ -79,8 +84,8 @@ pub struct Space {
     within: Vec<String>,
 }
 
-/// A table or view as the manifest has it.
-#[derive(Debug)]
+/// A table or view as the manifest has it, or as a transaction has made it.
+#[derive(Clone, Debug)]
 pub(crate) struct Object {
     name: String,
     kind: ObjectKind,
@@ -93,12 +98,12 @@ pub(crate) struct Object {
 }
 
 impl Space {
-    /// The space at `snapshot`, or the newest; objects whose sources are not among `rights`
-    /// are locked.
+    /// The space at `snapshot`, or the newest, with what a transaction has written over it;
+    /// objects whose sources are not among `rights` are locked.
     pub async fn load(
         hub: &Arc<Hub>,
         project: &str,
-        snapshot: Option<i64>,
+        (snapshot, overlay): (Option<i64>, Option<Arc<Overlay>>),
         now: DateTime<Utc>,
         rights: &[Arc<Habilitation>],
     ) -> Result<Self> {
@@ -113,15 +118,24 @@ impl Space {
             let object = Object::new(object, &rights)?;
             objects.insert(object.name.clone(), Arc::new(object));
         }
+        if let Some(overlay) = &overlay {
+            overlay.lay(&mut objects, &rights);
+        }
         Ok(Self {
             snapshot,
             hub: Arc::clone(hub),
             project: project.to_owned(),
             now,
             objects: Arc::new(objects),
+            overlay,
             opened: Arc::default(),
             within: Vec::new(),
         })
+    }
+
+    /// What a transaction has written, as this space shows it.
+    pub fn overlay(&self) -> Option<&Arc<Overlay>> {
+        self.overlay.as_ref()
     }
 
     fn object(&self, name: &str) -> Option<&Arc<Object>> {
@@ -151,6 +165,7 @@ impl Space {
             project: self.project.clone(),
             now: self.now,
             objects: Arc::clone(&self.objects),
+            overlay: self.overlay.clone(),
             opened: Arc::clone(&self.opened),
             within,
         }
@@ -244,6 +259,20 @@ impl Object {
             files: stored.files,
         })
     }
+
+    /// The same object under other rights.
+    fn under(&self, rights: &Rights) -> Self {
+        Self {
+            ended: rights.ended(&self.labels),
+            ..self.clone()
+        }
+    }
+}
+
+/// Bytes of files on disk.
+fn bytes_of<'a>(files: impl IntoIterator<Item = &'a SpaceFile>) -> u64 {
+    let bytes = files.into_iter().map(|file| u64::try_from(file.bytes));
+    bytes.map(|bytes| bytes.unwrap_or(0)).sum()
 }
 
 fn rows_of(file: &SpaceFile) -> u64 {

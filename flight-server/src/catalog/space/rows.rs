@@ -47,7 +47,7 @@ impl Change<'_> {
         self.charge(&query).await?;
         let labels = self.labels_with(object, &query)?;
         let again = !reads_dataset(&query)? && !worked;
-        let target = self.target(&name, &object.schema, 0).await?;
+        let target = self.target(&name, &object.schema, &[]).await?;
         let job = Job {
             query,
             flagged: false,
@@ -181,12 +181,8 @@ impl Change<'_> {
                 flagged,
             });
         }
-        let replaced = affected
-            .iter()
-            .map(|part| u64::try_from(part.file.bytes).unwrap_or(0));
-        let target = self
-            .target(&object.name, &object.schema, replaced.sum())
-            .await?;
+        let replaced: Vec<SpaceFile> = affected.iter().map(|part| part.file.clone()).collect();
+        let target = self.target(&object.name, &object.schema, &replaced).await?;
         let (written, counts) = self.write(target, jobs).await?;
         let after: u64 = counts.iter().map(|count| count.rows).sum();
         if flagged && after != before || after > before {

@@ -67,6 +67,14 @@ impl Touched {
         touched
     }
 
+    /// What the commit of a transaction touches: all that its statements have written.
+    pub fn of_written<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            written: names.map(|name| format!("{SPACE_SCHEMA}.{name}")).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Refuses what was not told of.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub struct Turns(Mutex<HashMap<String, Arc<Turn>>>);
 
 /// One project's.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub struct Turn {
     changes: Arc<RwLock<()>>,
     /// The newest snapshot that a merge made.
     merged: AtomicI64,
@@ -39,7 +39,8 @@ impl Drop for Compacting {
 }
 
 /// No merge commits while it is held.
-pub(super) struct Changing {
+#[derive(Debug)]
+pub struct Changing {
     _guard: OwnedRwLockReadGuard<()>,
     merged: i64,
 }
@@ -64,14 +65,14 @@ impl Merging {
 }
 
 impl Turns {
-    pub(super) fn of(&self, project: &str) -> Arc<Turn> {
+    pub fn of(&self, project: &str) -> Arc<Turn> {
         Arc::clone(self.0.lock().entry(project.to_owned()).or_default())
     }
 }
 
 impl Turn {
     /// Waits for a merge that commits, which is one transaction.
-    pub(super) async fn change(&self) -> Changing {
+    pub async fn change(&self) -> Changing {
         let guard = Arc::clone(&self.changes).read_owned().await;
         Changing {
             _guard: guard,

@@ -19,7 +19,7 @@ use futures::stream::BoxStream;
 use hubflight_store::ObjectKind;
 
 use super::change::{Change, Failure, changeable, declared_schema};
-use super::ddl::{self, bytes_of, new_table};
+use super::ddl::{self, files_of, new_table};
 use super::files::{SpaceWriter, Target, Written, check_storable};
 use super::labels::Labels;
 use super::names::{Use, target};
@@ -113,7 +113,7 @@ impl Change<'_> {
     async fn append(&self, name: &str, upload: Upload) -> Result<u64, Failure> {
         let object = changeable(self.space, name)?;
         let fitting = Fitting::new(name, &upload.schema, &object.schema)?;
-        let target = self.target(name, &object.schema, 0).await?;
+        let target = self.target(name, &object.schema, &[]).await?;
         let (written, rows) = self.receive(target, fitting, upload).await?;
         let added = written.files.clone();
         let changes = changes(object, &written, Vec::new(), None)?;
@@ -132,8 +132,7 @@ impl Change<'_> {
         let schema = declared_schema(&upload.schema)?;
         check_storable(&schema)?;
         let fitting = Fitting::new(name, &upload.schema, &schema)?;
-        let freed = replaced.map_or(0, |object| bytes_of(object));
-        let target = self.target(name, &schema, freed).await?;
+        let target = self.target(name, &schema, files_of(replaced)).await?;
         let (written, rows) = self.receive(target, fitting, upload).await?;
         let object = new_table(name, &schema, &Labels::default())?;
         self.make(replaced, object, written, false).await?;

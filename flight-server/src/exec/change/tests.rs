@@ -106,7 +106,7 @@ impl Bench {
         let grounds = Grounds::of_nobody("ada");
         Change {
             hub: Arc::clone(hub),
-            view: Arc::new(caller.view(hub, "p", None).await.expect("a view")),
+            view: Arc::new(caller.view(hub, "p").await.expect("a view")),
             asked: Asked::Statement {
                 parsed: parse(sql, 1 << 20).expect("parses"),
                 rows: Vec::new(),
@@ -120,6 +120,7 @@ impl Bench {
             stop,
             grounds,
             time,
+            turn: None,
             caller,
         }
     }
@@ -147,7 +148,7 @@ impl Bench {
 
     async fn rows(&self) -> i64 {
         let caller = self.caller().await;
-        let view = caller.view(&self.hub, "p", None).await.expect("a view");
+        let view = caller.view(&self.hub, "p").await.expect("a view");
         let planning = Planning {
             hub: &self.hub,
             view: &Arc::new(view),

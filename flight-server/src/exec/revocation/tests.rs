@@ -7,11 +7,11 @@ mod places;
 
 use std::path::Path;
 
-use arrow_flight::FlightData;
 use futures::StreamExt;
 use hubflight_ledger::{Filter, Page, UsageRecord};
 use hubflight_store::{IssuedToken, NewHabilitation, NewToken, PersonProfile, Store};
 use hubflight_tickets::Ticket;
+use hubflight_wire::Message;
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
@@ -114,7 +114,7 @@ impl Bench {
     }
 
     /// A stream that has begun.
-    async fn begin(&self, bearer: &str) -> BoxStream<FlightData> {
+    async fn begin(&self, bearer: &str) -> BoxStream<Message> {
         let caller = self.caller(bearer).await;
         let ticket = self.ticket(&caller, ENDLESS).await;
         let mut stream = statement::redeem(&self.hub, &caller, ticket)
@@ -189,7 +189,7 @@ fn metadata(bearer: &str) -> MetadataMap {
 }
 
 /// Reads until the error; that many frames may come before.
-async fn error_of(stream: &mut BoxStream<FlightData>) -> Status {
+async fn error_of(stream: &mut BoxStream<Message>) -> Status {
     loop {
         match stream.next().await.expect("an error before the end") {
             Ok(_) => tokio::task::yield_now().await,

@@ -109,13 +109,6 @@ async fn what_is_not_said_or_not_offered_is_refused() {
         ),
         (
             CommandStatementIngest {
-                transaction_id: Some("x".into()),
-                ..command()
-            },
-            "transaction",
-        ),
-        (
-            CommandStatementIngest {
                 options: HashMap::from([("a".to_owned(), "b".to_owned())]),
                 ..command()
             },

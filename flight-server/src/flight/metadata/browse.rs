@@ -217,7 +217,7 @@ pub(super) async fn views(
     let mut views = Vec::new();
     for name in caller.principal.catalogs() {
         if catalog.is_none_or(|wanted| wanted == name) {
-            views.push(caller.view(hub, name, None).await?);
+            views.push(caller.view(hub, name).await?);
         }
     }
     Ok(views)

@@ -223,7 +223,7 @@ async fn only_a_refused_commit_removes_its_files() {
             query: authorised.optimise().expect("optimises"),
             flagged: false,
         };
-        let target = change.target("t", &schema, 0).await.expect("target");
+        let target = change.target("t", &schema, &[]).await.expect("target");
         let (written, _) = change.write(target, vec![job]).await.expect("writes");
         let changes = vec![hubflight_store::SpaceChange::AddFiles {
             object: "t".into(),

@@ -20,7 +20,9 @@ impl Bench {
             commits: &Commits::default(),
         };
         let parsed = parse(sql, 1 << 20)?;
-        change(&self.planning(view, &options), parsed, Vec::new(), run).await
+        let bound = (parsed, Vec::new());
+        let charged = AtomicBool::new(false);
+        change(&self.planning(view, &options), bound, &charged, run).await
     }
 }
 

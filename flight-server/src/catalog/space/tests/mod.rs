@@ -8,6 +8,7 @@ mod tables;
 mod uploads;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray};
 use arrow::util::display::array_value_to_string;
@@ -20,6 +21,7 @@ use hubflight_udfs::StatementWork;
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
+use super::change::change;
 use super::*;
 use crate::auth::session::SessionOptions;
 use crate::catalog::project::{Look, Viewer};
@@ -97,6 +99,7 @@ fn look<'a>(project: &'a str, viewer: &'a Viewer, now: DateTime<Utc>) -> Look<'a
         project,
         viewer,
         snapshot: None,
+        overlay: None,
         now,
     }
 }
@@ -143,8 +146,8 @@ impl Bench {
         let parsed = parse(sql, 1 << 20)?;
         change(
             &self.planning(&view, &options),
-            parsed,
-            parameters,
+            (parsed, parameters),
+            &AtomicBool::new(false),
             Run {
                 work: &work,
                 meter: &meter,

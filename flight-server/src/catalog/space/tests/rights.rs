@@ -12,8 +12,8 @@ async fn rows_come_from_datasets_and_carry_their_rights() {
     let parsed = parse(sql, 1 << 20).expect("parses");
     change(
         &bench.planning(&view, &options),
-        parsed,
-        Vec::new(),
+        (parsed, Vec::new()),
+        &AtomicBool::new(false),
         Run {
             work: &work,
             meter: &meter,

@@ -37,6 +37,7 @@ impl Bench {
         let text = Text {
             sql: sql.to_owned(),
             parameters,
+            transaction: None,
         };
         let caller = ada_in_session(&self.hub).await;
         Opened::open(&self.hub, &caller, text).await.map(drop)
@@ -157,7 +158,7 @@ async fn nothing_is_read_that_was_not_told_of() {
     bench.run(sql, numbers(&[0, 1])).await.expect("reads it");
     let told = Touched::default();
     let caller = ada_in_session(&bench.hub).await;
-    let view = Arc::new(caller.view(&bench.hub, "p", None).await.expect("a view"));
+    let view = Arc::new(caller.view(&bench.hub, "p").await.expect("a view"));
     let planning = Planning {
         hub: &bench.hub,
         view: &view,

@@ -2,9 +2,9 @@
 //! with nothing that ends, and is let through.
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow_flight::FlightDescriptor;
 use arrow_flight::sql::{CommandPreparedStatementUpdate, ProstMessageExt};
 use arrow_flight::utils::batches_to_flight_data;
+use arrow_flight::{FlightData, FlightDescriptor};
 use hubflight_rights::habilitation::Tables;
 use hubflight_store::{ExportDecision, ExportState};
 use prost::Message;
@@ -237,7 +237,11 @@ impl Case {
     }
 
     /// A stream that has delivered rows.
-    async fn begin(&self, caller: &Caller, ticket: Ticket) -> Result<BoxStream<FlightData>> {
+    async fn begin(
+        &self,
+        caller: &Caller,
+        ticket: Ticket,
+    ) -> Result<BoxStream<hubflight_wire::Message>> {
         let mut stream = statement::redeem(&self.bench.hub, caller, ticket).await?;
         for _ in 0..2 {
             stream.next().await.expect("a frame")?;

@@ -128,6 +128,8 @@ class MetadataTest {
     assertTrue(about.supportsResultSetConcurrency(ResultSet.TYPE_FORWARD_ONLY, ResultSet.CONCUR_READ_ONLY));
     assertFalse(about.supportsResultSetConcurrency(ResultSet.TYPE_FORWARD_ONLY, ResultSet.CONCUR_UPDATABLE));
     assertTrue(about.supportsTransactionIsolationLevel(Connection.TRANSACTION_NONE));
+    // Of transactions that the protocol begins, which this driver does not.
+    assertTrue(about.supportsTransactionIsolationLevel(Connection.TRANSACTION_READ_COMMITTED));
     assertFalse(about.supportsTransactionIsolationLevel(Connection.TRANSACTION_SERIALIZABLE));
     // Driver: its library has not written this one.
     assertEquals(

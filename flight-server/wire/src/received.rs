@@ -11,7 +11,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
-use crate::error::{Error, Result};
+/// What a client is told of what it sent.
+type Result<T> = std::result::Result<T, Status>;
 
 /// The schema, once, and the batches of `messages`; `what` names them in errors, and `check` is
 /// asked of each message first. Nothing follows an error.
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 /// an error.
 pub fn decoded(
     what: &'static str,
-    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    messages: impl Stream<Item = Result<FlightData>> + Send + 'static,
     mut check: impl FnMut(&FlightData) -> Result<()> + Send + 'static,
 ) -> BoxStream<'static, Result<DecodedPayload>> {
     let messages = messages
@@ -29,7 +30,7 @@ pub fn decoded(
         .try_filter(|message| ready(!message.data_header.is_empty()))
         .and_then(move |message| {
             let checked = check(&message).and_then(|()| check_plain(what, &message));
-            let refused = |error: Error| FlightError::Tonic(Box::new(error.into()));
+            let refused = |status| FlightError::Tonic(Box::new(status));
             ready(checked.map(|()| message).map_err(refused))
         });
     let mut described = false;
@@ -38,12 +39,12 @@ pub fn decoded(
         .map(move |decoded| match decoded {
             Ok(Ok(message)) => match message.payload {
                 DecodedPayload::Schema(_) if std::mem::replace(&mut described, true) => {
-                    Err(Error::invalid(format!("{what} have two schemas")))
+                    Err(Status::invalid_argument(format!("{what} have two schemas")))
                 }
                 payload => Ok(payload),
             },
             Ok(Err(error)) => Err(unreadable(what, error)),
-            Err(_) => Err(Error::invalid(format!(
+            Err(_) => Err(Status::invalid_argument(format!(
                 "{what} cannot be read: a message is not what its header says"
             ))),
         })
@@ -59,10 +60,10 @@ pub fn decoded(
 /// each is joined to a copy of all before it.
 fn check_plain(what: &str, message: &FlightData) -> Result<()> {
     let header = root_as_message(&message.data_header)
-        .map_err(|_| Error::invalid(format!("a message of {what} cannot be read")))?;
+        .map_err(|_| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
     let dictionary = header.header_as_dictionary_batch();
     if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
-        return Err(Error::invalid(format!(
+        return Err(Status::invalid_argument(format!(
             "{what} have a dictionary in pieces; send plain values"
         )));
     }
@@ -72,7 +73,7 @@ fn check_plain(what: &str, message: &FlightData) -> Result<()> {
     ];
     let mut batches = batches.iter().flatten();
     if batches.any(|batch| batch.compression().is_some()) {
-        return Err(Error::invalid(format!(
+        return Err(Status::invalid_argument(format!(
             "{what} are compressed; send them uncompressed"
         )));
     }
@@ -86,9 +87,9 @@ pub fn dictionary(message: &FlightData) -> Option<(i64, usize)> {
     Some((dictionary.id(), message.data_body.len()))
 }
 
-fn unreadable(what: &str, error: FlightError) -> Error {
+fn unreadable(what: &str, error: FlightError) -> Status {
     match error {
-        FlightError::Tonic(status) => Error::from(*status),
-        other => Error::invalid(format!("{what} cannot be read: {other}")),
+        FlightError::Tonic(status) => *status,
+        other => Status::invalid_argument(format!("{what} cannot be read: {other}")),
     }
 }

@@ -7,13 +7,13 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 
-use crate::error::{Error, Result};
+use tonic::Status;
 
 /// Refuses the types whose values cannot be measured without building them; `what` names the rows.
-pub fn check_types(what: &str, schema: &Schema) -> Result<()> {
+pub fn check_types(what: &str, schema: &Schema) -> Result<(), Status> {
     let mut fields = (1..).zip(schema.fields());
     match fields.find(|(_, field)| !is_bound(field.data_type())) {
-        Some((number, field)) => Err(Error::invalid(format!(
+        Some((number, field)) => Err(Status::invalid_argument(format!(
             "column {number} of {what} has type {}, which is not taken; send plain values",
             field.data_type()
         ))),

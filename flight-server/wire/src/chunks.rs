@@ -74,17 +74,24 @@ impl Chunks {
 }
 
 /// The bytes of each value, however they lie in memory.
-pub(super) fn bytes_of(values: &ArrayRef) -> Vec<usize> {
+pub fn bytes_of(values: &ArrayRef) -> Vec<usize> {
     let mut bytes = vec![0; values.len()];
     add(values, &mut bytes);
     bytes
 }
 
 /// The bytes of the values of each row, however they lie in memory.
-pub(super) fn bytes_of_rows(batch: &RecordBatch) -> Vec<usize> {
-    let mut bytes = vec![0; batch.num_rows()];
+pub fn bytes_of_rows(batch: &RecordBatch) -> Vec<usize> {
+    // What all rows have of the columns whose values are of one size, at once.
+    let fixed = batch
+        .columns()
+        .iter()
+        .map(|column| width(column.data_type()));
+    let mut bytes = vec![fixed.flatten().sum(); batch.num_rows()];
     for column in batch.columns() {
-        add(column, &mut bytes);
+        if width(column.data_type()).is_none() {
+            add(column, &mut bytes);
+        }
     }
     bytes
 }
@@ -145,22 +152,31 @@ fn width(data_type: &DataType) -> Option<usize> {
 
 /// Each value's own length and offset. What lies behind a NULL is not its value.
 fn lengths<O: OffsetSizeTrait>(values: &ArrayRef, offsets: &[O], bytes: &mut [usize]) {
-    for (row, (bytes, ends)) in bytes.iter_mut().zip(offsets.windows(2)).enumerate() {
-        *bytes += size_of::<O>();
-        if values.is_valid(row) {
-            *bytes += ends[1].as_usize() - ends[0].as_usize();
-        }
-    }
+    let lengths = offsets
+        .windows(2)
+        .map(|ends| ends[1].as_usize() - ends[0].as_usize());
+    add_valid(values, size_of::<O>(), lengths, bytes);
 }
 
 fn of_views(values: &ArrayRef, views: &[u128], bytes: &mut [usize]) {
-    for (row, (bytes, view)) in bytes.iter_mut().zip(views).enumerate() {
-        *bytes += size_of::<u128>();
-        if values.is_valid(row) {
-            // The length is in the low 32 bits (Arrow columnar format, "Variable-size Binary
-            // View Layout").
-            *bytes += (*view as u32) as usize;
-        }
+    // The length is in the low 32 bits (Arrow columnar format, "Variable-size Binary View Layout").
+    let lengths = views.iter().map(|view| (*view as u32) as usize);
+    add_valid(values, size_of::<u128>(), lengths, bytes);
+}
+
+/// What each value has for itself, and its length where it is one.
+fn add_valid(
+    values: &ArrayRef,
+    each: usize,
+    lengths: impl Iterator<Item = usize>,
+    bytes: &mut [usize],
+) {
+    let rows = bytes.iter_mut().zip(lengths);
+    match values.nulls() {
+        None => rows.for_each(|(bytes, length)| *bytes += each + length),
+        Some(nulls) => rows.zip(nulls).for_each(|((bytes, length), is_valid)| {
+            *bytes += each + if is_valid { length } else { 0 };
+        }),
     }
 }
 
