@@ -1,6 +1,8 @@
 """Names: unquoted ones whatever their case, quoted ones as they are, accents in both, and nothing of
 what is hidden."""
 
+import re
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -158,3 +160,34 @@ def test_what_is_hidden_reads_as_what_is_missing(alice, form):
         texts = [one.text.lower().replace(name, "?") for one, name in zip(told, (hidden, missing))]
         assert all(one.failed for one in told), form
         assert texts[0] == texts[1] and told[0].code == told[1].code
+
+
+def test_what_the_default_schema_has_not_is_looked_for_in_the_space(alice):
+    """A hidden table is as one that is missing, before the space has its name and after."""
+    def told(cursor, name):
+        with pytest.raises(Exception) as refused:
+            cursor.execute(f"SELECT * FROM {name}")
+        (sentence,) = re.findall("table `.*", str(refused.value))
+        return sentence.replace(name, "NAME")
+
+    with alice.connect("alice", password=alice.token) as connection, connection.cursor() as cursor:
+        for schema in (None, "clinic"):
+            if schema:
+                connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.schema": schema})
+            assert told(cursor, "secrets") == told(cursor, "nothing")
+            for name in ("secrets", "nothing"):
+                cursor.execute(f"CREATE TABLE {name} (a INT)")
+                cursor.execute(f"INSERT INTO {name.upper()} VALUES (1), (2)")
+                cursor.execute(f"UPDATE {name} SET a = 5 WHERE {name}.a = 2")
+                cursor.execute(f"DELETE FROM {name} WHERE {name}.a = 1")
+                cursor.execute(f"SELECT {name}.* FROM {name} WHERE {name}.a IN (SELECT a FROM {name})")
+                assert cursor.fetchall() == [(5,)]
+                cursor.execute(f"WITH {name} AS (SELECT 7 AS a) SELECT {name}.a FROM {name}")
+                assert cursor.fetchall() == [(7,)]
+            # What is in both is the default schema's.
+            cursor.execute("CREATE TABLE space.stays AS SELECT 'of the space' AS ward")
+            cursor.execute("SELECT count(*) FROM stays WHERE ward = 'of the space'")
+            assert cursor.fetchone() == (0,)
+            for name in ("secrets", "nothing", "space.stays"):
+                cursor.execute(f"DROP TABLE {name}")
+            assert told(cursor, "secrets") == told(cursor, "nothing")

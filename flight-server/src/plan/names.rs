@@ -2,6 +2,9 @@
 //! one column or table has in other ones, is that column or table. pandas makes columns `Age`;
 //! `age`, `Age` and `AGE` are it. Quoted names are exact.
 //!
+//! A table without a schema that the default schema does not have is looked for in the space, where
+//! CREATE, DROP and rows for a table go that name none: as with a `search_path` of both.
+//!
 //! Only what the project sees is looked at, so that a hidden column is as one that is not there.
 
 mod spelling;
@@ -11,16 +14,17 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::Schema;
 use datafusion::catalog::CatalogProvider;
-use datafusion::common::TableReference;
+use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Ident, ObjectName, Statement as Sql, TableAlias, Visit, VisitMut,
+    Ident, ObjectName, ObjectNamePart, Statement as Sql, TableAlias, Visit, VisitMut,
 };
 
 use self::spelling::{Aliases, Spelling};
 use super::Planning;
 use super::parse::Parsed;
+use crate::catalog::project::SPACE_SCHEMA;
 use crate::catalog::space::names::folded;
 use crate::error::Result;
 
@@ -62,9 +66,12 @@ impl Planning<'_> {
                 names.table(&reference, &table.schema(), None);
                 continue;
             }
-            let found = self.spelled(&full.schema, &full.table);
+            let found = self.found(&reference, &full);
             let table = match &found {
-                Some((schema, table)) => self.view.table(schema, table).await.ok().flatten(),
+                Some(exact) => {
+                    let table = self.view.table(&exact.schema, &exact.table);
+                    table.await.ok().flatten()
+                }
                 None => None,
             };
             match table {
@@ -88,6 +95,38 @@ impl Planning<'_> {
         // Neither breaks.
         let _: ControlFlow<()> = Visit::visit(statement, &mut Aliases(&mut names));
         let _: ControlFlow<()> = VisitMut::visit(statement, &mut Spelling::of(&names));
+    }
+
+    /// What a name means that is no table as it is written: the only table that has it in other
+    /// letters, or, where it has no schema and is not in the default one, that of the space.
+    fn found(&self, reference: &TableReference, full: &ResolvedTableReference) -> Option<Exact> {
+        let is_bare = matches!(reference, TableReference::Bare { .. });
+        if let Some((schema, table)) = self.spelled(&full.schema, &full.table) {
+            let is_elsewhere = is_bare && *schema != *full.schema;
+            return Some(Exact {
+                schema,
+                table,
+                is_elsewhere,
+            });
+        }
+        // What is closed to the caller, or may be two, is there.
+        if !is_bare || &*full.schema == SPACE_SCHEMA || self.has(&full.schema, &full.table) {
+            return None;
+        }
+        let (schema, table) = self.spelled(SPACE_SCHEMA, &full.table)?;
+        Some(Exact {
+            schema,
+            table,
+            is_elsewhere: true,
+        })
+    }
+
+    /// Whether a schema that the project sees has a table of this name in any letters.
+    fn has(&self, schema: &str, table: &str) -> bool {
+        let table = table.to_lowercase();
+        let tables = self.view.schema(schema).map(|schema| schema.table_names());
+        let mut tables = tables.into_iter().flatten();
+        tables.any(|name| name.to_lowercase() == table)
     }
 
     /// The only table that has this name in other letters, with its schema.
@@ -192,22 +231,43 @@ struct Here {
     person: String,
 }
 
+/// What a table is called, where a statement calls it otherwise.
+#[derive(Debug)]
+struct Exact {
+    schema: String,
+    table: String,
+    /// The statement names no schema, and means another than the default one.
+    is_elsewhere: bool,
+}
+
 /// A table that the project has.
 #[derive(Debug)]
 struct Table {
     columns: Spelled,
-    /// Its schema and its name as they are, where the statement has other letters.
-    exact: Option<(String, String)>,
+    exact: Option<Exact>,
 }
 
 impl Table {
     /// Writes its name as it is.
     fn spell(&self, parts: &mut [&mut Ident]) {
-        if let (Some((schema, exact)), [before @ .., table]) = (&self.exact, parts) {
-            quote(table, exact);
+        if let (Some(exact), [before @ .., table]) = (&self.exact, parts) {
+            quote(table, &exact.table);
             if let Some(of) = before.last_mut() {
-                quote(of, schema);
+                quote(of, &exact.schema);
             }
+        }
+    }
+
+    /// The same, with its schema where that is not of names without one. A quoted name of other
+    /// letters is another table's.
+    fn place(&self, name: &mut ObjectName) {
+        self.spell(&mut spelling::idents(name));
+        if let (Some(exact), [ObjectNamePart::Identifier(table)]) = (&self.exact, &*name.0)
+            && exact.is_elsewhere
+            && table.value == exact.table
+        {
+            let schema = Ident::with_quote_and_span('"', table.span, exact.schema.as_str());
+            name.0.insert(0, ObjectNamePart::Identifier(schema));
         }
     }
 }
@@ -222,12 +282,7 @@ struct Names {
 }
 
 impl Names {
-    fn table(
-        &mut self,
-        reference: &TableReference,
-        schema: &Schema,
-        exact: Option<(String, String)>,
-    ) {
+    fn table(&mut self, reference: &TableReference, schema: &Schema, exact: Option<Exact>) {
         let mut columns = Spelled::default();
         for field in schema.fields() {
             columns.add(field.name());

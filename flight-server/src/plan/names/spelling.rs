@@ -75,11 +75,10 @@ struct Relation<'a> {
     table: Option<&'a Table>,
 }
 
-impl Relation<'_> {
-    fn spell(&self, parts: &mut [&mut Ident]) {
-        if let Some(table) = self.table.filter(|_| !self.is_alias) {
-            table.spell(parts);
-        }
+impl<'a> Relation<'a> {
+    /// What its name stands for.
+    fn named(&self) -> Option<&'a Table> {
+        self.table.filter(|_| !self.is_alias)
     }
 }
 
@@ -221,7 +220,9 @@ impl<'a> Spelling<'a> {
                 // A query has the columns of what it reads.
                 let columns = relation.table.map(|table| &table.columns);
                 columns.unwrap_or(&self.names.columns).spell(column);
-                relation.spell(&mut before.iter_mut().collect::<Vec<_>>());
+                if let Some(table) = relation.named() {
+                    table.spell(&mut before.iter_mut().collect::<Vec<_>>());
+                }
             }
             None => {
                 if let Some(first) = parts.first_mut() {
@@ -303,7 +304,7 @@ impl VisitorMut for Spelling<'_> {
 
     fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
         if let Some(table) = self.table(&parts(name)) {
-            table.spell(&mut idents(name));
+            table.place(name);
         }
         ControlFlow::Continue(())
     }
@@ -348,8 +349,10 @@ impl VisitorMut for Spelling<'_> {
                 SelectItem::QualifiedWildcard(of, options) => {
                     self.wildcard(options);
                     if let SelectItemQualifiedWildcardKind::ObjectName(name) = of {
-                        if let Some(relation) = self.relation_of(&parts(name)) {
-                            relation.spell(&mut idents(name));
+                        // All columns are those of just the name that FROM has.
+                        let relation = self.relation_of(&parts(name));
+                        if let Some(table) = relation.and_then(Relation::named) {
+                            table.place(name);
                         }
                     }
                 }
@@ -470,7 +473,7 @@ fn parts(name: &ObjectName) -> Vec<String> {
 }
 
 /// The parts of a name that can be spelled.
-fn idents(name: &mut ObjectName) -> Vec<&mut Ident> {
+pub(super) fn idents(name: &mut ObjectName) -> Vec<&mut Ident> {
     let parts = name.0.iter_mut().filter_map(|part| match part {
         ObjectNamePart::Identifier(ident) => Some(ident),
         ObjectNamePart::Function(_) => None,

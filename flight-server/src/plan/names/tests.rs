@@ -17,8 +17,22 @@ fn spelled(sql: &str) -> String {
         TableReference::partial("space", "visits"),
         TableReference::bare("visits"),
     ] {
-        let exact = ("space".to_owned(), "Visits".to_owned());
+        let exact = Exact {
+            schema: "space".to_owned(),
+            table: "Visits".to_owned(),
+            is_elsewhere: false,
+        };
         names.table(&reference, &visits, Some(exact));
+    }
+    // Where the default schema is another than the space.
+    for (name, table) in [("cars", "cars"), ("bikes", "Bikes"), ("CARS", "cars")] {
+        let exact = Exact {
+            schema: "space".to_owned(),
+            table: table.to_owned(),
+            is_elsewhere: true,
+        };
+        let columns = columns(&["Speed", "id"]);
+        names.table(&TableReference::bare(name), &columns, Some(exact));
     }
     // As of a statement that calls a function of rows.
     names.columns.add(MADE);
@@ -166,6 +180,54 @@ fn names_of_with_and_aliases_hide_tables() {
         (
             "DELETE FROM space.visits WHERE visits.age = 1",
             r#"DELETE FROM "space"."Visits" WHERE "Visits"."Age" = 1"#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn tables_of_the_space_are_found_behind_the_default_schema() {
+    for (sql, expected) in [
+        (
+            "SELECT cars.id, speed FROM cars WHERE CARS.Speed > 1",
+            r#"SELECT "cars".id, "Speed" FROM "space"."cars" WHERE "cars"."Speed" > 1"#,
+        ),
+        (
+            r#"SELECT cars.*, bikes.* FROM "cars" JOIN BIKES ON cars.id = bikes.id"#,
+            r#"SELECT "space"."cars".*, "space"."Bikes".* FROM "space"."cars" JOIN "space"."Bikes" ON "cars".id = "Bikes".id"#,
+        ),
+        (
+            "SELECT c.*, space.bikes.* FROM cars c, bikes",
+            r#"SELECT c.*, "space"."Bikes".* FROM "space"."cars" c, "space"."Bikes""#,
+        ),
+        // Quoted names are exact: the planner does not find this one.
+        (r#"SELECT 1 FROM "CARS""#, r#"SELECT 1 FROM "CARS""#),
+        (r#"SELECT 1 FROM "bikes""#, r#"SELECT 1 FROM "bikes""#),
+        // A WITH wins, and not in itself.
+        (
+            "WITH cars AS (SELECT * FROM cars) SELECT cars.* FROM cars",
+            r#"WITH cars AS (SELECT * FROM "space"."cars") SELECT cars.* FROM cars"#,
+        ),
+        (
+            "SELECT (SELECT max(cars.speed) FROM visits) FROM cars",
+            r#"SELECT (SELECT max("cars"."Speed") FROM "Visits") FROM "space"."cars""#,
+        ),
+        (
+            "INSERT INTO cars (speed) SELECT speed FROM bikes",
+            r#"INSERT INTO "space"."cars" ("Speed") SELECT "Speed" FROM "space"."Bikes""#,
+        ),
+        (
+            "UPDATE cars SET speed = 1 WHERE cars.id = 2",
+            r#"UPDATE "space"."cars" SET "Speed" = 1 WHERE "cars".id = 2"#,
+        ),
+        (
+            "DELETE FROM cars WHERE cars.speed = 1",
+            r#"DELETE FROM "space"."cars" WHERE "cars"."Speed" = 1"#,
+        ),
+        (
+            "DROP TABLE cars, bikes",
+            r#"DROP TABLE "space"."cars", "space"."Bikes""#,
         ),
     ] {
         assert_eq!(spelled(sql), expected, "{sql}");
