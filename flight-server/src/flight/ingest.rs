@@ -11,6 +11,7 @@ use hubflight_wire::{received, uploads};
 use tokio::time::Instant as Deadline;
 use tonic::Status;
 
+use crate::catalog::project::SPACE_SCHEMA;
 use crate::catalog::space::{Existing, Missing, Sent, Upload};
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -66,7 +67,8 @@ pub async fn upload(
     })
 }
 
-/// The name as it is written, quoted: clients send it as it is, not as SQL.
+/// The name as it is written, quoted: clients send it as it is, not as SQL. A catalog has one schema
+/// that rows can go to.
 fn name_of(command: &CommandStatementIngest) -> Result<ObjectName> {
     let CommandStatementIngest {
         catalog,
@@ -74,13 +76,10 @@ fn name_of(command: &CommandStatementIngest) -> Result<ObjectName> {
         table,
         ..
     } = command;
-    if catalog.is_some() && schema.is_none() {
-        return Err(Error::invalid(
-            "a table's catalog is given without its schema; give both, or neither",
-        ));
-    }
-    let parts = [catalog.as_ref(), schema.as_ref(), Some(table)];
-    let parts: Vec<&String> = parts.into_iter().flatten().collect();
+    let schema = schema.as_deref();
+    let schema = schema.or(catalog.as_ref().map(|_| SPACE_SCHEMA));
+    let parts = [catalog.as_deref(), schema, Some(table.as_str())];
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
     if parts.iter().any(|part| part.len() > NAME_BYTES_MAX) {
         return Err(Error::invalid(format!(
             "a part of a table's name has more than {NAME_BYTES_MAX} bytes"

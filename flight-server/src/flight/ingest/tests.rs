@@ -70,6 +70,14 @@ async fn what_is_asked_is_read() {
     };
     let upload = opened(named, whole(&[numbers()])).await.expect("opens");
     assert_eq!(upload.table.to_string(), "\"p\".\"space\".\"a\"\".b\"");
+    let in_catalog = CommandStatementIngest {
+        catalog: Some("p".into()),
+        ..command()
+    };
+    let upload = opened(in_catalog, whole(&[numbers()]))
+        .await
+        .expect("opens");
+    assert_eq!(upload.table.to_string(), "\"p\".\"space\".\"T\"");
 }
 
 #[tokio::test]
@@ -116,14 +124,14 @@ async fn what_is_not_said_or_not_offered_is_refused() {
         ),
         (
             CommandStatementIngest {
-                catalog: Some("p".into()),
+                table: "x".repeat(NAME_BYTES_MAX + 1),
                 ..command()
             },
-            "without its schema",
+            "bytes",
         ),
         (
             CommandStatementIngest {
-                table: "x".repeat(NAME_BYTES_MAX + 1),
+                catalog: Some("x".repeat(NAME_BYTES_MAX + 1)),
                 ..command()
             },
             "bytes",
