@@ -4,15 +4,17 @@
 //! false *or NULL*: `predicate IS NOT TRUE`, evaluated once for each row wherever it may
 //! differ from one evaluation to the next.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::{
-    BinaryExpr, DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Operator, WriteOp, lit, when,
+    BinaryExpr, DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Values,
+    WriteOp, lit, when,
 };
 
 use crate::error::{Error, Result};
@@ -216,13 +218,34 @@ impl Rewriting {
 pub fn inserted(dml: &DmlStatement) -> Result<LogicalPlan> {
     match &dml.op {
         WriteOp::Insert(datafusion::logical_expr::dml::InsertOp::Append) => {
-            Ok(dml.input.as_ref().clone())
+            nullable_values(dml.input.as_ref().clone())
         }
         _ => Err(Error::invalid(
             "INSERT adds rows; to replace a table's rows, DELETE them first or write CREATE OR \
              REPLACE TABLE … AS SELECT",
         )),
     }
+}
+
+/// The plan of an INSERT with values that may be NULL. The planner declares them as the table's columns
+/// are, and so NULL would be refused by its place among the values; whoever writes the rows names the
+/// column.
+fn nullable_values(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = &plan else {
+        return Ok(plan);
+    };
+    let LogicalPlan::Values(values) = projection.input.as_ref() else {
+        return Ok(plan);
+    };
+    let fields = values.schema.fields().iter();
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = DFSchema::from_unqualified_fields(fields.collect(), HashMap::new())?;
+    let values = LogicalPlan::Values(Values {
+        schema: Arc::new(schema),
+        values: values.values.clone(),
+    });
+    let columns = Projection::try_new(projection.expr.clone(), Arc::new(values))?;
+    Ok(LogicalPlan::Projection(columns))
 }
 
 fn flag_column(name: &str) -> Expr {
@@ -356,6 +379,39 @@ mod tests {
             found.sort();
         }
         assert_eq!(found, expected, "{sql}");
+    }
+
+    /// Where the table takes none, whoever writes them says so.
+    #[tokio::test]
+    async fn values_of_an_insert_may_be_null() {
+        let context = context().await;
+        let table = "CREATE TABLE narrow (a INT NOT NULL, b VARCHAR)";
+        context.sql(table).await.expect(table);
+        for (sql, expected) in [
+            (
+                "INSERT INTO narrow VALUES (NULL, 'x'), (2, NULL)",
+                [" x", "2 "],
+            ),
+            (
+                "INSERT INTO narrow (b, a) VALUES ('x', NULL), ('y', 2)",
+                [" x", "2 y"],
+            ),
+            (
+                "INSERT INTO narrow SELECT a, b FROM t WHERE b < 'c'",
+                ["1 a", "2 b"],
+            ),
+        ] {
+            let plan = context.state().create_logical_plan(sql).await.expect(sql);
+            let LogicalPlan::Dml(dml) = plan else {
+                panic!("{sql} is no change");
+            };
+            let plan = inserted(&dml).expect(sql);
+            assert_eq!(
+                plan.schema().field_names(),
+                dml.input.schema().field_names()
+            );
+            assert_eq!(rows(&context, plan).await, expected, "{sql}");
+        }
     }
 
     #[tokio::test]
