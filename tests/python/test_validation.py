@@ -357,16 +357,16 @@ def test_a_query_runs_for_each_bound_row(statement, rows):
     assert rows_of(statement.execute_query()[0]).read_all().to_pylist() == rows.to_pylist() * 3
 
 
-def test_parameters_without_a_type_of_their_own(statement):
-    statement.set_sql_query("SELECT ? || ? AS t")
-    try:
-        statement.prepare()
-    except ProgrammingError as error:
-        assert "Cannot infer common string type for string concat operation Null || Null" in str(error)
-        pytest.skip("server: `? || ?` is refused before a value is bound, as of no type; `?::VARCHAR || ?` is taken")
-    statement.bind(pa.record_batch({"a": ["l'"], "b": ["été"]}))
+@pytest.mark.parametrize("sql, values, text", [
+    ("? || ?", ["l'", "été"], "l'été"), ("? || ? || ?", ["a", "b", "c"], "abc"), ("(? || (?))", ["a", 1], "a1"),
+    ("? || NULL", ["a"], None), ("?::VARCHAR || ?", [1, "b"], "1b"),
+])
+def test_parameters_without_a_type_of_their_own(statement, sql, values, text):
+    statement.set_sql_query(f"SELECT {sql} AS t")
+    statement.prepare()
+    statement.bind(pa.record_batch({f"p{at}": [value] for at, value in enumerate(values)}))
     handle, _ = statement.execute_query()
-    assert rows_of(handle).read_all()["t"].to_pylist() == ["l'été"]
+    assert rows_of(handle).read_all()["t"].to_pylist() == [text]
 
 
 def test_the_driver_binds_what_was_prepared(statement):

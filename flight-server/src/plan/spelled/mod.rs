@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Fetch, GroupByExpr, Ident, JoinOperator, LimitClause,
+    BinaryOperator, CastKind, DataType, Expr, Fetch, GroupByExpr, Ident, JoinOperator, LimitClause,
     ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr,
     Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator, Value, Visit,
     VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
@@ -115,6 +115,7 @@ fn rewritten(expr: &mut Expr) -> Result<()> {
                 let args = [left, right].map(|side| std::mem::replace(&mut **side, null()));
                 *expr = calls::call("starts_with", args.into());
             }
+            BinaryOperator::StringConcat => texts([left, right]),
             _ => {}
         },
         Expr::Collate {
@@ -175,6 +176,35 @@ fn power(args: [Expr; 2]) -> Result<Expr> {
         ));
     }
     Ok(calls::call("power", args.into()))
+}
+
+/// `? || ?` is of texts, as in PostgreSQL: where one side has a type, the planner takes it for both,
+/// and where neither has it refuses them before a value is bound.
+fn texts(sides: [&mut Expr; 2]) {
+    let is_open = |side: &Expr| matches!(value_of(side), Some(Value::Placeholder(_) | Value::Null));
+    let is_bound = |side: &Expr| matches!(value_of(side), Some(Value::Placeholder(_)));
+    let [left, right] = &sides;
+    if !(is_open(left) && is_open(right) && (is_bound(left) || is_bound(right))) {
+        return;
+    }
+    for side in sides {
+        *side = Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(std::mem::replace(side, null())),
+            data_type: DataType::Varchar(None),
+            array: false,
+            format: None,
+        };
+    }
+}
+
+/// The value that an expression is, in parentheses or not.
+fn value_of(expr: &Expr) -> Option<&Value> {
+    match expr {
+        Expr::Value(value) => Some(&value.value),
+        Expr::Nested(inner) => value_of(inner),
+        _ => None,
+    }
 }
 
 fn is_bytewise(collation: &ObjectName) -> bool {
@@ -504,6 +534,17 @@ mod tests {
             (
                 "SELECT a IS DISTINCT FROM b AND c OR d",
                 "SELECT a IS DISTINCT FROM b AND c OR d",
+            ),
+            (
+                "SELECT $1 || ($2), $3 || NULL, $1 || $2 || $3",
+                "SELECT CAST($1 AS VARCHAR) || CAST(($2) AS VARCHAR), \
+                 CAST($3 AS VARCHAR) || CAST(NULL AS VARCHAR), \
+                 CAST($1 AS VARCHAR) || CAST($2 AS VARCHAR) || $3",
+            ),
+            // What has a type, or is a list, is left.
+            (
+                "SELECT $1::VARCHAR || $2, a || $1, 'a' || $1, NULL || NULL, $1 || [1], $1 + $2",
+                "SELECT $1::VARCHAR || $2, a || $1, 'a' || $1, NULL || NULL, $1 || [1], $1 + $2",
             ),
             (r#"SELECT a COLLATE "C" FROM t"#, "SELECT a FROM t"),
             (
