@@ -74,8 +74,9 @@ ARRAYS = {
 NOT_TAKEN = "column 1 of {} has type .*, which is not taken; send plain values"
 NOT_KEPT = "column `v` has type .*, which a table cannot hold; cast it to another type"
 # What is refused as a parameter, and as rows for a table.
-UNBOUND = dict.fromkeys(["list_view", "large_list_view", "dense_union", "sparse_union", "run_end_encoded"], NOT_TAKEN)
-UNKEPT = UNBOUND | dict.fromkeys(["interval", "decimal128 of thousands"], NOT_KEPT)
+UNBOUND = dict.fromkeys(["list_view", "large_list_view", "run_end_encoded"], NOT_TAKEN)
+UNIONS = {"dense_union": ["1", "a", None], "sparse_union": ["1", "b", None]}
+UNKEPT = UNBOUND | dict.fromkeys(UNIONS, NOT_TAKEN) | dict.fromkeys(["interval", "decimal128 of thousands"], NOT_KEPT)
 # What comes back as another type: views and dictionaries as their values, extensions as what they store.
 PLAIN = {"utf8_view": pa.string(), "binary_view": pa.binary()}
 KEPT = {name: array for name, array in ARRAYS.items() if name not in UNKEPT}
@@ -127,9 +128,9 @@ def keep(connection, array):
     return fetch(connection, "SELECT v FROM space.type_of_arrow")
 
 
-def bind(connection, array):
+def bind(connection, array, sql="SELECT ? AS v"):
     with connection.cursor() as cursor:
-        cursor.adbc_prepare("SELECT ? AS v")
+        cursor.adbc_prepare(sql)
         cursor.adbc_statement.bind(pa.record_batch({"v": array}))
         handle, _ = cursor.adbc_statement.execute_query()
         return pa.RecordBatchReader._import_from_c(handle.address).read_all()["v"]
@@ -150,6 +151,10 @@ def test_parameters(connection, name):
     if name in UNBOUND:
         with pytest.raises(Exception, match="INVALID_ARGUMENT.*" + UNBOUND[name].format("the bound parameters")):
             bind(connection, ARRAYS[name])
+        return
+    if name in UNIONS:
+        # Each value is of its own type.
+        assert bind(connection, ARRAYS[name], "SELECT CAST(? AS VARCHAR) AS v").to_pylist() == UNIONS[name]
         return
     seen = bind(connection, ARRAYS[name])
     assert same(seen, plain(name, ARRAYS[name])), seen

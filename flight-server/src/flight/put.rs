@@ -160,7 +160,7 @@ async fn bound_rows(
         if rows > limits.parameter_rows_max || values > limits.parameter_values_max {
             return Err(too_many(limits));
         }
-        uploads::check_types(PARAMETERS, &batch.schema())?;
+        uploads::check_value_types(PARAMETERS, &batch.schema())?;
         let memory = batch.get_array_memory_size() as u64;
         bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(memory));
         if bytes > bytes_max {
@@ -218,12 +218,15 @@ pub(super) mod tests {
     use arrow_flight::error::FlightError;
     use futures::TryStreamExt;
 
-    use arrow::array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
-    use arrow::datatypes::{Field, Int32Type, Schema};
+    use arrow::array::{
+        Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray, UnionArray,
+    };
+    use arrow::datatypes::{Field, Int32Type, Schema, UnionFields};
     use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{
         DictionaryHandling, DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
+    use datafusion::common::ScalarValue;
 
     use super::*;
     use crate::error::ErrorKind;
@@ -411,6 +414,84 @@ pub(super) mod tests {
         }
     }
 
+    /// The column of each value of a union, and which of its values.
+    fn united(ids: Vec<i8>, offsets: Vec<i32>, children: Vec<ArrayRef>) -> RecordBatch {
+        let fields = children.iter().enumerate().map(|(at, child)| {
+            let name = format!("of_{at}");
+            Field::new(name, child.data_type().clone(), true)
+        });
+        let fields = UnionFields::from_fields(fields.collect::<Vec<_>>());
+        let union = UnionArray::try_new(fields, ids.into(), Some(offsets.into()), children);
+        let union: ArrayRef = Arc::new(union.expect("valid"));
+        RecordBatch::try_from_iter([("", union)]).expect("valid")
+    }
+
+    /// Clients without types of their own send each value as one of a union.
+    #[tokio::test]
+    async fn unions_are_taken_value_by_value() {
+        let children = || -> Vec<ArrayRef> {
+            vec![
+                Arc::new(Int32Array::from(vec![Some(7), None])),
+                Arc::new(StringArray::from(vec!["é"])),
+            ]
+        };
+        let first = united(vec![1, 0, 0], vec![0, 1, 0], children());
+        let second = united(vec![1], vec![0], children());
+        let bound = bind(whole(&[first, second])).await.expect("little");
+        let rows = parameters::decode(&bound).expect("decodes");
+        let text = || vec![ScalarValue::from("é")];
+        let number = |value: Option<i32>| vec![ScalarValue::Int32(value)];
+        assert_eq!(rows, [text(), number(None), number(Some(7)), text()]);
+    }
+
+    #[tokio::test]
+    async fn values_that_a_union_does_not_have_are_refused() {
+        let children: Vec<ArrayRef> = vec![
+            Arc::new(Int32Array::from(vec![5, 6])),
+            Arc::new(StringArray::from(vec!["a"])),
+        ];
+        let sent = whole(&[united(vec![0, 1], vec![1, 0], children)]);
+        bind(sent.clone()).await.expect("as it should be");
+        let body = &sent[1].data_body;
+        assert_eq!(
+            (body[..2].to_vec(), body[64..72].to_vec()),
+            (vec![0, 1], vec![1, 0, 0, 0, 0, 0, 0, 0])
+        );
+        let with = |at: usize, bytes: &[u8]| {
+            let mut wrong = sent.clone();
+            let mut body = wrong[1].data_body.to_vec();
+            body[at..at + bytes.len()].copy_from_slice(bytes);
+            wrong[1].data_body = body.into();
+            wrong
+        };
+        // Type ids of no column, then offsets before, behind and far behind its values.
+        let mut wrong: Vec<_> = [2_i8, 127, -1, -128]
+            .map(|id| with(1, &id.to_le_bytes()))
+            .into();
+        wrong.extend([-1_i32, 2, i32::MIN, i32::MAX].map(|at| with(64, &at.to_le_bytes())));
+        wrong.extend([1_i32, -1].map(|at| with(68, &at.to_le_bytes())));
+        for sent in wrong {
+            let error = bind(sent).await.expect_err("not there");
+            assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
+        }
+        // Fewer ids and offsets than rows.
+        let mut short = sent.clone();
+        short[1].data_body = short[1].data_body.slice(..4);
+        let error = bind(short).await.expect_err("cut off");
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
+    }
+
+    /// One text that every row takes is as many texts when the rows are bound.
+    #[tokio::test]
+    async fn values_that_every_row_of_a_union_takes_count_for_each() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(100_000)]));
+        let few = united(vec![0; 3], vec![0; 3], vec![Arc::clone(&text)]);
+        bind(whole(&[few])).await.expect("little");
+        let bomb = united(vec![0; 100], vec![0; 100], vec![text]);
+        let error = bind(whole(&[bomb])).await.expect_err("ten million bytes");
+        assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+    }
+
     /// Messages that no Arrow library writes: an error or rows within the limits, never a panic.
     #[tokio::test]
     async fn mangled_messages_are_errors() {
@@ -419,10 +500,14 @@ pub(super) mod tests {
             let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
             let lists = vec![Some(vec![Some(1), None]), None, Some(vec![])];
             let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+            let text: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+            let children = vec![Arc::clone(&numbers), text];
+            let union = united(vec![0, 1, 1], vec![2, 1, 0], children);
             let columns = vec![
                 Arc::clone(coded.column(0)),
                 numbers,
                 Arc::new(lists) as ArrayRef,
+                Arc::clone(union.column(0)),
             ];
             let fields = columns
                 .iter()

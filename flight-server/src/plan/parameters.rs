@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -96,14 +96,17 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<ScalarValue>>> {
     Ok(rows)
 }
 
-/// The rows of a batch of parameters.
+/// The rows of a batch of parameters; a union's value is what it is one of.
 pub fn rows_of(batch: &RecordBatch) -> Result<Vec<Vec<ScalarValue>>> {
     (0..batch.num_rows())
         .map(|row| {
             batch
                 .columns()
                 .iter()
-                .map(|column| Ok(ScalarValue::try_from_array(column, row)?))
+                .map(|column| match column.as_union_opt() {
+                    Some(union) => Ok(ScalarValue::try_from_array(&union.value(row), 0)?),
+                    None => Ok(ScalarValue::try_from_array(column, row)?),
+                })
                 .collect()
         })
         .collect()

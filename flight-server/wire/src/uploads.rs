@@ -11,8 +11,19 @@ use tonic::Status;
 
 /// Refuses the types whose values cannot be measured without building them; `what` names the rows.
 pub fn check_types(what: &str, schema: &Schema) -> Result<(), Status> {
+    check(what, schema, is_bound)
+}
+
+/// The same for rows that become single values, each of its own type where a column is a union.
+pub fn check_value_types(what: &str, schema: &Schema) -> Result<(), Status> {
+    check(what, schema, |data_type| {
+        is_bound(data_type) || is_union(data_type)
+    })
+}
+
+fn check(what: &str, schema: &Schema, is_taken: impl Fn(&DataType) -> bool) -> Result<(), Status> {
     let mut fields = (1..).zip(schema.fields());
-    match fields.find(|(_, field)| !is_bound(field.data_type())) {
+    match fields.find(|(_, field)| !is_taken(field.data_type())) {
         Some((number, field)) => Err(Status::invalid_argument(format!(
             "column {number} of {what} has type {}, which is not taken; send plain values",
             field.data_type()
@@ -26,6 +37,12 @@ fn is_bound(data_type: &DataType) -> bool {
         DataType::Dictionary(_, values) => !values.is_nested() && is_plain(values),
         other => is_plain(other),
     }
+}
+
+/// A union of plain values.
+fn is_union(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Union(fields, _)
+        if fields.iter().all(|(_, field)| is_plain(field.data_type())))
 }
 
 /// Lists and structs of plain values; nothing that has the same value in several places.
@@ -62,6 +79,7 @@ fn bytes_of(array: &ArrayRef) -> u64 {
         DataType::Utf8View => sum(array.as_string_view().iter().flatten().map(str::len)),
         DataType::BinaryView => sum(array.as_binary_view().iter().flatten().map(<[u8]>::len)),
         DataType::Dictionary(..) => named(array),
+        DataType::Union(..) => chosen(array),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
             within(list.values(), list.value_offsets())
@@ -98,6 +116,16 @@ fn named(array: &ArrayRef) -> u64 {
     }
     let keys = dictionary.normalized_keys().into_iter();
     let sizes = keys.map(|key| bytes_of(&values.slice(key, 1)));
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// The values that the rows of a union take, of which several may take the same. Its decoder has seen
+/// that each is there.
+fn chosen(array: &ArrayRef) -> u64 {
+    let Some(union) = array.as_union_opt() else {
+        return 0;
+    };
+    let sizes = (0..union.len()).map(|row| bytes_of(&union.value(row)));
     sizes.fold(0, u64::saturating_add)
 }
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayData, DictionaryArray, FixedSizeListArray, Int32Array, Int64Array, LargeListArray,
     ListArray, MapBuilder, NullArray, RunArray, StringArray, StringBuilder, StringViewArray,
-    StructArray,
+    StructArray, UnionArray,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Field, Int32Type, UnionFields, UnionMode};
 
 use super::*;
@@ -118,4 +118,58 @@ fn types_that_repeat_values_are_refused() {
     );
     let runs: ArrayData = runs.expect("valid").into_data();
     assert!(!is_bound(runs.data_type()));
+}
+
+fn union(ids: Vec<i8>, offsets: Option<Vec<i32>>, children: Vec<ArrayRef>) -> UnionArray {
+    let fields = children.iter().enumerate().map(|(at, child)| {
+        let name = format!("of_{at}");
+        Field::new(name, child.data_type().clone(), true)
+    });
+    let fields = UnionFields::from_fields(fields.collect::<Vec<_>>());
+    let offsets = offsets.map(ScalarBuffer::from);
+    UnionArray::try_new(fields, ids.into(), offsets, children).expect("valid")
+}
+
+#[test]
+fn values_of_unions_count_where_they_are_taken() {
+    let number: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1_000_000)]));
+    let none: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
+    let one = [Arc::clone(&number), none].into();
+    check(union(vec![0], Some(vec![0]), one), 8);
+    let both = [number, text].into();
+    let ids = [vec![0], vec![1; 1_000]].concat();
+    check(union(ids, Some(vec![0; 1_001]), both), 1_000_000_008);
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["abc", "de"]));
+    let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+    check(union(vec![1, 0], None, [texts, numbers].into()), 6);
+    let nulls: ArrayRef = Arc::new(NullArray::new(4 << 30));
+    let list = FixedSizeListArray::try_new(item(DataType::Null), 1 << 30, nulls, None);
+    let lists: ArrayRef = Arc::new(list.expect("valid"));
+    check(union(vec![0], Some(vec![3]), vec![lists]), 1 << 30);
+}
+
+#[test]
+fn unions_are_taken_as_values_only() {
+    let of = |data_type: DataType| {
+        let fields = [Field::new("a", data_type, true)];
+        DataType::Union(UnionFields::from_fields(fields), UnionMode::Dense)
+    };
+    let told = |data_type: &DataType| {
+        let schema = Schema::new(vec![Field::new("", data_type.clone(), true)]);
+        check_value_types("the values", &schema)
+    };
+    let plain = of(DataType::Utf8);
+    told(&plain).expect("taken");
+    let key = Box::new(DataType::Int32);
+    for wild in [
+        of(plain.clone()),
+        of(DataType::Dictionary(key, Box::new(DataType::Utf8))),
+        of(DataType::ListView(item(DataType::Utf8))),
+        DataType::List(item(plain.clone())),
+        DataType::Struct(vec![Field::new("a", plain, true)].into()),
+    ] {
+        let error = told(&wild).expect_err("refused");
+        assert!(error.message().contains("plain values"), "{wild}: {error}");
+    }
 }
