@@ -80,6 +80,8 @@ pub enum Opened {
         expires: DateTime<Utc>,
         /// Its rows come in an order that it asks for.
         ordered: bool,
+        /// What it is called in `hub.queries`.
+        statement: Uuid,
     },
     /// A change, which has run once.
     Changed { rows: u64 },
@@ -397,6 +399,7 @@ impl<'a> Opening<'a> {
             others,
             expires,
             ordered,
+            statement: self.statement_id,
         })
     }
 

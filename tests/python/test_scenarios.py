@@ -81,10 +81,23 @@ def test_expiration_time_do_get(hub):
 
 
 def test_app_metadata_flight_info_endpoint(hub):
-    info = Caller(hub, "researcher").info("SELECT 1 AS one")
-    if not info.app_metadata and not any(endpoint.app_metadata for endpoint in info.endpoints):
-        pytest.skip("server: neither `FlightInfo.app_metadata` nor `FlightEndpoint.app_metadata` is sent")
+    """Arrow's mock echoes the command of the descriptor, which its client has and `info.descriptor` tells. Here
+    both say which statement it is: it can be looked up, and cancelled by its own person alone."""
+    caller = Caller(hub, "researcher")
+    info = caller.info("SELECT 1 AS one")
     assert [endpoint.app_metadata for endpoint in info.endpoints] == [info.app_metadata]
+    name = info.app_metadata.decode()
+    look = f"SELECT person FROM hub.queries WHERE statement_id = '{name}'"
+    assert hub.query("researcher", look)["person"].to_pylist() == ["researcher"]
+    with pytest.raises(Exception):
+        hub_change(hub, "hospital", f"CALL hub.cancel('{name}')")
+    assert caller.read(info.endpoints[0].ticket)["one"].to_pylist() == [1]
+    assert caller.info("SELECT 1 AS one").app_metadata != info.app_metadata
+
+
+def hub_change(hub, account, sql):
+    with hub.connect(account) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
 
 
 def test_do_exchange_echo(hub):

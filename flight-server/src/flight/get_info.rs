@@ -16,6 +16,7 @@ use chrono::{DateTime, Datelike, Utc};
 use prost::Message;
 use prost_types::Timestamp;
 use tonic::{Response, Status};
+use uuid::Uuid;
 
 use super::call::Caller;
 use super::{Answer, metadata, transactions};
@@ -83,12 +84,14 @@ async fn info(
             others,
             expires,
             ordered,
+            statement,
         } => {
             // A part is fetched once: what has a time may be fetched again until then.
             let expires = others.is_empty().then_some(expires);
             let handles = std::iter::once(handle).chain(others);
-            let endpoints = handles.map(|handle| endpoint(handle, expires));
-            Ok(flight(&schema, descriptor, endpoints)?.with_ordered(ordered))
+            let endpoints = handles.map(|handle| endpoint(handle, expires, statement));
+            let info = flight(&schema, descriptor, endpoints)?.with_ordered(ordered);
+            Ok(info.with_app_metadata(statement.to_string()))
         }
         Opened::Changed { rows } => {
             let info = flight(&parameters::none(), descriptor, [])?;
@@ -113,8 +116,13 @@ fn flight(
     Ok(info)
 }
 
-/// Where the rows of a statement are fetched. It has no location: that is where it was asked for.
-pub fn endpoint(handle: Vec<u8>, expires: Option<DateTime<Utc>>) -> FlightEndpoint {
+/// Where the rows of a statement are fetched, with what that is called, to look it up and to cancel
+/// it. It has no location: that is where it was asked for.
+pub fn endpoint(
+    handle: Vec<u8>,
+    expires: Option<DateTime<Utc>>,
+    statement: Uuid,
+) -> FlightEndpoint {
     let ticket = TicketStatementQuery {
         statement_handle: handle.into(),
     };
@@ -126,6 +134,7 @@ pub fn endpoint(handle: Vec<u8>, expires: Option<DateTime<Utc>>) -> FlightEndpoi
                 seconds: expires.timestamp(),
                 nanos: i32::try_from(expires.timestamp_subsec_nanos()).unwrap_or(0),
             }),
+        app_metadata: statement.to_string().into(),
         ..FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
     }
 }

@@ -106,7 +106,7 @@ pub fn renew(
     let renewed = ticket.renewed(caller.now, limits.ticket_seconds_max, longest);
     let handle = renewed.seal(&hub.tickets)?;
     let expires = renewed.part.is_none().then_some(renewed.expires);
-    Ok(endpoint(handle, expires).encode_to_vec())
+    Ok(endpoint(handle, expires, renewed.statement_id).encode_to_vec())
 }
 
 /// The sealed ticket of an endpoint; none where it is one of metadata.
