@@ -109,6 +109,28 @@ def test_hidden_tables_and_columns_are_no_flights(hub):
 
 # --- tickets ---
 
+def test_a_change_gives_an_empty_result(hub):
+    """It has run when its FlightInfo comes; the ticket there runs nothing, however often it is redeemed."""
+    caller, other = Caller(hub, "researcher"), Caller(hub, "hospital")
+    caller.info("CREATE OR REPLACE TABLE space.counted (a INT)")
+    info = caller.info("INSERT INTO space.counted VALUES (1), (2)")
+    assert (len(info.schema), info.total_records, info.app_metadata) == (0, 2, b"")
+    usage = "SELECT count(*) AS n FROM hub.usage"
+    before = hub.query("researcher", usage)["n"][0].as_py()
+    (endpoint,) = info.endpoints
+    for whose in (caller, caller, other):
+        nothing = whose.read(endpoint.ticket)
+        assert (nothing.num_rows, nothing.num_columns) == (0, 0)
+    # The query before, at most.
+    assert hub.query("researcher", usage)["n"][0].as_py() <= before + 1
+    assert hub.query("researcher", "SELECT count(*) AS n FROM space.counted")["n"].to_pylist() == [2]
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        caller.client.do_get(endpoint.ticket).read_all()
+    assert cancel(caller, info) == NOT_CANCELLABLE
+    code_of(lambda: renewed(caller, endpoint))
+    caller.info("DROP TABLE space.counted")
+
+
 def renewed(caller, endpoint):
     (reply,) = caller.act("RenewFlightEndpoint", field(1, endpoint.serialize()))
     return flight.FlightEndpoint.deserialize(reply)

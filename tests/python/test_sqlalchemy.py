@@ -105,25 +105,14 @@ def test_values_are_bound(hub):
         assert connection.execute(sql, {"code": "I%"}).scalar() > connection.execute(sql, {"code": "' OR 1=1 --"}).scalar() == 0
 
 
-def test_rows_are_changed(researcher, hub):
+def test_rows_are_changed(researcher):
     """The dialect asks for a change as for a query, and takes its first endpoint."""
     with researcher.connect() as connection:
-        try:
-            connection.execute(sa.text("CREATE OR REPLACE TABLE space.alchemy (a BIGINT, b VARCHAR)"))
-        except IndexError:
-            # It ran.
-            assert hub.query("researcher", "SELECT count(*) AS n FROM space.alchemy")["n"].to_pylist() == [0]
-            hub_change(hub, "DROP TABLE space.alchemy")
-            pytest.skip("server: the FlightInfo of a change has no endpoint, where this dialect reads one")
+        connection.execute(sa.text("CREATE OR REPLACE TABLE space.alchemy (a BIGINT, b VARCHAR)"))
         table = sa.table("alchemy", sa.column("a", sa.BigInteger), sa.column("b", sa.String), schema="space")
         connection.execute(table.insert().values(a=1, b="é"))
         assert connection.execute(sa.select(table)).fetchall() == [(1, "é")]
         connection.execute(sa.text("DROP TABLE space.alchemy"))
-
-
-def hub_change(hub, sql):
-    with hub.connect("researcher") as connection, connection.cursor() as cursor:
-        cursor.execute(sql)
 
 
 def test_values_have_pythons_types(researcher):

@@ -14,8 +14,9 @@ use super::call::Caller;
 use super::get_info::command_of;
 use super::{BoxStream, metadata};
 use crate::error::{Error, Result};
-use crate::exec::frames::FrameWriter;
+use crate::exec::frames::{Frame, FrameWriter};
 use crate::hub::Hub;
+use crate::plan::parameters;
 use crate::statement;
 
 pub async fn do_get(
@@ -24,6 +25,10 @@ pub async fn do_get(
     ticket: Ticket,
 ) -> Result<BoxStream<Message>, Status> {
     Ok(match command_of(&ticket.ticket)? {
+        // A change has run when its ticket is given.
+        Command::TicketStatementQuery(ticket) if ticket.statement_handle.is_empty() => {
+            nothing(hub, caller)?
+        }
         Command::TicketStatementQuery(ticket) => {
             let sealed = ticket.statement_handle;
             let person = &caller.principal.person.id;
@@ -54,11 +59,22 @@ async fn answer(hub: &Arc<Hub>, caller: &Caller, command: &Command) -> Result<Bo
     for rows in chunks {
         frames.push(writer.frame(&rows)?);
     }
-    // Frames that nobody reads take up one of their person's calls.
+    Ok(kept(caller, frames))
+}
+
+/// The result of a change: no columns, and no rows.
+fn nothing(hub: &Hub, caller: &Caller) -> Result<BoxStream<Message>> {
+    let frame_bytes_max = hub.config.limits.frame_bytes_max;
+    let writer = FrameWriter::new(parameters::none(), Compression::None, frame_bytes_max)?;
+    Ok(kept(caller, vec![writer.schema()]))
+}
+
+/// Frames that nobody reads take up one of their person's calls.
+fn kept(caller: &Caller, frames: Vec<Frame>) -> BoxStream<Message> {
     let place = caller.place.clone();
     let frames = frames.into_iter().map(move |frame| {
         let _kept = &place;
         Ok(frame.message)
     });
-    Ok(futures::stream::iter(frames).boxed())
+    futures::stream::iter(frames).boxed()
 }

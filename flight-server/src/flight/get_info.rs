@@ -12,6 +12,7 @@ use arrow_flight::sql::{
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, SchemaAsIpc, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
 use prost::Message;
 use prost_types::Timestamp;
@@ -94,7 +95,7 @@ async fn info(
             Ok(info.with_app_metadata(statement.to_string()))
         }
         Opened::Changed { rows } => {
-            let info = flight(&parameters::none(), descriptor, [])?;
+            let info = flight(&parameters::none(), descriptor, [nothing()])?;
             Ok(info.with_total_records(i64::try_from(rows).unwrap_or(i64::MAX)))
         }
     }
@@ -137,6 +138,15 @@ pub fn endpoint(
         app_metadata: statement.to_string().into(),
         ..FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
     }
+}
+
+/// Where clients that fetch what any statement gives find that a change has no rows: its ticket is of
+/// no statement, and runs nothing.
+fn nothing() -> FlightEndpoint {
+    let ticket = TicketStatementQuery {
+        statement_handle: Bytes::new(),
+    };
+    FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
 }
 
 /// What a descriptor asks for.

@@ -109,13 +109,15 @@ pub fn renew(
     Ok(endpoint(handle, expires, renewed.statement_id).encode_to_vec())
 }
 
-/// The sealed ticket of an endpoint; none where it is one of metadata.
+/// The sealed ticket of an endpoint; none where it is one of metadata, or of a change that has run.
 fn sealed(endpoint: &FlightEndpoint) -> Result<Option<Bytes>> {
     let Some(ticket) = &endpoint.ticket else {
         return Ok(None);
     };
     Ok(match command_of(&ticket.ticket)? {
-        Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+        Command::TicketStatementQuery(ticket) => {
+            Some(ticket.statement_handle).filter(|handle| !handle.is_empty())
+        }
         _ => None,
     })
 }
