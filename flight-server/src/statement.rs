@@ -452,11 +452,6 @@ impl<'a> Opening<'a> {
         // Only now, since it may have waited for long: the rights of this moment count.
         let caller = self.caller.at(Utc::now());
         let view = Arc::new(self.view(&caller).await?);
-        if let Asked::Statement { parsed, .. } = &mut asked {
-            let planning = self.planning(&caller, &view);
-            // What is wrong with its names is told when it runs.
-            let _ = planning.named(&planning.state(), parsed).await;
-        }
         let grounds = self.grounds(&view)?;
         let stop = Arc::new(Stop::of_call(self.caller));
         if let Some(turn) = &turn {
@@ -465,10 +460,12 @@ impl<'a> Opening<'a> {
         let running = &self.hub.running;
         let place = running.enter(self.statement_id, Arc::clone(&stop), grounds.clone());
         revocation::confirm(self.hub, &grounds).await?;
-        let (permit, touched) = match &asked {
+        let (permit, touched) = match &mut asked {
             Asked::Statement { parsed, .. } => {
                 let touched = self.touched(&caller, &view, parsed, time, permit);
-                touched.await?
+                let (permit, (spelled, touched)) = touched.await?;
+                *parsed = spelled;
+                (permit, touched)
             }
             Asked::Upload(upload) => {
                 let touched = Touched::of_upload(&self.planning(&caller, &view), upload);
@@ -517,7 +514,8 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// What the change will read and write, planned on the CPU runtime.
+    /// The change as it names what there is, and what it will read and write, planned on the CPU
+    /// runtime.
     async fn touched(
         &self,
         caller: &Caller,
@@ -525,7 +523,7 @@ impl<'a> Opening<'a> {
         parsed: &Parsed,
         time: Duration,
         permit: Permit,
-    ) -> Result<(Permit, Touched)> {
+    ) -> Result<(Permit, (Parsed, Touched))> {
         let (hub, view) = (Arc::clone(self.hub), Arc::clone(view));
         let (caller, parsed) = (caller.clone(), parsed.clone());
         let planned = async move {
@@ -535,7 +533,9 @@ impl<'a> Opening<'a> {
                 options: &caller.principal.options,
                 now: caller.now,
             };
-            Ok(Touched::of(&planning, &parsed).await)
+            let parsed = planning.spelled_change(parsed).await;
+            let touched = Touched::of(&planning, &parsed).await;
+            Ok((parsed, touched))
         };
         let deadline = tokio::time::Instant::now() + time;
         self.hub.engine.compute(deadline, permit, planned).await

@@ -92,16 +92,14 @@ pub struct Optimised {
 
 impl Planning<'_> {
     /// Plans a query; its placeholders may still be open.
-    pub async fn query(&self, mut parsed: Parsed) -> Result<Authorised> {
+    pub async fn query(&self, parsed: Parsed) -> Result<Authorised> {
         let Kind::Query { explain } = parsed.kind else {
             return Err(Error::invalid(
                 "this statement changes something and has no result",
             ));
         };
         let state = self.state();
-        let unknown = self.named(&state, &mut parsed).await?;
-        self.check_known(&state, &parsed, unknown).await?;
-        let plan = state.statement_to_plan(parsed.statement).await?;
+        let plan = self.plan(&state, parsed).await?;
         if explain {
             shape::check_plan_size(&plan)?;
             check_plan(&plan)?;
@@ -154,11 +152,8 @@ impl Planning<'_> {
     /// The placeholders of a change, with the types that they get from the columns that they are for.
     pub async fn placeholders_of(&self, parsed: &Parsed) -> Result<Schema> {
         let state = self.state();
-        let mut parsed = parsed.clone();
-        let unknown = self.named(&state, &mut parsed).await?;
-        self.check_known(&state, &parsed, unknown).await?;
-        let plan = state.statement_to_plan(parsed.statement).await?;
-        match plan {
+        let parsed = self.spelled_change(parsed.clone()).await;
+        match self.as_written(&state, &parsed).await? {
             LogicalPlan::Dml(change) => {
                 shape::check_plan_size(&change.input)?;
                 parameters::schema(&change.input)

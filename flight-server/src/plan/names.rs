@@ -8,6 +8,7 @@
 //! Only what the project sees is looked at, so that a hidden column is as one that is not there.
 
 mod spelling;
+mod targets;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use arrow::datatypes::Schema;
 use datafusion::catalog::CatalogProvider;
 use datafusion::common::{ResolvedTableReference, TableReference};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, ObjectNamePart, Statement as Sql, TableAlias, Visit, VisitMut,
@@ -26,15 +28,64 @@ use super::Planning;
 use super::parse::Parsed;
 use crate::catalog::project::SPACE_SCHEMA;
 use crate::catalog::space::names::folded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The column of `generate_series` and `range`.
 const MADE: &str = "value";
 
 impl Planning<'_> {
+    /// Plans a statement whose tables all exist for this project. What means something as it is
+    /// written means that; else its names are given the spelling of what they name.
+    pub(super) async fn plan(
+        &self,
+        state: &SessionState,
+        mut parsed: Parsed,
+    ) -> Result<LogicalPlan> {
+        if let Ok(plan) = self.as_written(state, &parsed).await {
+            return Ok(plan);
+        }
+        let unknown = self.named(state, &mut parsed).await?;
+        self.check_known(state, &parsed, unknown).await?;
+        Ok(state.statement_to_plan(parsed.statement).await?)
+    }
+
+    pub(super) async fn as_written(
+        &self,
+        state: &SessionState,
+        parsed: &Parsed,
+    ) -> Result<LogicalPlan> {
+        self.resolve(state, parsed).await?;
+        Ok(state.statement_to_plan(parsed.statement.clone()).await?)
+    }
+
+    /// A change with the spelling of what it names, where it means nothing as it is written. What is
+    /// wrong with its names is told when it runs.
+    pub async fn spelled_change(&self, mut parsed: Parsed) -> Parsed {
+        let Statement::Statement(inner) = &mut parsed.statement else {
+            return parsed;
+        };
+        targets::place(self, inner);
+        let state = self.state();
+        let means_something = match targets::read(inner) {
+            Some(read) => {
+                let read = Parsed {
+                    statement: Statement::Statement(Box::new(read)),
+                    ..parsed.clone()
+                };
+                self.as_written(&state, &read).await.is_ok()
+            }
+            None => false,
+        };
+        let mut spelled = parsed.clone();
+        match means_something || self.named(&state, &mut spelled).await.is_err() {
+            true => parsed,
+            false => spelled,
+        }
+    }
+
     /// Gives each name of a statement the spelling of what it names, and the tables that the
     /// project does not have.
-    pub async fn named(
+    async fn named(
         &self,
         state: &SessionState,
         parsed: &mut Parsed,
@@ -80,12 +131,12 @@ impl Planning<'_> {
             }
         }
         if let Statement::Statement(inner) = &mut parsed.statement {
-            self.apply(names, inner);
+            self.apply(names, inner)?;
         }
         Ok(unknown)
     }
 
-    fn apply(&self, mut names: Names, statement: &mut Sql) {
+    fn apply(&self, mut names: Names, statement: &mut Sql) -> Result<()> {
         // A view answers of who reads it.
         names.here = (!matches!(statement, Sql::CreateView(_))).then(|| Here {
             schema: self.default_schema(),
@@ -94,12 +145,24 @@ impl Planning<'_> {
         });
         // Neither breaks.
         let _: ControlFlow<()> = Visit::visit(statement, &mut Aliases(&mut names));
-        let _: ControlFlow<()> = VisitMut::visit(statement, &mut Spelling::of(&names));
+        let mut spelling = Spelling::of(&names);
+        let _: ControlFlow<()> = VisitMut::visit(statement, &mut spelling);
+        match spelling.unclear {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!(
+                "column `{name}` may be one of two that differ in their capitals; write it in \
+                 quotes, and its table before it"
+            ))),
+        }
     }
 
     /// What a name means that is no table as it is written: the only table that has it in other
     /// letters, or, where it has no schema and is not in the default one, that of the space.
     fn found(&self, reference: &TableReference, full: &ResolvedTableReference) -> Option<Exact> {
+        // In quotes, since others are in small letters here, and so exact.
+        if full.table.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
         let is_bare = matches!(reference, TableReference::Bare { .. });
         if let Some((schema, table)) = self.spelled(&full.schema, &full.table) {
             let is_elsewhere = is_bare && *schema != *full.schema;

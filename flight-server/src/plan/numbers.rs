@@ -17,6 +17,8 @@ use datafusion::sql::sqlparser::ast::{
 
 /// Significant digits that a double is written with at most.
 const DOUBLE_DIGITS_MAX: usize = 17;
+/// Digits of arrow's Decimal256, in which the cast of a text counts.
+const CAST_DIGITS_MAX: usize = 76;
 /// Digits of a decimal that clients know (Arrow's Decimal128).
 const DECIMAL_DIGITS_MAX: usize = 38;
 
@@ -73,14 +75,16 @@ fn written(expr: &Expr) -> Option<String> {
     }
 }
 
-/// Without an exponent or a sign: the cast of a text reads neither `1e3` nor `--1.5`.
+/// Without an exponent or a sign: the cast of a text reads neither `1e3` nor `--1.5`. Nor does it
+/// read more digits than arrow's widest decimal has.
 fn digits(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Nested(inner) => digits(inner),
         Expr::Value(value) => match &value.value {
             Value::Number(text, false) => {
                 let is_plain = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'));
-                (is_plain && text.contains('.')).then_some(text.as_str())
+                (is_plain && text.contains('.') && text.len() <= CAST_DIGITS_MAX)
+                    .then_some(text.as_str())
             }
             _ => None,
         },

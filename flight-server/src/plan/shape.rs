@@ -64,6 +64,8 @@ pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
             Token::Whitespace(_) => {}
             token => {
                 level.chain += usize::from(is_link(token));
+                // The tree of a set goes on behind the commas of its SELECTs.
+                level.base += usize::from(is_set(token));
                 level.withs += usize::from(is_keyword(token, Keyword::WITH));
             }
         }
@@ -123,6 +125,17 @@ fn is_link(token: &Token) -> bool {
     }
 }
 
+/// True for what puts two queries together.
+fn is_set(token: &Token) -> bool {
+    const SETS: [Keyword; 4] = [
+        Keyword::UNION,
+        Keyword::EXCEPT,
+        Keyword::INTERSECT,
+        Keyword::MINUS,
+    ];
+    SETS.iter().any(|keyword| is_keyword(token, *keyword))
+}
+
 fn is_keyword(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none())
 }
@@ -134,6 +147,9 @@ pub fn check_relations(statement: &Statement) -> Result<()> {
     let mut relations = Relations::default();
     // Never breaks.
     let _ = statement.visit(&mut relations);
+    if let Statement::Drop { names, .. } = statement {
+        relations.count += u64::try_from(names.len()).unwrap_or(u64::MAX);
+    }
     if relations.count > RELATIONS_MAX {
         return Err(Error::invalid(format!(
             "the statement reads from more than {RELATIONS_MAX} tables and subqueries, each name \
@@ -293,6 +309,8 @@ mod tests {
                 vec!["a = 1"; 5_000].join(" OR ")
             ),
             vec!["SELECT 1"; 5_000].join(" UNION ALL "),
+            vec!["SELECT 1, 1"; 60_000].join(" UNION "),
+            vec!["SELECT f(1, 1), 1"; 5_000].join(" EXCEPT ALL "),
             format!("SELECT a{} FROM t", "::INT".repeat(5_000)),
             format!("SELECT a{} FROM t", "[1]".repeat(5_000)),
             format!("SELECT a{}", ".b".repeat(5_000)),

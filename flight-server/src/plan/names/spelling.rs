@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, ExcludeSelectItem, Expr, FromTable, Function,
-    FunctionArguments, Ident, Insert, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
-    Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement as Sql,
-    TableAlias, TableFactor, TableObject, TableWithJoins, Update, Value, VisitMut, Visitor,
-    VisitorMut, WildcardAdditionalOptions, With,
+    Assignment, AssignmentTarget, Delete, Distinct, ExcludeSelectItem, Expr, FromTable, Function,
+    FunctionArguments, GroupByExpr, Ident, Insert, JoinConstraint, JoinOperator, ObjectName,
+    ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    Statement as Sql, TableAlias, TableFactor, TableObject, TableWithJoins, Update, Value,
+    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions, With,
 };
 
 use super::{Names, Spelled, Table};
@@ -48,6 +48,10 @@ impl Visitor for Aliases<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        // A call in FROM that is no name of a table.
+        if matches!(factor, TableFactor::Function { .. }) {
+            self.0.columns.add(super::MADE);
+        }
         if let Some(alias) = alias_of(factor) {
             self.0.alias(alias);
         }
@@ -102,6 +106,8 @@ pub(super) struct Spelling<'a> {
     withs: Vec<(Option<With>, usize)>,
     /// From the statement to the innermost query.
     scopes: Vec<Scope<'a>>,
+    /// A name that may be a column of a query here or of a table around it.
+    pub(super) unclear: Option<String>,
 }
 
 impl<'a> Spelling<'a> {
@@ -111,6 +117,7 @@ impl<'a> Spelling<'a> {
             ctes: Vec::new(),
             withs: Vec::new(),
             scopes: Vec::new(),
+            unclear: None,
         }
     }
 
@@ -153,12 +160,28 @@ impl<'a> Spelling<'a> {
 
     /// Spells a column with nothing before it. Tables have it before the names that a SELECT gives
     /// (`age::INT AS age`), but for ORDER BY, which has those first.
-    fn column(&self, name: &mut Ident) {
-        let scope = self.scopes.last();
-        let tables = scope.filter(|scope| !scope.given.contains(&name.value.to_lowercase()));
-        match tables.filter(|scope| scope.columns.of(name).is_some()) {
-            Some(scope) => scope.columns.spell(name),
-            None => self.names.columns.spell(name),
+    fn column(&mut self, name: &mut Ident) {
+        let Some((scope, around)) = self.scopes.split_last() else {
+            return;
+        };
+        let small = name.value.to_lowercase();
+        let mut around = around.iter().filter(|scope| !scope.relations.is_empty());
+        if scope.columns.of(name).is_some() && !scope.given.contains(&small) {
+            // As it is written, it is a column of a query around.
+            if !around.any(|scope| scope.columns.exact.contains(&small)) {
+                scope.columns.spell(name);
+            }
+            return;
+        }
+        // What a query here gives is not known: it may have either.
+        let alike = self.names.columns.by_small.get(&small);
+        let is_unclear = name.quote_style.is_none()
+            && alike.is_some_and(|alike| alike.len() > 1)
+            && scope.relations.iter().any(|read| read.table.is_none())
+            && around.next().is_some();
+        match is_unclear {
+            true => self.unclear = Some(name.value.clone()),
+            false => self.names.columns.spell(name),
         }
     }
 
@@ -210,7 +233,7 @@ impl<'a> Spelling<'a> {
     }
 
     /// Spells a column behind the name of its table, or a column and what is inside of it.
-    fn compound(&self, parts: &mut [Ident]) {
+    fn compound(&mut self, parts: &mut [Ident]) {
         let Some((column, before)) = parts.split_last_mut() else {
             return;
         };
@@ -224,21 +247,30 @@ impl<'a> Spelling<'a> {
                     table.spell(&mut before.iter_mut().collect::<Vec<_>>());
                 }
             }
-            None => {
-                if let Some(first) = parts.first_mut() {
-                    self.column(first);
-                }
-            }
+            None => self.inside(parts),
         }
     }
 
-    fn name(&self, name: &mut ObjectName) {
+    /// Spells a column and what is inside of it, with its table before it or nothing.
+    fn inside(&mut self, parts: &mut [Ident]) {
+        let [first, others @ ..] = parts else {
+            return;
+        };
+        let relation = self.relation_of(&[folded(first)]);
+        match (relation.map(|relation| relation.table), others.first_mut()) {
+            (None, _) => self.column(first),
+            (Some(Some(table)), Some(column)) => table.columns.spell(column),
+            _ => {}
+        }
+    }
+
+    fn name(&mut self, name: &mut ObjectName) {
         if let Some(ObjectNamePart::Identifier(column)) = name.0.last_mut() {
             self.column(column);
         }
     }
 
-    fn wildcard(&self, options: &mut WildcardAdditionalOptions) {
+    fn wildcard(&mut self, options: &mut WildcardAdditionalOptions) {
         match &mut options.opt_exclude {
             Some(ExcludeSelectItem::Single(name)) => self.name(name),
             Some(ExcludeSelectItem::Multiple(names)) => {
@@ -260,7 +292,7 @@ impl<'a> Spelling<'a> {
         }
     }
 
-    fn assigned(&self, assignments: &mut [Assignment]) {
+    fn assigned(&mut self, assignments: &mut [Assignment]) {
         for assignment in assignments {
             match &mut assignment.target {
                 AssignmentTarget::ColumnName(name) => self.name(name),
@@ -343,17 +375,18 @@ impl VisitorMut for Spelling<'_> {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.reads(&select.from);
+        keep_given(select);
         for item in &mut select.projection {
             match item {
                 SelectItem::Wildcard(options) => self.wildcard(options),
                 SelectItem::QualifiedWildcard(of, options) => {
                     self.wildcard(options);
-                    if let SelectItemQualifiedWildcardKind::ObjectName(name) = of {
-                        // All columns are those of just the name that FROM has.
-                        let relation = self.relation_of(&parts(name));
-                        if let Some(table) = relation.and_then(Relation::named) {
-                            table.place(name);
-                        }
+                    // All columns are those of just the name that FROM has.
+                    if let SelectItemQualifiedWildcardKind::ObjectName(name) = of
+                        && let Some(relation) = self.relation_of(&parts(name))
+                        && let Some(table) = relation.named()
+                    {
+                        table.place(name);
                     }
                 }
                 SelectItem::UnnamedExpr(expr) => {
@@ -436,6 +469,56 @@ impl VisitorMut for Spelling<'_> {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// Keeps the names that a SELECT gives where they stand behind it: there, they go before columns of
+/// other letters.
+fn keep_given(select: &mut Select) {
+    let given = select.projection.iter().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(folded(alias)),
+        _ => None,
+    });
+    let given: HashSet<String> = given.collect();
+    let mut keys: Vec<&mut Expr> = Vec::new();
+    if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+        keys.extend(exprs);
+    }
+    if let Some(Distinct::On(exprs)) = &mut select.distinct {
+        keys.extend(exprs);
+    }
+    // Inside of an expression to group by, a name is a column's.
+    keys.retain(|key| matches!(key, Expr::Identifier(_)));
+    keys.extend(select.having.iter_mut().chain(&mut select.qualify));
+    keys.into_iter().for_each(|key| keep(key, &given));
+}
+
+fn keep(expr: &mut Expr, given: &HashSet<String>) {
+    match expr {
+        Expr::Identifier(name) if name.quote_style.is_none() => {
+            let small = name.value.to_lowercase();
+            if given.contains(&small) {
+                *name = Ident::with_quote_and_span('"', name.span, small);
+            }
+        }
+        Expr::Nested(inner)
+        | Expr::UnaryOp { expr: inner, .. }
+        | Expr::IsNull(inner)
+        | Expr::IsNotNull(inner) => keep(inner, given),
+        Expr::BinaryOp { left, right, .. } => {
+            keep(left, given);
+            keep(right, given);
+        }
+        Expr::Between {
+            expr, low, high, ..
+        } => [expr, low, high]
+            .into_iter()
+            .for_each(|part| keep(part, given)),
+        Expr::InList { expr, list, .. } => {
+            keep(expr, given);
+            list.iter_mut().for_each(|part| keep(part, given));
+        }
+        _ => {}
     }
 }
 

@@ -42,8 +42,12 @@ fn spelled(sql: &str) -> String {
     names.table(&persons, &columns(&["age", "Id"]), None);
     let mut parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
     let _: ControlFlow<()> = Visit::visit(&parsed[0], &mut Aliases(&mut names));
-    let _: ControlFlow<()> = VisitMut::visit(&mut parsed[0], &mut Spelling::of(&names));
-    parsed[0].to_string()
+    let mut spelling = Spelling::of(&names);
+    let _: ControlFlow<()> = VisitMut::visit(&mut parsed[0], &mut spelling);
+    match spelling.unclear {
+        Some(name) => format!("unclear: {name}"),
+        None => parsed[0].to_string(),
+    }
 }
 
 #[test]
@@ -228,6 +232,67 @@ fn tables_of_the_space_are_found_behind_the_default_schema() {
         (
             "DROP TABLE cars, bikes",
             r#"DROP TABLE "space"."cars", "space"."Bikes""#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn what_a_select_gives_goes_first_behind_it() {
+    for (sql, expected) in [
+        (
+            "SELECT id % 2 AS age, count(*) FROM visits GROUP BY age",
+            r#"SELECT id % 2 AS age, count(*) FROM "Visits" GROUP BY "age""#,
+        ),
+        (
+            "SELECT DISTINCT ON (age) id AS age FROM visits",
+            r#"SELECT DISTINCT ON ("age") id AS age FROM "Visits""#,
+        ),
+        (
+            "SELECT sum(cost) AS age FROM visits HAVING age > 10 AND max(age) IN (1)",
+            r#"SELECT sum(cost) AS age FROM "Visits" HAVING "age" > 10 AND max("Age") IN (1)"#,
+        ),
+        (
+            "SELECT id AS age FROM visits GROUP BY age + 1",
+            r#"SELECT id AS age FROM "Visits" GROUP BY "Age" + 1"#,
+        ),
+        (
+            r#"SELECT id AS "Other" FROM visits GROUP BY other, Age"#,
+            r#"SELECT id AS "Other" FROM "Visits" GROUP BY "Other", "Age""#,
+        ),
+    ] {
+        assert_eq!(spelled(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_name_of_two_queries_is_that_which_is_written_or_unclear() {
+    for (sql, expected) in [
+        // As it is written, `age` is that of `persons`.
+        (
+            "SELECT 1 FROM persons WHERE EXISTS (SELECT 1 FROM visits v WHERE v.id = 1 AND age > 17)",
+            r#"SELECT 1 FROM persons WHERE EXISTS (SELECT 1 FROM "Visits" v WHERE v.id = 1 AND age > 17)"#,
+        ),
+        // `v` may have either.
+        (
+            "WITH v AS (SELECT id, age FROM visits) \
+             SELECT 1 FROM persons WHERE id IN (SELECT id FROM v WHERE age > 80)",
+            "unclear: age",
+        ),
+        (
+            "SELECT 1 FROM persons p WHERE 1 IN (SELECT q.id FROM (SELECT * FROM visits) q WHERE age > 1)",
+            "unclear: age",
+        ),
+        // One of the columns that rows which are made have.
+        (
+            "SELECT 1 FROM measured WHERE id IN (SELECT value FROM LATERAL generate_series(1, 3))",
+            "SELECT 1 FROM measured WHERE id IN (SELECT value FROM LATERAL generate_series(1, 3))",
+        ),
+        // The columns of the table that rows are for are nobody's in the query.
+        (
+            "INSERT INTO persons (age) SELECT age FROM visits",
+            r#"INSERT INTO persons (age) SELECT "Age" FROM "Visits""#,
         ),
     ] {
         assert_eq!(spelled(sql), expected, "{sql}");
