@@ -2,6 +2,7 @@
 
 pub mod about;
 mod actions;
+mod basic_auth;
 pub mod call;
 pub mod connections;
 mod door;
