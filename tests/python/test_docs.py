@@ -68,6 +68,7 @@ def test_the_commands_that_the_readme_names_exist():
 
 
 FOLDERS = {"policy/": "flight-server/policy/tests/policy/", "flight-server/oidc/": "flight-server/oidc/",
+           "flight-server/wire/": "flight-server/wire/",
            "flight-server/": "flight-server/src/"}
 
 

@@ -8,13 +8,6 @@ from pyarrow import flight
 from test_flight import Caller, path
 
 
-def without(error, text, reason):
-    """Skips where the server refuses what it does not offer, in just these words."""
-    if text in str(error):
-        pytest.skip(f"server: {reason}")
-    raise error
-
-
 class BasicProto(flight.ClientAuthHandler):
     """Sends a `BasicAuth` in the handshake's payload, and its answer with each call."""
 
@@ -30,20 +23,21 @@ class BasicProto(flight.ClientAuthHandler):
         return self.token
 
 
-@pytest.mark.parametrize("password", ["researcher-demo", "wrong"])
-def test_auth_basic_proto(hub, password):
+def test_auth_basic_proto(hub):
     client = flight.FlightClient(f"grpc+tcp://{hub.flight}")
     with pytest.raises(flight.FlightUnauthenticatedError):
         client.get_flight_info(path("snds", "ir_cim_v"))
-    try:
-        client.authenticate(BasicProto("researcher", password))
-    except flight.FlightUnauthenticatedError as error:
-        if password == "wrong":
-            return
-        without(error, "log in", "a handshake does not read the message `BasicAuth`, only the header `authorization`")
-    assert password != "wrong"
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        flight.FlightClient(f"grpc+tcp://{hub.flight}").authenticate(BasicProto("researcher", "wrong"))
+    client.authenticate(BasicProto("researcher", "researcher-demo"))
     info = client.get_flight_info(path("snds", "ir_cim_v"))
     assert client.do_get(info.endpoints[0].ticket).read_all().num_rows > 0
+
+
+def test_a_login_is_as_short_as_one_is(hub):
+    client = flight.FlightClient(f"grpc+tcp://{hub.flight}")
+    with pytest.raises(pa.ArrowInvalid, match="may have 4096 bytes"):
+        client.authenticate(BasicProto("researcher", "x" * 5_000))
 
 
 def rows_in_order(caller, info):
@@ -100,24 +94,68 @@ def hub_change(hub, account, sql):
         cursor.execute(sql)
 
 
+def exchange(caller, command=b"echo"):
+    return caller.client.do_exchange(flight.FlightDescriptor.for_command(command), caller.options)
+
+
 def test_do_exchange_echo(hub):
-    caller = Caller(hub, "researcher")
-    writer, reader = caller.client.do_exchange(flight.FlightDescriptor.for_command(b"echo"), caller.options)
+    writer, reader = exchange(Caller(hub, "researcher"))
     sent = pa.record_batch({"a": [1, 2, 3]})
-    try:
+    with writer:
         writer.begin(sent.schema)
         writer.write_with_metadata(sent, b"first")
-        writer.write_metadata(b"second")
-        writer.done_writing()
         chunk = reader.read_chunk()
         assert chunk.data.equals(sent) and chunk.app_metadata.to_pybytes() == b"first"
+        writer.write_metadata(b"second")
         assert reader.read_chunk().app_metadata.to_pybytes() == b"second"
+        for _ in range(100):
+            writer.write_batch(sent)
+            assert reader.read_chunk().data.equals(sent)
+        writer.done_writing()
         with pytest.raises(StopIteration):
             reader.read_chunk()
-    except (pa.ArrowNotImplementedError, NotImplementedError) as error:
-        without(error, "DoExchange is not offered", "DoExchange is not offered")
+
+
+def closed(writer):
+    try:
+        writer.close()
+    except (pa.ArrowException, NotImplementedError):
+        pass  # told before
+
+
+@pytest.mark.parametrize("command, batch, told", [
+    (b"SELECT 1", pa.record_batch({"a": [1]}), "the command `echo` alone"),
+    (b"echo", pa.record_batch({"a": pa.array(["x", "y"]).dictionary_encode()}), "send plain values"),
+    (b"echo", pa.record_batch({"a": [0] * 200_000}), "may have 1048576"),
+])
+def test_what_is_not_echoed(hub, command, batch, told):
+    caller = Caller(hub, "researcher")
+    writer, reader = exchange(caller, command)
+    with pytest.raises(Exception, match=told):
+        writer.begin(batch.schema)
+        writer.write_batch(batch)
+        writer.done_writing()
+        while True:
+            reader.read_chunk()
+    closed(writer)
+
+
+def test_an_echo_is_for_callers_and_takes_up_their_calls(hub):
+    stranger = flight.FlightClient(f"grpc+tcp://{hub.flight}")
+    writer, reader = stranger.do_exchange(flight.FlightDescriptor.for_command(b"echo"))
+    with pytest.raises(flight.FlightUnauthenticatedError):
+        reader.read_chunk()
+    closed(writer)
+    caller, schema = Caller(hub, "hospital"), pa.schema([("a", pa.int64())])
+    begun = []
+    try:
+        # Silent ones, each a call of its person.
+        with pytest.raises(Exception, match="of your calls are under way"):
+            for _ in range(200):
+                begun.append(exchange(caller))
+                begun[-1][0].begin(schema)
+                assert begun[-1][1].schema == schema
+        assert len(begun) > 100
     finally:
-        try:
-            writer.close()
-        except pa.ArrowException:
-            pass  # told above
+        for writer, reader in begun:
+            reader.cancel()

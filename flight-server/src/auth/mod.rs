@@ -144,6 +144,9 @@ fn offer(catalogs: &[&str]) -> String {
     }
 }
 
+/// Where clients that log in by the first message of a handshake send what it answers.
+pub const TOKEN_HEADER: &str = "auth-token-bin";
+
 /// Everything that deciding who calls needs.
 #[derive(Debug)]
 pub struct Authenticator {

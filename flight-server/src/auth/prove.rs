@@ -16,7 +16,7 @@ use super::oidc::{self, Named, Refusal};
 use super::passwords::{self, Asked, LoggedIn};
 use super::session::SessionId;
 use super::standing::Standing;
-use super::{Authenticator, Login, Method, Peer, refused};
+use super::{Authenticator, Login, Method, Peer, TOKEN_HEADER, refused};
 use crate::error::{Error, Result};
 
 /// Go's Flight client writes `Basic` without padding, the others with it.
@@ -390,7 +390,7 @@ fn missing() -> Error {
 /// None where the call carries none; one that is not understood is an error.
 fn credential(metadata: &MetadataMap) -> Result<Option<Credential>> {
     let Some(header) = metadata.get("authorization") else {
-        return Ok(None);
+        return handed_back(metadata);
     };
     let header = header.to_str().map_err(|_| missing())?;
     let (scheme, value) = header.split_once(' ').ok_or_else(missing)?;
@@ -407,4 +407,14 @@ fn credential(metadata: &MetadataMap) -> Result<Option<Credential>> {
         user: user.to_owned(),
         secret: secret.to_owned(),
     }))
+}
+
+/// The answer of a handshake, as some clients send it back.
+fn handed_back(metadata: &MetadataMap) -> Result<Option<Credential>> {
+    let Some(value) = metadata.get_bin(TOKEN_HEADER) else {
+        return Ok(None);
+    };
+    let token = value.to_bytes().map_err(|_| missing())?;
+    let token = String::from_utf8(token.to_vec()).map_err(|_| missing())?;
+    Ok((!token.is_empty()).then_some(Credential::Bearer(token)))
 }

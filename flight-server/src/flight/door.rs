@@ -1,6 +1,6 @@
 //! The door of the service: who calls is told from the headers, before a byte of the message is
 //! read. tonic reads and decodes a whole message before it hands it to a verb; nobody who is not
-//! known makes the hub do that.
+//! known makes the hub do that. Of a handshake without such a header a few bytes are read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,11 +22,12 @@ use tower::Service;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{call, uncopied};
+use super::{basic_auth, call, uncopied};
+use crate::error::Error;
 use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
 
-/// The one call that needs no caller: it reads no message, and answers with who calls.
+/// The one call that needs no caller: it answers with who calls.
 const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
 const REQUEST_ID: &str = "x-request-id";
@@ -88,19 +89,25 @@ where
         let time_max = self.time_max;
         let came = Instant::now();
         let answered = async move {
-            let (mut head, body) = request.into_parts();
+            let (mut head, mut body) = request.into_parts();
             let (mut place, mut timeout) = (None, None);
-            if head.uri.path() != HANDSHAKE {
+            let refused = |error: Error| {
+                hub.metrics.refused(error.kind);
+                Ok(Status::from(error).into_http())
+            };
+            if head.uri.path() == HANDSHAKE {
+                match basic_auth::heard(&mut head.headers, body).await {
+                    Ok(left) => body = left,
+                    Err(error) => return refused(error),
+                }
+            } else {
                 match call::admit(&hub, &zone, &head).await {
                     Ok(caller) => {
                         place = Some(caller.place.clone());
                         timeout = caller.timeout;
                         head.extensions.insert(caller);
                     }
-                    Err(error) => {
-                        hub.metrics.refused(error.kind);
-                        return Ok(Status::from(error).into_http());
-                    }
+                    Err(error) => return refused(error),
                 }
             }
             let answer = service.call(Request::from_parts(head, body));

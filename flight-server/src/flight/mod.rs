@@ -2,9 +2,11 @@
 
 pub mod about;
 mod actions;
+mod basic_auth;
 pub mod call;
 pub mod connections;
 mod door;
+mod exchange;
 mod get_data;
 mod get_info;
 mod ingest;
@@ -118,7 +120,7 @@ impl FlightService for FlightEndpoint {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Answer<Self::DoExchangeStream> {
-        call::caller(&request)?;
-        Err(Status::unimplemented("DoExchange is not offered; send SQL"))
+        let caller = call::caller(&request)?;
+        exchange::do_exchange(&self.hub, &caller, request.into_inner()).await
     }
 }
