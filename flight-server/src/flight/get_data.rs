@@ -11,7 +11,7 @@ use hubflight_wire::Message;
 use tonic::Status;
 
 use super::call::Caller;
-use super::get_info::command_of;
+use super::get_info::{CHANGED, command_of};
 use super::{BoxStream, metadata};
 use crate::error::{Error, Result};
 use crate::exec::frames::{Frame, FrameWriter};
@@ -26,7 +26,7 @@ pub async fn do_get(
 ) -> Result<BoxStream<Message>, Status> {
     Ok(match command_of(&ticket.ticket)? {
         // A change has run when its ticket is given.
-        Command::TicketStatementQuery(ticket) if ticket.statement_handle.is_empty() => {
+        Command::TicketStatementQuery(ticket) if ticket.statement_handle == CHANGED => {
             nothing(hub, caller)?
         }
         Command::TicketStatementQuery(ticket) => {

@@ -140,11 +140,14 @@ pub fn endpoint(
     }
 }
 
-/// Where clients that fetch what any statement gives find that a change has no rows: its ticket is of
-/// no statement, and runs nothing.
+/// What stands where a sealed ticket does in the endpoint of a change, which has run: of no statement,
+/// and too short to be sealed.
+pub const CHANGED: &[u8] = b"changed";
+
+/// Where clients that fetch what any statement gives find that a change has no rows.
 fn nothing() -> FlightEndpoint {
     let ticket = TicketStatementQuery {
-        statement_handle: Bytes::new(),
+        statement_handle: Bytes::from_static(CHANGED),
     };
     FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()))
 }

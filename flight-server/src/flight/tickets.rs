@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::actions::decode;
 use super::call::Caller;
-use super::get_info::{command_of, endpoint};
+use super::get_info::{CHANGED, command_of, endpoint};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
@@ -116,7 +116,7 @@ fn sealed(endpoint: &FlightEndpoint) -> Result<Option<Bytes>> {
     };
     Ok(match command_of(&ticket.ticket)? {
         Command::TicketStatementQuery(ticket) => {
-            Some(ticket.statement_handle).filter(|handle| !handle.is_empty())
+            Some(ticket.statement_handle).filter(|handle| handle != CHANGED)
         }
         _ => None,
     })

@@ -84,6 +84,7 @@ impl Opening<'_> {
             others: Vec::new(),
             expires: ticket.expires,
             ordered: false,
+            statement: self.statement_id,
         })
     }
 
@@ -118,6 +119,7 @@ impl Opening<'_> {
             others: Vec::new(),
             expires: ticket.expires,
             ordered: false,
+            statement: self.statement_id,
         })
     }
 

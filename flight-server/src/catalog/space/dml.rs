@@ -386,7 +386,8 @@ mod tests {
     async fn values_of_an_insert_may_be_null() {
         let context = context().await;
         let table = "CREATE TABLE narrow (a INT NOT NULL, b VARCHAR)";
-        context.sql(table).await.expect(table);
+        let made = context.sql(table).await.expect(table);
+        made.collect().await.expect(table);
         for (sql, expected) in [
             (
                 "INSERT INTO narrow VALUES (NULL, 'x'), (2, NULL)",

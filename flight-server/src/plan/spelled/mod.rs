@@ -115,7 +115,7 @@ fn rewritten(expr: &mut Expr) -> Result<()> {
                 let args = [left, right].map(|side| std::mem::replace(&mut **side, null()));
                 *expr = calls::call("starts_with", args.into());
             }
-            BinaryOperator::StringConcat => texts([left, right]),
+            BinaryOperator::StringConcat => texts([left.as_mut(), right.as_mut()]),
             _ => {}
         },
         Expr::Collate {
