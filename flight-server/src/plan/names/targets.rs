@@ -1,5 +1,6 @@
 //! What a change changes, apart from what it reads.
 
+use datafusion::catalog::CatalogProvider;
 use datafusion::sql::sqlparser::ast::{
     Delete, FromTable, Ident, ObjectName, ObjectNamePart, SetExpr, Statement as Sql, TableFactor,
     TableObject, TableWithJoins,
