@@ -384,7 +384,11 @@ impl<'a> Opening<'a> {
             splits,
             ordered,
         } = planned(self.hub, self.caller, work).await?;
-        let ticket = self.ticket(view);
+        let ticket = Ticket {
+            // What an unqualified name means stays, whatever becomes of the datasets.
+            schema: Some(self.planning(self.caller, view).default_schema()),
+            ..self.ticket(view)
+        };
         let expires = ticket.expires;
         let mut parts = self.parts(ticket, splits && kind == StatementKind::Query);
         let others = parts.split_off(1);

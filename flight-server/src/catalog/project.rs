@@ -174,6 +174,13 @@ impl ProjectView {
         }
     }
 
+    /// Whether it is what a view of the space reads, and not a statement.
+    pub fn is_of_a_view(&self) -> bool {
+        self.space
+            .as_ref()
+            .is_some_and(|space| space.is_of_a_view())
+    }
+
     /// (dataset, version) of what is open.
     pub fn versions(&self) -> Vec<(String, u32)> {
         self.habilitations()

@@ -229,6 +229,8 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
         let query = planned.authorised.clone().bind(row.clone())?;
         if index == 0 {
             planned.schema = Arc::clone(&query.schema);
+        } else {
+            check_same_types(&planned.schema, &query.schema)?;
         }
         let query = query.optimise()?;
         let scanned = visible::bytes(&hub, &planned.view, std::slice::from_ref(&query)).await?;
@@ -247,6 +249,21 @@ async fn plan(hub: Arc<Hub>, caller: Caller, ticket: Ticket) -> Result<Planned> 
     hub.take_answers(&ticket.project, planned.answers).await?;
     planned.rows = rows;
     Ok(planned)
+}
+
+/// Refuses rows of parameters whose results do not go together: one schema is told for all of them.
+fn check_same_types(first: &SchemaRef, other: &SchemaRef) -> Result<()> {
+    let mut pairs = first.fields().iter().zip(other.fields());
+    match pairs.find(|(first, other)| first.data_type() != other.data_type()) {
+        None => Ok(()),
+        Some((first, other)) => Err(Error::invalid(format!(
+            "column `{}` has type {} with the first row of parameters and {} with another; bind \
+             values of one type, or cast the parameter",
+            first.name(),
+            first.data_type(),
+            other.data_type()
+        ))),
+    }
 }
 
 fn is_export(provider: &Arc<dyn TableProvider>) -> bool {

@@ -36,11 +36,7 @@ const MADE: &str = "value";
 impl Planning<'_> {
     /// Plans a statement whose tables all exist for this project. What means something as it is
     /// written means that; else its names are given the spelling of what they name.
-    pub(super) async fn plan(
-        &self,
-        state: &SessionState,
-        mut parsed: Parsed,
-    ) -> Result<LogicalPlan> {
+    pub async fn plan(&self, state: &SessionState, mut parsed: Parsed) -> Result<LogicalPlan> {
         if let Ok(plan) = self.as_written(state, &parsed).await {
             return Ok(plan);
         }
@@ -172,8 +168,11 @@ impl Planning<'_> {
                 is_elsewhere,
             });
         }
-        // What is closed to the caller, or may be two, is there.
-        if !is_bare || &*full.schema == SPACE_SCHEMA || self.has(&full.schema, &full.table) {
+        // What is closed to the caller, or may be two, is there. And a view means what it meant when
+        // it was made, whoever reads it: its text names the space where it is of it.
+        let is_closed = self.view.schema(&full.schema).is_none();
+        let is_there = is_closed || self.has(&full.schema, &full.table);
+        if !is_bare || &*full.schema == SPACE_SCHEMA || is_there || self.view.is_of_a_view() {
             return None;
         }
         let (schema, table) = self.spelled(SPACE_SCHEMA, &full.table)?;

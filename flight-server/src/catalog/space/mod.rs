@@ -155,6 +155,11 @@ impl Space {
         }
     }
 
+    /// Whether it is seen from inside a view.
+    pub fn is_of_a_view(&self) -> bool {
+        !self.within.is_empty()
+    }
+
     /// The same space, seen from inside a view.
     fn inside(&self, view: &str) -> Self {
         let mut within = self.within.clone();

@@ -228,8 +228,7 @@ impl Touched {
             placeholders,
         };
         let state = planning.state();
-        planning.resolve(&state, &parsed).await?;
-        let plan = match state.statement_to_plan(parsed.statement).await? {
+        let plan = match planning.plan(&state, parsed).await? {
             LogicalPlan::Dml(dml) => dml.input.as_ref().clone(),
             plan => plan,
         };

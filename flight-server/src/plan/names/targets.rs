@@ -55,8 +55,10 @@ fn changed(planning: &Planning<'_>, name: &mut ObjectName) {
     let folded = folded(table);
     let is_there = space.table_exist(&folded)
         || (table.quote_style.is_none() && only(space.table_names(), &folded).is_some());
-    // What the default schema has goes first, and is refused where it is changed.
-    if is_there && target(planning, name, Use::Change).is_ok() {
+    // What the default schema has goes first, in any letters, and is refused where it is changed.
+    let default = planning.default_schema();
+    let is_elsewhere = default != SPACE_SCHEMA && planning.has(&default, &folded);
+    if is_there && !is_elsewhere && target(planning, name, Use::Change).is_ok() {
         let space = Ident::new(SPACE_SCHEMA);
         name.0.insert(0, ObjectNamePart::Identifier(space));
     }
