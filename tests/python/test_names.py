@@ -191,3 +191,27 @@ def test_what_the_default_schema_has_not_is_looked_for_in_the_space(alice):
             for name in ("secrets", "nothing", "space.stays"):
                 cursor.execute(f"DROP TABLE {name}")
             assert told(cursor, "secrets") == told(cursor, "nothing")
+
+
+def test_a_view_and_a_change_mean_the_table_that_was_meant(alice):
+    """With `clinic` as the default schema, of which `stays` is written in other letters too."""
+    with alice.connect("alice", password=alice.token) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE own (a BIGINT)")
+        cursor.execute("INSERT INTO OWN (A) VALUES (1)")
+        cursor.execute("CREATE VIEW over AS SELECT a FROM own")
+        cursor.execute("SELECT a FROM over")
+        assert cursor.fetchall() == [(1,)]
+        # A table of the dataset goes before that of the space, in any letters, and is nobody's to change.
+        cursor.execute("CREATE TABLE space.stays (a BIGINT)")
+        for change in ("DROP TABLE stays", "DELETE FROM Stays", "INSERT INTO STAYS VALUES (1)", "UPDATE stays SET a = 1"):
+            with pytest.raises(Exception, match="`clinic` is a dataset"):
+                cursor.execute(change)
+        cursor.execute("SELECT count(*) FROM stays")
+        assert cursor.fetchall() == [(3,)]
+        # What is made has the name that is written.
+        cursor.execute('CREATE TABLE space."Own" (b BIGINT)')
+        cursor.execute("CREATE OR REPLACE TABLE own (c BIGINT)")
+        cursor.execute('SELECT b FROM space."Own" UNION ALL SELECT c FROM own')
+        assert cursor.fetchall() == []
+        for drop in ("VIEW space.over", "TABLE own", 'TABLE space."Own"', "TABLE space.stays"):
+            cursor.execute(f"DROP {drop}")

@@ -92,7 +92,7 @@ impl Planning<'_> {
         references.extend(dropped(&parsed.statement));
         for reference in references {
             if is_function(state, &reference) {
-                names.columns.add(MADE);
+                names.made(MADE);
                 continue;
             }
             let options = &state.config().options().catalog;
@@ -338,6 +338,8 @@ impl Table {
 struct Names {
     /// Of all tables, and what the statement itself names.
     columns: Spelled,
+    /// Of those, what rows have that the statement makes.
+    made: HashSet<String>,
     /// By the parts of a table's name as SQL reads them.
     tables: HashMap<Vec<String>, Table>,
     here: Option<Here>,
@@ -354,10 +356,16 @@ impl Names {
         self.tables.insert(reference.to_vec(), table);
     }
 
+    /// A column of rows that the statement makes.
+    fn made(&mut self, column: &str) {
+        self.columns.add(column);
+        self.made.insert(column.to_owned());
+    }
+
     /// The columns that an alias names.
     fn alias(&mut self, alias: &TableAlias) {
         for column in &alias.columns {
-            self.columns.add(&folded(&column.name));
+            self.made(&folded(&column.name));
         }
     }
 }

@@ -32,7 +32,7 @@ impl Visitor for Aliases<'_> {
         if let SetExpr::Values(values) = body {
             let count = values.rows.first().map_or(0, |row| row.content.len());
             for place in 1..=count {
-                self.0.columns.add(&format!("column{place}"));
+                self.0.made(&format!("column{place}"));
             }
         }
         ControlFlow::Continue(())
@@ -50,7 +50,7 @@ impl Visitor for Aliases<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         // A call in FROM that is no name of a table.
         if matches!(factor, TableFactor::Function { .. }) {
-            self.0.columns.add(super::MADE);
+            self.0.made(super::MADE);
         }
         if let Some(alias) = alias_of(factor) {
             self.0.alias(alias);
@@ -176,6 +176,7 @@ impl<'a> Spelling<'a> {
         // What a query here gives is not known: it may have either.
         let alike = self.names.columns.by_small.get(&small);
         let is_unclear = name.quote_style.is_none()
+            && !self.names.made.contains(&small)
             && alike.is_some_and(|alike| alike.len() > 1)
             && scope.relations.iter().any(|read| read.table.is_none())
             && around.next().is_some();

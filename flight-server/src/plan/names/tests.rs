@@ -35,7 +35,7 @@ fn spelled(sql: &str) -> String {
         names.table(&TableReference::bare(name), &columns, Some(exact));
     }
     // As of a statement that calls a function of rows.
-    names.columns.add(MADE);
+    names.made(MADE);
     let measured = TableReference::bare("measured");
     names.table(&measured, &columns(&["id", "Value", "Column1"]), None);
     let persons = TableReference::bare("persons");
