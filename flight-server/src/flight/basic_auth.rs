@@ -278,7 +278,8 @@ id = 'ada'
                 read.store(true, Ordering::Relaxed);
                 std::task::Poll::Pending
             }));
-            let answered = call(&hub, HANDSHAKE, &[(header, "bm8")], body);
+            let headers = [(header, "bm8")];
+            let answered = call(&hub, HANDSHAKE, &headers, body);
             let answered = tokio::time::timeout(Duration::from_secs(4), answered).await;
             let answered = answered.expect("at once");
             let status = Status::from_header_map(answered.headers()).expect("a status");
