@@ -9,7 +9,6 @@ mod get_data;
 mod get_info;
 mod ingest;
 mod list_flights;
-mod messages;
 mod metadata;
 mod options;
 mod prepared;

@@ -6,13 +6,12 @@ use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use futures::{Stream, StreamExt};
-use hubflight_wire::{received, uploads};
+use hubflight_wire::{command_of, received, uploads};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::get_info::command_of;
 use super::{Answer, BoxStream, ingest, transactions};
 use crate::config::Limits;
 use crate::error::{Error, Result};
