@@ -155,8 +155,8 @@ async fn bound_rows(
             return Err(too_many(limits));
         }
         uploads::check_types(PARAMETERS, &batch.schema())?;
-        let memory = batch.get_array_memory_size() as u64;
-        bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(memory));
+        let held = uploads::held_bytes(&batch);
+        bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(held));
         if bytes > bytes_max {
             return Err(too_many(limits));
         }
@@ -302,6 +302,18 @@ pub(super) mod tests {
         let error = bind(sent).await.expect_err("a piece");
         assert_eq!(error.kind, ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("pieces"), "{error}");
+    }
+
+    /// The decoder passes over a message of no kind, and over the rows that it was to bring.
+    #[tokio::test]
+    async fn messages_of_no_kind_are_refused() {
+        let mut sent = whole(&[coded(1 << 10, 1, 0)]);
+        let rows = sent.last_mut().expect("rows");
+        rows.data_header = vec![0; rows.data_header.len()].into();
+        let passed = decoded(sent.clone()).await.expect("is passed over");
+        assert!(passed.is_empty());
+        let error = bind(sent).await.expect_err("no kind");
+        assert!(error.to_string().contains("neither"), "{error}");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 
 pub mod authorise;
 pub mod casts;
+mod lists;
 pub mod mended;
 pub mod parameters;
 pub mod parse;
