@@ -14,6 +14,10 @@ use hubflight_tickets::TicketError;
 use hubflight_udfs::WorkError;
 use tonic::{Code, Status};
 
+/// Bytes of a text that a client is sent. It goes in a header, where most bytes take three, and of
+/// headers there are clients that take 8 KiB: what is longer reaches them as another error.
+const TEXT_BYTES_MAX: usize = 2_400;
+
 /// What went wrong, as clients, metrics and the ledger count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -158,8 +162,19 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Status::new(error.kind.code(), error.text)
+        Status::new(error.kind.code(), shortened(error.text))
     }
+}
+
+/// The begin and the end of a text that repeats a long one of the user's.
+fn shortened(text: String) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    let head = text.floor_char_boundary(TEXT_BYTES_MAX * 2 / 3);
+    let tail = text.ceil_char_boundary(text.len() - TEXT_BYTES_MAX / 3);
+    let left_out = tail - head;
+    format!("{} … ({left_out} bytes) … {}", &text[..head], &text[tail..])
 }
 
 impl From<Status> for Error {
@@ -435,6 +450,18 @@ impl From<TicketError> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_fits_in_the_headers_of_clients() {
+        let said = |text: &str| Status::from(Error::invalid(text)).message().to_owned();
+        let fits = "é".repeat(TEXT_BYTES_MAX / 2);
+        assert_eq!(said(&fits), fits);
+        for long in ["é".repeat(TEXT_BYTES_MAX), "x".repeat(1 << 20)] {
+            let sent = said(&format!("table `{long}` does not exist; SHOW TABLES"));
+            assert!(sent.len() < TEXT_BYTES_MAX + 50, "{}", sent.len());
+            assert!(sent.starts_with("table `") && sent.ends_with("SHOW TABLES"));
+        }
+    }
 
     #[test]
     fn an_error_keeps_its_kind_through_datafusion_and_grpc() {

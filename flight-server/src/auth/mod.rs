@@ -175,8 +175,7 @@ impl Authenticator {
         let standing = proof.standing();
         let bound_to = proof.origin.bound_to;
         let admitted = Self::open_to(&rights, proof.person, bound_to.as_deref(), now).await?;
-        let header = text(metadata, "catalog").filter(|value| !value.is_empty());
-        let wanted = options.catalog.clone().or(header).or(bound_to);
+        let wanted = options.catalog.clone().or(catalog(metadata)?).or(bound_to);
         Ok(Principal {
             person: admitted.person,
             roles: admitted.roles,
@@ -214,6 +213,19 @@ fn refused() -> Error {
 
 fn text(metadata: &MetadataMap, name: &str) -> Option<String> {
     metadata.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The project that a header asks for.
+///
+/// # Errors
+/// `InvalidArgument` for one that cannot be read: whoever asks for a project is not given another.
+fn catalog(metadata: &MetadataMap) -> Result<Option<String>> {
+    let Some(value) = metadata.get("catalog") else {
+        return Ok(None);
+    };
+    let name = std::str::from_utf8(value.as_encoded_bytes())
+        .map_err(|_| Error::invalid("the header `catalog` is no text; write a project's name"))?;
+    Ok(Some(name.to_owned()).filter(|name| !name.is_empty()))
 }
 
 const CLIENT_CHARACTERS_MAX: usize = 120;

@@ -9,11 +9,11 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{Action, ActionType, IpcMessage, SchemaAsIpc};
 use futures::StreamExt;
+use hubflight_wire::messages::ActionCreatePreparedStatementResult;
 use prost::Message;
 use tonic::Response;
 
 use super::call::Caller;
-use super::messages::ActionCreatePreparedStatementResult;
 use super::{Answer, BoxStream, options, tickets, transactions};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -96,15 +96,17 @@ pub async fn do_action(
 }
 
 pub fn decode<M: Message + Default>(body: &[u8]) -> Result<M> {
-    M::decode(body).map_err(|_| Error::invalid("the body of the action cannot be read"))
+    M::decode(body).map_err(|_| unreadable())
 }
 
 fn unpack<M: ProstMessageExt + Default>(body: &[u8]) -> Result<M> {
     let any: Any = decode(body)?;
-    any.unpack()
-        .ok()
-        .flatten()
-        .ok_or_else(|| Error::invalid("the body of the action is of another type"))
+    let message = any.unpack().map_err(|_| unreadable())?;
+    message.ok_or_else(|| Error::invalid("the body of the action is of another type"))
+}
+
+fn unreadable() -> Error {
+    Error::invalid("the body of the action cannot be read")
 }
 
 async fn prepare(

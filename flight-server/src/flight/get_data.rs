@@ -7,11 +7,11 @@ use arrow_flight::sql::Command;
 use datafusion::execution::memory_pool::MemoryPool;
 use futures::StreamExt;
 use hubflight_tickets::Compression;
-use hubflight_wire::Message;
+use hubflight_wire::{Message, command_of};
 use tonic::Status;
 
 use super::call::Caller;
-use super::get_info::{CHANGED, command_of};
+use super::get_info::CHANGED;
 use super::{BoxStream, metadata};
 use crate::error::{Error, Result};
 use crate::exec::frames::{Frame, FrameWriter};

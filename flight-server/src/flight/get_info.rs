@@ -7,13 +7,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{
-    Any, Command, CommandPreparedStatementQuery, ProstMessageExt, TicketStatementQuery,
+    Command, CommandPreparedStatementQuery, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
+use hubflight_wire::command_of;
 use prost::Message;
 use prost_types::Timestamp;
 use tonic::{Response, Status};
@@ -189,13 +190,6 @@ fn table_of(path: &[String]) -> Result<Text> {
         .map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
     let name: Vec<String> = quoted.collect();
     Ok(Text::new(format!("SELECT * FROM {}", name.join("."))))
-}
-
-/// The Flight SQL command of some bytes.
-pub fn command_of(bytes: &[u8]) -> Result<Command> {
-    let wrong = || Error::invalid("this is no Flight SQL command");
-    let any = Any::decode(bytes).map_err(|_| wrong())?;
-    Command::try_from(any).map_err(|_| wrong())
 }
 
 /// The statement that a command runs; `None` for metadata.

@@ -11,7 +11,6 @@ mod get_data;
 mod get_info;
 mod ingest;
 mod list_flights;
-mod messages;
 pub mod metadata;
 mod options;
 mod prepared;

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use hubflight_wire::messages::{
+    CloseSessionResult, CloseSessionStatus, GetSessionOptionsResult, OptionError, OptionErrorKind,
+    OptionValue, SessionOptionValue, SetSessionOptionsRequest, SetSessionOptionsResult,
+};
 use prost::Message;
 
 use super::call::Caller;
-use super::messages::{
-    CloseSessionResult, CloseSessionStatus, GetSessionOptionsResult, OptionError, OptionErrorKind,
-    SessionOptionValue, SetSessionOptionsRequest, SetSessionOptionsResult,
-};
 use crate::auth::session::{OPTION_NAMES, SessionOptions, Setting};
 use crate::error::Result;
 use crate::hub::Hub;
@@ -72,4 +72,15 @@ pub fn close(hub: &Arc<Hub>, caller: &Caller) -> Vec<u8> {
     hub.auth.sessions.close(session);
     let status = CloseSessionStatus::Closed as i32;
     CloseSessionResult { status }.encode_to_vec()
+}
+
+impl From<Setting> for SessionOptionValue {
+    fn from(setting: Setting) -> Self {
+        let value = match setting {
+            Setting::Bool(value) => OptionValue::Bool(value),
+            Setting::Count(value) => OptionValue::Int(value),
+            Setting::Text(value) => OptionValue::Text(value),
+        };
+        Self { value: Some(value) }
+    }
 }

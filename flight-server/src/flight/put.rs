@@ -6,13 +6,12 @@ use arrow_flight::decode::DecodedPayload;
 use arrow_flight::sql::{Command, DoPutPreparedStatementResult, DoPutUpdateResult};
 use arrow_flight::{FlightData, PutResult};
 use futures::{Stream, StreamExt};
-use hubflight_wire::{received, uploads};
+use hubflight_wire::{command_of, received, uploads};
 use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
 use super::call::Caller;
-use super::get_info::command_of;
 use super::{Answer, BoxStream, ingest, transactions};
 use crate::config::Limits;
 use crate::error::{Error, Result};
@@ -161,8 +160,8 @@ async fn bound_rows(
             return Err(too_many(limits));
         }
         uploads::check_value_types(PARAMETERS, &batch.schema())?;
-        let memory = batch.get_array_memory_size() as u64;
-        bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(memory));
+        let held = uploads::held_bytes(&batch);
+        bytes = bytes.saturating_add(uploads::value_bytes(&batch).max(held));
         if bytes > bytes_max {
             return Err(too_many(limits));
         }
@@ -311,6 +310,18 @@ pub(super) mod tests {
         let error = bind(sent).await.expect_err("a piece");
         assert_eq!(error.kind, ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("pieces"), "{error}");
+    }
+
+    /// The decoder passes over a message of no kind, and over the rows that it was to bring.
+    #[tokio::test]
+    async fn messages_of_no_kind_are_refused() {
+        let mut sent = whole(&[coded(1 << 10, 1, 0)]);
+        let rows = sent.last_mut().expect("rows");
+        rows.data_header = vec![0; rows.data_header.len()].into();
+        let passed = decoded(sent.clone()).await.expect("is passed over");
+        assert!(passed.is_empty());
+        let error = bind(sent).await.expect_err("no kind");
+        assert!(error.to_string().contains("neither"), "{error}");
     }
 
     #[tokio::test]

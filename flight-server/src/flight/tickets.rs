@@ -11,11 +11,12 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use hubflight_tickets::{Ticket, TicketError, after};
+use hubflight_wire::command_of;
 use prost::Message;
 
 use super::actions::decode;
 use super::call::Caller;
-use super::get_info::{CHANGED, command_of, endpoint};
+use super::get_info::{CHANGED, endpoint};
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 

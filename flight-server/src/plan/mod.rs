@@ -10,6 +10,7 @@
 pub mod authorise;
 pub mod casts;
 mod listed;
+mod lists;
 pub mod mended;
 mod names;
 pub mod numbers;

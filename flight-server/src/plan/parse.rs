@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use uuid::Uuid;
 
-use super::{shape, spelled, text};
+use super::{lists, shape, spelled, text};
 use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
@@ -126,6 +126,7 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
     let mut placeholders = 0;
     if let Statement::Statement(inner) = &mut statement {
         shape::check_relations(inner)?;
+        lists::check(inner)?;
         hubflight_udfs::normalise_calls(inner)
             .map_err(|error| Error::invalid(error.to_string()))?;
         placeholders = number_placeholders(inner)?;

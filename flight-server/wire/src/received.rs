@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 
-use arrow::ipc::root_as_message;
+use arrow::ipc::{MessageHeader, root_as_message};
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
@@ -55,12 +55,25 @@ pub fn decoded(
         .boxed()
 }
 
-/// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
+/// What a stream of rows consists of.
+const KINDS: [MessageHeader; 3] = [
+    MessageHeader::Schema,
+    MessageHeader::DictionaryBatch,
+    MessageHeader::RecordBatch,
+];
+
+/// Refuses messages that bring nothing, since the decoder passes over them and rows would be missing,
+/// and what costs more than its bytes: compressed buffers, since the decoder believes the
 /// length that the client writes before each and allocates it, and pieces of dictionaries, since
 /// each is joined to a copy of all before it.
 fn check_plain(what: &str, message: &FlightData) -> Result<()> {
     let header = root_as_message(&message.data_header)
         .map_err(|_| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
+    if !KINDS.contains(&header.header_type()) {
+        return Err(Status::invalid_argument(format!(
+            "a message of {what} is neither their schema, nor a dictionary, nor rows"
+        )));
+    }
     let dictionary = header.header_as_dictionary_batch();
     if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
         return Err(Status::invalid_argument(format!(

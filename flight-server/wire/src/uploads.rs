@@ -4,9 +4,11 @@
 //! same megabyte, lists have lengths and their items no bytes. Bound rows become single values, so
 //! that they are measured as such before.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema};
+use std::collections::HashSet;
 
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Schema};
 use tonic::Status;
 
 /// Refuses the types whose values cannot be measured without building them; `what` names the rows.
@@ -67,6 +69,30 @@ fn is_plain(data_type: &DataType) -> bool {
 pub fn value_bytes(batch: &RecordBatch) -> u64 {
     let columns = batch.columns().iter().map(bytes_of);
     columns.fold(0, u64::saturating_add)
+}
+
+/// Bytes of memory that a batch holds. The columns of a message share the body that they came in,
+/// which counts once: `RecordBatch::get_array_memory_size` counts it for each of their buffers.
+pub fn held_bytes(batch: &RecordBatch) -> u64 {
+    let mut seen = HashSet::new();
+    let columns = batch.columns().iter();
+    let held = columns.map(|column| held_by(&column.to_data(), &mut seen));
+    held.fold(0, u64::saturating_add)
+}
+
+/// What `data` holds beside the allocations that were seen.
+fn held_by(data: &ArrayData, seen: &mut HashSet<usize>) -> u64 {
+    let nulls = data.nulls().map(NullBuffer::buffer);
+    let mut held = 0_u64;
+    for buffer in data.buffers().iter().chain(nulls) {
+        if seen.insert(buffer.data_ptr().addr().get()) {
+            held = held.saturating_add(buffer.capacity() as u64);
+        }
+    }
+    for child in data.child_data() {
+        held = held.saturating_add(held_by(child, seen));
+    }
+    held
 }
 
 fn bytes_of(array: &ArrayRef) -> u64 {

@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::ObjectName;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use hubflight_store::ObjectKind;
+use hubflight_wire::uploads;
 
 use super::change::{Change, Failure, changeable, declared_schema};
 use super::ddl::{self, files_of, new_table};
@@ -174,7 +175,8 @@ fn hold(held: &MemoryReservation, batch: &RecordBatch, bytes: u64) -> Result<()>
     // A column of NULLs has no bytes, and text that is made of it has offsets.
     let offsets = batch.num_rows().saturating_mul(batch.num_columns() * 8);
     let made = values.saturating_mul(2).saturating_add(offsets);
-    let all = batch.get_array_memory_size().saturating_add(made);
+    let came = usize::try_from(uploads::held_bytes(batch)).unwrap_or(usize::MAX);
+    let all = came.saturating_add(made);
     held.try_resize(all).map_err(|_| {
         Error::exhausted(format!(
             "a batch of the rows for a table takes {all} bytes of memory, more than is left to \

@@ -173,3 +173,28 @@ fn unions_are_taken_as_values_only() {
         assert!(error.message().contains("plain values"), "{wild}: {error}");
     }
 }
+
+#[test]
+fn what_columns_share_is_held_once() {
+    let whole: ArrayRef = Arc::new(Int64Array::from((0..1_000).collect::<Vec<i64>>()));
+    let half = whole.slice(500, 500);
+    let nulls: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(1)]));
+    let list: ArrayRef = Arc::new(FixedSizeListArray::new(
+        item(DataType::Int64),
+        2,
+        Arc::clone(&whole),
+        None,
+    ));
+    let held = |columns: &[&ArrayRef]| {
+        let columns = columns.iter().map(|&column| ("c", Arc::clone(column)));
+        held_bytes(&RecordBatch::try_from_iter(columns).expect("valid"))
+    };
+    let one = held(&[&whole]);
+    assert!((8_000..8_200).contains(&one), "{one}");
+    assert_eq!(held(&[&list]), one);
+    assert_eq!(held(&[&list, &list]), one);
+    assert_eq!(held(&[&half, &half, &half]), one);
+    assert!(held(&[&nulls]) > 16);
+    let apart: ArrayRef = Arc::new(Int64Array::from((0..500).collect::<Vec<i64>>()));
+    assert_eq!(held(&[&half, &apart]), one + held(&[&apart]));
+}

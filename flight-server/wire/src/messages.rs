@@ -7,8 +7,6 @@ use arrow_flight::sql::Any;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::auth::session::Setting;
-
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SessionOptionValue {
     #[prost(oneof = "OptionValue", tags = "1, 2, 3, 4, 5")]
@@ -81,17 +79,6 @@ pub enum CloseSessionStatus {
     Closed = 1,
     Closing = 2,
     NotCloseable = 3,
-}
-
-impl From<Setting> for SessionOptionValue {
-    fn from(setting: Setting) -> Self {
-        let value = match setting {
-            Setting::Bool(value) => OptionValue::Bool(value),
-            Setting::Count(value) => OptionValue::Int(value),
-            Setting::Text(value) => OptionValue::Text(value),
-        };
-        Self { value: Some(value) }
-    }
 }
 
 impl SessionOptionValue {
