@@ -3,10 +3,11 @@
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 
-use arrow::ipc::root_as_message;
+use arrow::ipc::{Message, root_as_message_with_opts};
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
+use flatbuffers::VerifierOptions;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
@@ -14,8 +15,20 @@ use tonic::Status;
 /// What a client is told of what it sent.
 type Result<T> = std::result::Result<T, Status>;
 
+/// How often over the bytes of a header may be read where its parts are followed: an honest writer
+/// names no part twice, and each part is read with the layout of its table.
+const HEADER_READ_MAX: usize = 8;
+/// The same for headers of a few bytes.
+const HEADER_READ_FREE: usize = 64 << 10;
+/// Bytes of the smallest table: where its layout is, and where it is named.
+const TABLE_BYTES_MIN: usize = 8;
+/// Tables of headers of a few bytes.
+const TABLES_FREE: usize = 16;
+/// Tables of any header: a column is two or three of them, and takes some 200 bytes of memory.
+const TABLES_MAX: usize = 1 << 18;
+
 /// The schema, once, and the batches of `messages`; `what` names them in errors, and `check` is
-/// asked of each message first. Nothing follows an error.
+/// asked of each message before it is decoded. Nothing follows an error.
 ///
 /// Arrow's decoder asserts some of what a message says of itself: who sends one that is not so has
 /// an error.
@@ -29,7 +42,7 @@ pub fn decoded(
         // Some clients send the descriptor in a message of its own, without Arrow data.
         .try_filter(|message| ready(!message.data_header.is_empty()))
         .and_then(move |message| {
-            let checked = check(&message).and_then(|()| check_plain(what, &message));
+            let checked = check_plain(what, &message).and_then(|()| check(&message));
             let refused = |status| FlightError::Tonic(Box::new(status));
             ready(checked.map(|()| message).map_err(refused))
         });
@@ -59,8 +72,8 @@ pub fn decoded(
 /// length that the client writes before each and allocates it, and pieces of dictionaries, since
 /// each is joined to a copy of all before it.
 fn check_plain(what: &str, message: &FlightData) -> Result<()> {
-    let header = root_as_message(&message.data_header)
-        .map_err(|_| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
+    let header = header(message)
+        .ok_or_else(|| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
     let dictionary = header.header_as_dictionary_batch();
     if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
         return Err(Status::invalid_argument(format!(
@@ -80,9 +93,23 @@ fn check_plain(what: &str, message: &FlightData) -> Result<()> {
     Ok(())
 }
 
+/// The header, where it is one and names each of its parts about once: the decoder makes a text of
+/// its own of each name, of however few bytes all of them are.
+fn header(message: &FlightData) -> Option<Message<'_>> {
+    let bytes = message.data_header.len();
+    let options = VerifierOptions {
+        max_tables: (bytes / TABLE_BYTES_MIN + TABLES_FREE).min(TABLES_MAX),
+        max_apparent_size: bytes
+            .saturating_mul(HEADER_READ_MAX)
+            .saturating_add(HEADER_READ_FREE),
+        ..VerifierOptions::default()
+    };
+    root_as_message_with_opts(&options, &message.data_header).ok()
+}
+
 /// The dictionary that a message brings, by its number, with its bytes.
 pub fn dictionary(message: &FlightData) -> Option<(i64, usize)> {
-    let header = root_as_message(&message.data_header).ok()?;
+    let header = header(message)?;
     let dictionary = header.header_as_dictionary_batch()?;
     Some((dictionary.id(), message.data_body.len()))
 }
@@ -93,3 +120,6 @@ fn unreadable(what: &str, error: FlightError) -> Status {
         other => Status::invalid_argument(format!("{what} cannot be read: {other}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::{self, MessageHeader, MetadataVersion};
+use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+use futures::executor::block_on;
+use tonic::Code;
+
+use super::*;
+
+/// What is read of messages, and how it ends.
+fn read(sent: Vec<FlightData>) -> Result<Vec<DecodedPayload>> {
+    let sent = futures::stream::iter(sent.into_iter().map(Ok));
+    let read = decoded("the rows", sent, |_| Ok(()));
+    block_on(read.try_collect())
+}
+
+/// Why the last of the messages is refused, before which all are read.
+fn refused(mut sent: Vec<FlightData>) -> Status {
+    let last = sent.pop().expect("a message");
+    read(sent.clone()).expect("what comes before is read");
+    sent.push(last);
+    read(sent).expect_err("refused")
+}
+
+/// As Arrow's own writer sends them.
+fn messages(batch: &RecordBatch) -> Vec<FlightData> {
+    let (options, mut ids) = (IpcWriteOptions::default(), DictionaryTracker::new(false));
+    let generator = IpcDataGenerator::default();
+    let schema = batch.schema();
+    let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
+    let mut context = IpcWriteContext::default();
+    let encoded = generator.encode(batch, &mut ids, &options, &mut context);
+    let (dictionaries, batch) = encoded.expect("encodes");
+    let all = [vec![schema], dictionaries, vec![batch]];
+    all.into_iter().flatten().map(FlightData::from).collect()
+}
+
+/// The bytes of a header that says of itself to be of that kind.
+fn message(
+    mut builder: FlatBufferBuilder<'_>,
+    kind: MessageHeader,
+    header: WIPOffset<UnionWIPOffset>,
+) -> Vec<u8> {
+    let mut message = ipc::MessageBuilder::new(&mut builder);
+    message.add_version(MetadataVersion::V5);
+    message.add_header_type(kind);
+    message.add_header(header);
+    let message = message.finish();
+    builder.finish(message, None);
+    builder.finished_data().to_vec()
+}
+
+fn fields(count: usize) -> Schema {
+    let names = (0..count).map(|n| format!("column_{n}"));
+    let fields = names.map(|name| Field::new(name, DataType::Int64, true));
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// A schema of one field with a long name, named so many times.
+fn repeated(name: &str, times: usize) -> FlightData {
+    let mut builder = FlatBufferBuilder::new();
+    let name = builder.create_string(name);
+    let mut int = ipc::IntBuilder::new(&mut builder);
+    int.add_bitWidth(64);
+    int.add_is_signed(true);
+    let int = int.finish();
+    let mut field = ipc::FieldBuilder::new(&mut builder);
+    field.add_name(name);
+    field.add_type_type(ipc::Type::Int);
+    field.add_type_(int.as_union_value());
+    let field = field.finish();
+    let fields = builder.create_vector(&vec![field; times]);
+    let mut schema = ipc::SchemaBuilder::new(&mut builder);
+    schema.add_fields(fields);
+    let schema = schema.finish().as_union_value();
+    let header = message(builder, MessageHeader::Schema, schema);
+    FlightData::new().with_data_header(header)
+}
+
+#[test]
+fn parts_that_are_named_again_and_again_are_refused() {
+    let long = "x".repeat(100_000);
+    read(vec![repeated(&long, 1)]).expect("one name");
+    read(vec![repeated("a", 5)]).expect("few");
+    for (name, times) in [(long.as_str(), 200), ("a", 10_000)] {
+        let sent = repeated(name, times);
+        assert!(sent.data_header.len() < 200_000);
+        let error = refused(vec![sent.clone()]);
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+        assert!(error.message().contains("cannot be read"), "{error}");
+        assert!(dictionary(&sent).is_none());
+        // What stands before: the decoder makes each of them.
+        let alone = Schema::try_from(&sent).expect("as it was sent");
+        assert_eq!(alone.fields().len(), times);
+    }
+}
+
+#[test]
+fn wide_tables_are_read() {
+    let schema = fields(20_000);
+    let columns = vec![Arc::new(Int64Array::from(vec![1])) as ArrayRef; 20_000];
+    let batch = RecordBatch::try_new(Arc::new(schema), columns).expect("valid");
+    let payloads = read(messages(&batch)).expect("read");
+    let [DecodedPayload::Schema(_), DecodedPayload::RecordBatch(read)] = &payloads[..] else {
+        panic!("{payloads:?}");
+    };
+    assert_eq!(*read, batch);
+}
