@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 
-use arrow::ipc::{Message, root_as_message_with_opts};
+use arrow::ipc::{self, Message, root_as_message_with_opts};
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
@@ -57,9 +57,7 @@ pub fn decoded(
                 payload => Ok(payload),
             },
             Ok(Err(error)) => Err(unreadable(what, error)),
-            Err(_) => Err(Status::invalid_argument(format!(
-                "{what} cannot be read: a message is not what its header says"
-            ))),
+            Err(_) => Err(unlike(what)),
         })
         .scan(false, |failed, decoded| {
             let ended = std::mem::replace(failed, *failed || decoded.is_err());
@@ -69,8 +67,8 @@ pub fn decoded(
 }
 
 /// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
-/// length that the client writes before each and allocates it, and pieces of dictionaries, since
-/// each is joined to a copy of all before it.
+/// length that the client writes before each and allocates it, pieces of dictionaries, since each is
+/// joined to a copy of all before it, and buffers that overlap.
 fn check_plain(what: &str, message: &FlightData) -> Result<()> {
     let header = header(message)
         .ok_or_else(|| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
@@ -84,13 +82,45 @@ fn check_plain(what: &str, message: &FlightData) -> Result<()> {
         header.header_as_record_batch(),
         dictionary.and_then(|dictionary| dictionary.data()),
     ];
-    let mut batches = batches.iter().flatten();
-    if batches.any(|batch| batch.compression().is_some()) {
-        return Err(Status::invalid_argument(format!(
-            "{what} are compressed; send them uncompressed"
-        )));
+    for batch in batches.into_iter().flatten() {
+        if batch.compression().is_some() {
+            return Err(Status::invalid_argument(format!(
+                "{what} are compressed; send them uncompressed"
+            )));
+        }
+        check_buffers(what, &batch, &message.data_body)?;
     }
     Ok(())
+}
+
+/// Refuses buffers that are not in the body, and more than it holds: the decoder copies each that is
+/// not aligned, so that buffers which are the same bytes would be as many copies.
+fn check_buffers(what: &str, batch: &ipc::RecordBatch<'_>, body: &[u8]) -> Result<()> {
+    let mut buffers = batch.buffers().into_iter().flatten();
+    let bytes = buffers.try_fold(0_usize, |sum, buffer| {
+        sum.checked_add(part(body, buffer)?.len())
+    });
+    match bytes {
+        Some(bytes) if bytes <= body.len() => Ok(()),
+        Some(bytes) => Err(Status::invalid_argument(format!(
+            "{what} have buffers of {bytes} bytes in a body of {}; send no byte twice",
+            body.len()
+        ))),
+        None => Err(unlike(what)),
+    }
+}
+
+/// The bytes that a buffer is; none where they are not in the body.
+fn part<'a>(body: &'a [u8], buffer: &ipc::Buffer) -> Option<&'a [u8]> {
+    let start = usize::try_from(buffer.offset()).ok()?;
+    let length = usize::try_from(buffer.length()).ok()?;
+    body.get(start..start.checked_add(length)?)
+}
+
+fn unlike(what: &str) -> Status {
+    Status::invalid_argument(format!(
+        "{what} cannot be read: a message is not what its header says"
+    ))
 }
 
 /// The header, where it is one and names each of its parts about once: the decoder makes a text of

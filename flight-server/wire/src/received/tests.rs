@@ -25,17 +25,21 @@ fn refused(mut sent: Vec<FlightData>) -> Status {
     read(sent).expect_err("refused")
 }
 
-/// As Arrow's own writer sends them.
-fn messages(batch: &RecordBatch) -> Vec<FlightData> {
+/// The message of a schema, whose dictionaries are numbered from 0.
+fn described(schema: &Schema) -> FlightData {
     let (options, mut ids) = (IpcWriteOptions::default(), DictionaryTracker::new(false));
     let generator = IpcDataGenerator::default();
-    let schema = batch.schema();
-    let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
+    let schema = generator.schema_to_bytes_with_dictionary_tracker(schema, &mut ids, &options);
+    schema.into()
+}
+
+/// As Arrow's own writer sends a batch without dictionaries.
+fn messages(batch: &RecordBatch) -> Vec<FlightData> {
+    let (options, mut ids) = (IpcWriteOptions::default(), DictionaryTracker::new(false));
     let mut context = IpcWriteContext::default();
-    let encoded = generator.encode(batch, &mut ids, &options, &mut context);
-    let (dictionaries, batch) = encoded.expect("encodes");
-    let all = [vec![schema], dictionaries, vec![batch]];
-    all.into_iter().flatten().map(FlightData::from).collect()
+    let encoded = IpcDataGenerator::default().encode(batch, &mut ids, &options, &mut context);
+    let (_, rows) = encoded.expect("encodes");
+    vec![described(&batch.schema()), rows.into()]
 }
 
 /// The bytes of a header that says of itself to be of that kind.
@@ -108,4 +112,116 @@ fn wide_tables_are_read() {
         panic!("{payloads:?}");
     };
     assert_eq!(*read, batch);
+}
+
+/// A header of a batch of so many rows.
+struct Rows<'a> {
+    nodes: &'a [ipc::FieldNode],
+    buffers: &'a [ipc::Buffer],
+    /// Of each column of views, the buffers behind its views.
+    blocks: &'a [i64],
+}
+
+impl Rows<'_> {
+    fn batch<'a>(&self, builder: &mut FlatBufferBuilder<'a>) -> WIPOffset<ipc::RecordBatch<'a>> {
+        let nodes = builder.create_vector(self.nodes);
+        let buffers = builder.create_vector(self.buffers);
+        let blocks = (!self.blocks.is_empty()).then(|| builder.create_vector(self.blocks));
+        let arguments = ipc::RecordBatchArgs {
+            length: self.nodes.first().map_or(0, ipc::FieldNode::length),
+            nodes: Some(nodes),
+            buffers: Some(buffers),
+            compression: None,
+            variadicBufferCounts: blocks,
+        };
+        ipc::RecordBatch::create(builder, &arguments)
+    }
+
+    fn message(&self, body: Vec<u8>) -> FlightData {
+        let mut builder = FlatBufferBuilder::new();
+        let batch = self.batch(&mut builder).as_union_value();
+        let header = message(builder, MessageHeader::RecordBatch, batch);
+        FlightData::new()
+            .with_data_header(header)
+            .with_data_body(body)
+    }
+
+    fn dictionary(&self, id: i64, body: Vec<u8>) -> FlightData {
+        let mut builder = FlatBufferBuilder::new();
+        let batch = self.batch(&mut builder);
+        let mut dictionary = ipc::DictionaryBatchBuilder::new(&mut builder);
+        dictionary.add_id(id);
+        dictionary.add_data(batch);
+        let dictionary = dictionary.finish().as_union_value();
+        let header = message(builder, MessageHeader::DictionaryBatch, dictionary);
+        FlightData::new()
+            .with_data_header(header)
+            .with_data_body(body)
+    }
+}
+
+/// A thousand columns that are the same bytes, which lie so that each is copied.
+#[test]
+fn buffers_that_overlap_are_refused() {
+    let body = vec![0; 8 * 1_000 + 1];
+    let columns = 1_000;
+    let nodes = vec![ipc::FieldNode::new(1_000, 0); columns];
+    let buffers = [ipc::Buffer::new(0, 0), ipc::Buffer::new(1, 8 * 1_000)].repeat(columns);
+    let same = Rows {
+        nodes: &nodes,
+        buffers: &buffers,
+        blocks: &[],
+    };
+    let error = refused(vec![
+        described(&fields(columns)),
+        same.message(body.clone()),
+    ]);
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("8000000 bytes"), "{error}");
+    // One of them is read as it lies.
+    let one = Rows {
+        nodes: &nodes[..1],
+        buffers: &buffers[..2],
+        blocks: &[],
+    };
+    read(vec![described(&fields(1)), one.message(body.clone())]).expect("one");
+
+    let key = Box::new(DataType::Int8);
+    let item = Field::new("item", DataType::Int64, true);
+    let structs = DataType::Struct(vec![item; 2].into());
+    let coded = DataType::Dictionary(key, Box::new(structs));
+    let coded = described(&Schema::new(vec![Field::new("a", coded, true)]));
+    let nodes = vec![ipc::FieldNode::new(1_000, 0); 3];
+    let twice = [&buffers[..1], &buffers[..4]].concat();
+    let dictionary = Rows {
+        nodes: &nodes,
+        buffers: &twice,
+        blocks: &[],
+    };
+    let error = refused(vec![coded, dictionary.dictionary(0, body)]);
+    assert!(error.message().contains("16000 bytes"), "{error}");
+}
+
+#[test]
+fn buffers_that_are_not_there_are_refused() {
+    let nodes = [ipc::FieldNode::new(1, 0)];
+    for (offset, length) in [
+        (0, 17),
+        (16, 1),
+        (-8, 8),
+        (0, -8),
+        (i64::MAX, i64::MAX),
+        (i64::MIN, i64::MIN),
+    ] {
+        let rows = Rows {
+            nodes: &nodes,
+            buffers: &[ipc::Buffer::new(0, 0), ipc::Buffer::new(offset, length)],
+            blocks: &[],
+        };
+        let error = refused(vec![described(&fields(1)), rows.message(vec![0; 16])]);
+        assert!(
+            error.message().contains("is not what its header says"),
+            "{error}"
+        );
+    }
 }
