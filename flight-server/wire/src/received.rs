@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 
+use arrow::datatypes::{DataType, Schema};
 use arrow::ipc::{self, Message, root_as_message_with_opts};
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
@@ -10,7 +11,10 @@ use arrow_flight::error::FlightError;
 use flatbuffers::VerifierOptions;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use parts::Parts;
 use tonic::Status;
+
+mod parts;
 
 /// What a client is told of what it sent.
 type Result<T> = std::result::Result<T, Status>;
@@ -27,22 +31,33 @@ const TABLES_FREE: usize = 16;
 /// Tables of any header: a column is two or three of them, and takes some 200 bytes of memory.
 const TABLES_MAX: usize = 1 << 18;
 
+/// Values without bytes in a message, as NULLs of no type: where they may not be NULL, the decoder
+/// makes a bit of each.
+const BARE_VALUES_MAX: u64 = 1 << 24;
+
 /// The schema, once, and the batches of `messages`; `what` names them in errors, and `check` is
 /// asked of each message before it is decoded. Nothing follows an error.
 ///
+/// The texts that views in a message lead to are `bytes_max` at most, however few bytes they share.
 /// Arrow's decoder asserts some of what a message says of itself: who sends one that is not so has
 /// an error.
 pub fn decoded(
     what: &'static str,
+    bytes_max: usize,
     messages: impl Stream<Item = Result<FlightData>> + Send + 'static,
     mut check: impl FnMut(&FlightData) -> Result<()> + Send + 'static,
 ) -> BoxStream<'static, Result<DecodedPayload>> {
+    let mut doubt = Doubt {
+        what,
+        bytes_max: bytes_max as u64,
+        schema: None,
+    };
     let messages = messages
         .map_err(|status: Status| FlightError::Tonic(Box::new(status)))
         // Some clients send the descriptor in a message of its own, without Arrow data.
         .try_filter(|message| ready(!message.data_header.is_empty()))
         .and_then(move |message| {
-            let checked = check_plain(what, &message).and_then(|()| check(&message));
+            let checked = doubt.check(&message).and_then(|()| check(&message));
             let refused = |status| FlightError::Tonic(Box::new(status));
             ready(checked.map(|()| message).map_err(refused))
         });
@@ -66,31 +81,93 @@ pub fn decoded(
         .boxed()
 }
 
-/// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
-/// length that the client writes before each and allocates it, pieces of dictionaries, since each is
-/// joined to a copy of all before it, and buffers that overlap.
-fn check_plain(what: &str, message: &FlightData) -> Result<()> {
-    let header = header(message)
-        .ok_or_else(|| Status::invalid_argument(format!("a message of {what} cannot be read")))?;
-    let dictionary = header.header_as_dictionary_batch();
-    if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
-        return Err(Status::invalid_argument(format!(
-            "{what} have a dictionary in pieces; send plain values"
-        )));
-    }
-    let batches = [
-        header.header_as_record_batch(),
-        dictionary.and_then(|dictionary| dictionary.data()),
-    ];
-    for batch in batches.into_iter().flatten() {
-        if batch.compression().is_some() {
+/// Looks at messages before the decoder does.
+struct Doubt {
+    what: &'static str,
+    bytes_max: u64,
+    /// As the decoder has it.
+    schema: Option<Schema>,
+}
+
+impl Doubt {
+    /// Refuses what costs more than its bytes: compressed buffers, since the decoder believes the
+    /// length that the client writes before each and allocates it, pieces of dictionaries, since each
+    /// is joined to a copy of all before it, buffers that overlap, and views of the same texts.
+    fn check(&mut self, message: &FlightData) -> Result<()> {
+        let what = self.what;
+        let header = header(message).ok_or_else(|| {
+            Status::invalid_argument(format!("a message of {what} cannot be read"))
+        })?;
+        if header.header_as_schema().is_some() {
+            // What is none is the decoder's to refuse.
+            self.schema = Schema::try_from(message).ok();
+            return Ok(());
+        }
+        let dictionary = header.header_as_dictionary_batch();
+        if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
             return Err(Status::invalid_argument(format!(
-                "{what} are compressed; send them uncompressed"
+                "{what} have a dictionary in pieces; send plain values"
             )));
         }
-        check_buffers(what, &batch, &message.data_body)?;
+        let batches = [
+            header.header_as_record_batch(),
+            dictionary.and_then(|dictionary| dictionary.data()),
+        ];
+        let columns = self.columns(dictionary.map(|dictionary| dictionary.id()));
+        for batch in batches.into_iter().flatten() {
+            if batch.compression().is_some() {
+                return Err(Status::invalid_argument(format!(
+                    "{what} are compressed; send them uncompressed"
+                )));
+            }
+            check_buffers(what, &batch, &message.data_body)?;
+            let parts = Parts::new(header.version(), &batch, &message.data_body);
+            let mut parts = parts.ok_or_else(|| unlike(what))?;
+            let mut columns = columns.iter();
+            let taken = columns.try_for_each(|column| parts.take(column));
+            taken.ok_or_else(|| unlike(what))?;
+            self.check_cost(&parts)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The types of a batch's columns, or of a dictionary's values, as the decoder finds them; none
+    /// where it finds none, and refuses the batch.
+    #[expect(deprecated, reason = "the decoder finds dictionaries so")]
+    fn columns(&self, dictionary: Option<i64>) -> Vec<&DataType> {
+        let Some(schema) = &self.schema else {
+            return Vec::new();
+        };
+        let Some(id) = dictionary else {
+            return schema.fields().iter().map(|f| f.data_type()).collect();
+        };
+        let fields = schema.fields_with_dict_id(id);
+        match fields.first().map(|field| field.data_type()) {
+            Some(DataType::Dictionary(_, values)) => vec![values.as_ref()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn check_cost(&self, parts: &Parts<'_>) -> Result<()> {
+        let Self {
+            what, bytes_max, ..
+        } = self;
+        if parts.viewed > *bytes_max {
+            return Err(Status::resource_exhausted(format!(
+                "{what} have views of {} bytes in one message, which may have {bytes_max}; send \
+                 fewer rows in each",
+                parts.viewed
+            )));
+        }
+        if parts.bare > BARE_VALUES_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{what} have {} values without bytes in one message, which may have \
+                 {BARE_VALUES_MAX}; send fewer rows in each",
+                parts.bare
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// Refuses buffers that are not in the body, and more than it holds: the decoder copies each that is

@@ -1,6 +1,10 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{
+    Array, ArrayRef, Int64Array, ListArray, NullArray, RecordBatch, StringArray, StringViewArray,
+    StringViewBuilder, StructArray,
+};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow::ipc::{self, MessageHeader, MetadataVersion};
@@ -10,10 +14,13 @@ use tonic::Code;
 
 use super::*;
 
+/// Of the texts that views lead to.
+const BYTES_MAX: usize = 1 << 20;
+
 /// What is read of messages, and how it ends.
 fn read(sent: Vec<FlightData>) -> Result<Vec<DecodedPayload>> {
     let sent = futures::stream::iter(sent.into_iter().map(Ok));
-    let read = decoded("the rows", sent, |_| Ok(()));
+    let read = decoded("the rows", BYTES_MAX, sent, |_| Ok(()));
     block_on(read.try_collect())
 }
 
@@ -224,4 +231,153 @@ fn buffers_that_are_not_there_are_refused() {
             "{error}"
         );
     }
+}
+
+/// So many views of one text.
+fn views(rows: usize, text: &str) -> StringViewArray {
+    let mut views = StringViewBuilder::new();
+    let block = views.append_block(text.as_bytes().to_vec().into());
+    for _ in 0..rows {
+        let length = u32::try_from(text.len()).expect("short");
+        views.try_append_view(block, 0, length).expect("a view");
+    }
+    views.finish()
+}
+
+fn table(columns: Vec<ArrayRef>) -> RecordBatch {
+    let fields = columns
+        .iter()
+        .enumerate()
+        .map(|(n, column)| Field::new(format!("column_{n}"), column.data_type().clone(), true));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    RecordBatch::try_new(Arc::new(schema), columns).expect("valid")
+}
+
+/// Columns of each form, before the views: what is not taken as the decoder does would be taken for
+/// them.
+fn others(rows: usize) -> Vec<ArrayRef> {
+    let numbers: ArrayRef = Arc::new(Int64Array::from(vec![7; rows]));
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"; rows]));
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    let offsets = OffsetBuffer::from_lengths(vec![1; rows]);
+    let lists = ListArray::new(item, offsets, Arc::clone(&texts), None);
+    let few: ArrayRef = Arc::new(StringViewArray::from(vec![
+        "a text longer than twelve";
+        rows
+    ]));
+    let structs = StructArray::try_from(vec![("n", Arc::clone(&numbers)), ("v", few)]);
+    let structs = structs.expect("valid");
+    let nulls: ArrayRef = Arc::new(NullArray::new(rows));
+    vec![numbers, texts, Arc::new(lists), Arc::new(structs), nulls]
+}
+
+#[test]
+fn texts_that_many_views_lead_to_count_for_each() {
+    let text = "x".repeat(BYTES_MAX / 16);
+    for (rows, fits) in [(8, true), (17, false)] {
+        let column: ArrayRef = Arc::new(views(rows, &text));
+        let offsets = OffsetBuffer::from_lengths([rows].into_iter().chain(vec![0; rows - 1]));
+        let item = Arc::new(Field::new("item", DataType::Utf8View, true));
+        let inside = ListArray::new(item, offsets, Arc::clone(&column), None);
+        for column in [column, Arc::new(inside)] {
+            let mut columns = others(rows);
+            columns.push(column);
+            let batch = table(columns);
+            let sent = messages(&batch);
+            assert!(sent[1].data_body.len() < BYTES_MAX / 4);
+            if fits {
+                let payloads = read(sent).expect("few");
+                assert!(
+                    matches!(&payloads[1], DecodedPayload::RecordBatch(read) if *read == batch)
+                );
+                continue;
+            }
+            let error = refused(sent);
+            assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+            assert!(error.message().contains("views of"), "{error}");
+        }
+    }
+}
+
+/// The values of a dictionary are views, which its rows need not name.
+#[test]
+fn views_in_dictionaries_count_too() {
+    let coded = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8View));
+    let schema = described(&Schema::new(vec![Field::new("a", coded, true)]));
+    let text = "x".repeat(BYTES_MAX / 16);
+    let values = messages(&table(vec![Arc::new(views(100, &text))])).remove(1);
+    let header = ipc::root_as_message(&values.data_header).expect("a header");
+    let values_of = header.header_as_record_batch().expect("a batch");
+    let nodes: Vec<_> = values_of.nodes().into_iter().flatten().copied().collect();
+    let buffers = values_of.buffers().into_iter().flatten();
+    let buffers: Vec<_> = buffers.copied().collect();
+    let blocks = values_of.variadicBufferCounts().into_iter().flatten();
+    let blocks: Vec<i64> = blocks.collect();
+    let rows = Rows {
+        nodes: &nodes,
+        buffers: &buffers,
+        blocks: &blocks,
+    };
+    let error = refused(vec![schema, rows.dictionary(0, values.data_body.to_vec())]);
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+}
+
+/// Room is made for each where it may not be NULL, of which no byte was sent.
+#[test]
+fn values_without_bytes_are_bounded() {
+    let lists = |size: i32, is_nullable: bool| {
+        let item = Arc::new(Field::new("item", DataType::Null, is_nullable));
+        let lists = DataType::FixedSizeList(item, size);
+        described(&Schema::new(vec![Field::new("a", lists, true)]))
+    };
+    let sent = |size: i64| {
+        let rows = Rows {
+            nodes: &[ipc::FieldNode::new(1, 0), ipc::FieldNode::new(size, size)],
+            buffers: &[ipc::Buffer::new(0, 0)],
+            blocks: &[],
+        };
+        rows.message(Vec::new())
+    };
+    read(vec![lists(1_000, true), sent(1_000)]).expect("few");
+    let size = i32::MAX;
+    for is_nullable in [true, false] {
+        let error = refused(vec![lists(size, is_nullable), sent(i64::from(size))]);
+        assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+        assert!(error.message().contains("without bytes"), "{error}");
+    }
+}
+
+#[test]
+fn parts_that_are_missing_are_errors() {
+    let views = described(&Schema::new(vec![Field::new(
+        "a",
+        DataType::Utf8View,
+        true,
+    )]));
+    let nodes = [ipc::FieldNode::new(1, 0)];
+    let buffers = [ipc::Buffer::new(0, 0), ipc::Buffer::new(0, 16)];
+    let wrong: [(&[ipc::FieldNode], &[ipc::Buffer], &[i64]); 7] = [
+        (&nodes[..0], &buffers[..], &[0][..]),
+        (&nodes, &buffers[..1], &[0]),
+        (&nodes, &buffers, &[]),
+        (&nodes, &buffers, &[1]),
+        (&nodes, &buffers, &[-1]),
+        (&nodes, &buffers, &[i64::MAX]),
+        (&[ipc::FieldNode::new(-1, 0)], &buffers, &[0]),
+    ];
+    for (nodes, buffers, blocks) in wrong {
+        let rows = Rows {
+            nodes,
+            buffers,
+            blocks,
+        };
+        let error = refused(vec![views.clone(), rows.message(vec![0; 16])]);
+        assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    }
+    let rows = Rows {
+        nodes: &nodes,
+        buffers: &buffers,
+        blocks: &[0],
+    };
+    read(vec![views, rows.message(vec![0; 16])]).expect("an empty text");
 }
