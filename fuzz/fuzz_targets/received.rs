@@ -19,6 +19,8 @@ use tonic::Status;
 
 /// Rows that are measured: those of types without bytes can be any number.
 const ROWS_MAX: usize = 10_000;
+/// Of texts that views lead to.
+const BYTES_MAX: usize = 64 << 20;
 
 fn messages(mut data: &[u8]) -> Vec<Result<FlightData, Status>> {
     let mut messages = Vec::new();
@@ -57,7 +59,7 @@ fn leaves(batch: &RecordBatch) {
     };
     let schema = Message::schema(&batch.schema(), &options);
     let again = [schema, message].map(|message| Ok(message.into()));
-    let again = received::decoded("rows", futures::stream::iter(again), |_| Ok(()));
+    let again = received::decoded("rows", BYTES_MAX, futures::stream::iter(again), |_| Ok(()));
     let again = block_on(again.collect::<Vec<_>>());
     let Some(Ok(DecodedPayload::RecordBatch(again))) = again.into_iter().nth(1) else {
         panic!("what was sent cannot be read");
@@ -69,7 +71,7 @@ fuzz_target!(|data: &[u8]| {
     quietly();
     let mut taken = 0;
     let sent = futures::stream::iter(messages(data));
-    let read = received::decoded("rows", sent, move |message| {
+    let read = received::decoded("rows", BYTES_MAX, sent, move |message| {
         received::dictionary(message);
         taken += 1;
         match taken > 100 {

@@ -125,8 +125,7 @@ def closed(writer):
 
 @pytest.mark.parametrize("command, batch, told", [
     (b"SELECT 1", pa.record_batch({"a": [1]}), "the command `echo` alone"),
-    (b"echo", pa.record_batch({"a": pa.array(["x", "y"]).dictionary_encode()}), "send plain values"),
-    (b"echo", pa.record_batch({"a": [0] * 200_000}), "may have 1048576"),
+    (b"echo", pa.record_batch({"a": [0] * 20_000}), "may have 65536"),
 ])
 def test_what_is_not_echoed(hub, command, batch, told):
     caller = Caller(hub, "researcher")

@@ -37,7 +37,7 @@ pub async fn upload(
     let (missing, existing) = modes_of(&command)?;
     let bytes_max = limits.message_bytes_max;
     let mut dictionaries = Dictionaries::default();
-    let mut rows = received::decoded(ROWS, messages, move |message| {
+    let mut rows = received::decoded(ROWS, bytes_max, messages, move |message| {
         Ok(dictionaries.take(message, bytes_max)?)
     });
     let first = tokio::time::timeout_at(deadline, rows.next()).await;

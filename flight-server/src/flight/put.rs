@@ -132,6 +132,7 @@ async fn bound_rows(
     let mut taken = Taken::new(limits);
     let mut sent = received::decoded(
         PARAMETERS,
+        limits.message_bytes_max,
         messages,
         move |message| Ok(taken.take(message)?),
     );
@@ -414,10 +415,12 @@ pub(super) mod tests {
             RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).expect("valid")
         };
         let item = Arc::new(Field::new("item", DataType::Null, true));
-        let nulls: ArrayRef = Arc::new(NullArray::new(1 << 30));
-        let list = FixedSizeListArray::try_new(item, 1 << 30, nulls, None).expect("valid");
+        let nulls: ArrayRef = Arc::new(NullArray::new(1 << 23));
+        let list = FixedSizeListArray::try_new(item, 1 << 23, nulls, None).expect("valid");
         for bomb in [
+            // More than are decoded, and fewer.
             batch(Arc::new(NullArray::new(1 << 40))),
+            batch(Arc::new(NullArray::new(1 << 23))),
             batch(Arc::new(list)),
         ] {
             let error = bind(whole(&[bomb])).await.expect_err("too many");

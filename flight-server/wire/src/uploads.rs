@@ -11,6 +11,12 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Schema};
 use tonic::Status;
 
+/// Values that are looked at to count what a union's rows take: of each row, one of each type inside
+/// its value's.
+const CHOICES_MAX: u64 = 4_000_000;
+/// Bytes of them past which counting ends: each may be the same long list. No message is so large.
+const CHOSEN_BYTES_MAX: u64 = 1 << 28;
+
 /// Refuses the types whose values cannot be measured without building them; `what` names the rows.
 pub fn check_types(what: &str, schema: &Schema) -> Result<(), Status> {
     check(what, schema, is_bound)
@@ -145,14 +151,41 @@ fn named(array: &ArrayRef) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// The values that the rows of a union take, of which several may take the same. Its decoder has seen
-/// that each is there.
+/// The values that the rows of a union take, of which several may take the same; as much as can be
+/// where that takes long to tell. Its decoder has seen that each is there.
 fn chosen(array: &ArrayRef) -> u64 {
-    let Some(union) = array.as_union_opt() else {
+    let (Some(union), DataType::Union(fields, _)) = (array.as_union_opt(), array.data_type())
+    else {
         return 0;
     };
-    let sizes = (0..union.len()).map(|row| bytes_of(&union.value(row)));
-    sizes.fold(0, u64::saturating_add)
+    let types = fields.iter().map(|(_, field)| types_in(field.data_type()));
+    let choices = types.max().unwrap_or(0).saturating_mul(union.len() as u64);
+    if choices > CHOICES_MAX {
+        return u64::MAX;
+    }
+    let mut sizes = (0..union.len()).map(|row| bytes_of(&union.value(row)));
+    let all = sizes.try_fold(0_u64, |sum, size| {
+        let sum = sum.saturating_add(size);
+        (sum <= CHOSEN_BYTES_MAX).then_some(sum)
+    });
+    all.unwrap_or(u64::MAX)
+}
+
+/// A type and all types inside it.
+fn types_in(data_type: &DataType) -> u64 {
+    let inside = match data_type {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => types_in(item.data_type()),
+        DataType::Struct(fields) => {
+            let types = fields.iter().map(|field| types_in(field.data_type()));
+            types.fold(0, u64::saturating_add)
+        }
+        // Nothing else is inside a union.
+        _ => 0,
+    };
+    inside.saturating_add(1)
 }
 
 /// The items of lists, which lie one after another.

@@ -187,10 +187,14 @@ async fn what_the_decoder_would_believe_is_refused() {
 /// Rows without bytes are told with what they count, for whoever stores them.
 #[tokio::test]
 async fn rows_without_bytes_count() {
-    let nulls: ArrayRef = Arc::new(NullArray::new(1 << 40));
-    let batch = RecordBatch::try_from_iter([("n", nulls)]).expect("valid");
-    let sent = taken(whole(&[batch])).await.expect("decodes");
-    assert_eq!(sent[0].bytes, 1 << 40);
+    let of = |rows: usize| {
+        let nulls: ArrayRef = Arc::new(NullArray::new(rows));
+        whole(&[RecordBatch::try_from_iter([("n", nulls)]).expect("valid")])
+    };
+    let sent = taken(of(1 << 23)).await.expect("decodes");
+    assert_eq!(sent[0].bytes, 1 << 23);
+    let error = taken(of(1 << 40)).await.expect_err("too many");
+    assert_eq!(error.kind, ErrorKind::ResourceExhausted, "{error}");
 }
 
 /// Messages that no Arrow library writes: an error or rows, never a panic.

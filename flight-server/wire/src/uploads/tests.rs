@@ -137,16 +137,35 @@ fn values_of_unions_count_where_they_are_taken() {
     let none: ArrayRef = Arc::new(StringArray::from(Vec::<&str>::new()));
     let one = [Arc::clone(&number), none].into();
     check(union(vec![0], Some(vec![0]), one), 8);
-    let both = [number, text].into();
-    let ids = [vec![0], vec![1; 1_000]].concat();
-    check(union(ids, Some(vec![0; 1_001]), both), 1_000_000_008);
+    let both: Vec<ArrayRef> = [number, text].into();
+    let ids = [vec![0], vec![1; 200]].concat();
+    check(union(ids, Some(vec![0; 201]), both.clone()), 200_000_008);
+    let ids = vec![1; 1_000];
+    check(union(ids, Some(vec![0; 1_000]), both), u64::MAX);
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["abc", "de"]));
     let numbers: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
     check(union(vec![1, 0], None, [texts, numbers].into()), 6);
-    let nulls: ArrayRef = Arc::new(NullArray::new(4 << 30));
-    let list = FixedSizeListArray::try_new(item(DataType::Null), 1 << 30, nulls, None);
+    let nulls: ArrayRef = Arc::new(NullArray::new(4 << 24));
+    let list = FixedSizeListArray::try_new(item(DataType::Null), 1 << 24, nulls, None);
     let lists: ArrayRef = Arc::new(list.expect("valid"));
-    check(union(vec![0], Some(vec![3]), vec![lists]), 1 << 30);
+    check(union(vec![0], Some(vec![3]), vec![lists]), 1 << 24);
+}
+
+/// Each row is looked at in each column of its value: few bytes are many looks.
+#[test]
+fn unions_of_wide_structs_are_not_counted_without_end() {
+    let structs = |columns: usize| -> ArrayRef {
+        let nulls: ArrayRef = Arc::new(NullArray::new(1));
+        let fields = vec![Field::new("n", DataType::Null, true); columns];
+        Arc::new(StructArray::new(fields.into(), vec![nulls; columns], None))
+    };
+    let of = |rows: usize, columns: usize| {
+        union(vec![0; rows], Some(vec![0; rows]), vec![structs(columns)])
+    };
+    check(of(100, 1_000), 100_000);
+    let began = std::time::Instant::now();
+    check(of(10_000, 40_000), u64::MAX);
+    assert!(began.elapsed().as_secs() < 5);
 }
 
 #[test]
