@@ -36,7 +36,7 @@ use crate::exec::dealt::Dealt;
 use crate::exec::registry::Registry;
 use crate::exec::transactions::Transactions;
 use crate::exec::withdrawn::Withdrawn;
-use crate::flight::PreparedStatements;
+use crate::flight::{Handshakes, PreparedStatements};
 use crate::linkage;
 use crate::metrics::Metrics;
 use crate::opposition;
@@ -60,6 +60,8 @@ pub struct Hub {
     pub workers: Arc<WorkerPool>,
     pub metrics: Metrics,
     pub prepared: PreparedStatements,
+    /// Those that wait for who they are.
+    pub handshakes: Handshakes,
     /// Executions that run now.
     pub running: Registry,
     /// Tickets that were cancelled before they were fetched.
@@ -325,6 +327,7 @@ impl Hub {
             metrics: Metrics::new()
                 .map_err(|error| Error::internal("metrics cannot be registered", &error))?,
             prepared: PreparedStatements::new(limits.prepared_statements_max),
+            handshakes: Handshakes::default(),
             running: Registry::default(),
             withdrawn: Withdrawn::default(),
             dealt: Dealt::default(),

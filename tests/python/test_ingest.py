@@ -165,6 +165,26 @@ def test_only_the_space_of_ones_own_project_is_written(own):
         cursor.adbc_ingest("t", pa.table({"a": [1]}), mode="create")
 
 
+def test_a_catalog_alone_names_what_no_catalog_does(tmp_path):
+    """What the default schema has is refused, also where its catalog is said, and no table of that name is made."""
+    hub = serve(tmp_path, 'zone = "inside"')
+    try:
+        sender, rows = Sender(hub, "alice", hub.tokens["rows"]), [pa.record_batch({"a": [1]})]
+        for catalog in (None, "rows"):
+            for existing in EXISTS:
+                kind, text = told(lambda: sender.put(ingest("stays", CREATE, existing, catalog=catalog), rows))
+                assert kind == "ArrowInvalid" and "`clinic` is a dataset" in text, (catalog, existing, kind, text)
+        sender.put(ingest("mine", CREATE, "append", catalog="rows"), rows)
+        told(lambda: sender.put(ingest("mine", CREATE, "append", catalog="aggregates"), rows))
+        with hub.connect("alice", password=hub.tokens["rows"]) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT a FROM space.mine")
+            assert cursor.fetchall() == [(1,)]
+            with pytest.raises(Exception, match="does not exist"):
+                cursor.execute("SELECT * FROM space.stays")
+    finally:
+        hub.stop()
+
+
 def test_names_are_names_and_no_paths_or_sql(own):
     sender = Sender(own, "hospital")
     for name in ("../../etc/passwd", "a\"; DROP TABLE space.x; --", "%2e%2e", "Ünïcode 表"):

@@ -130,7 +130,8 @@ impl From<&str> for Peer {
 }
 
 impl Peer {
-    fn address(&self) -> Option<IpAddr> {
+    /// None where it is not told, as inside this process.
+    pub fn address(&self) -> Option<IpAddr> {
         let address = self.connection.parse::<SocketAddr>().ok()?;
         Some(address.ip())
     }

@@ -1,7 +1,10 @@
 //! The first message of a handshake, where no header says who calls: a `BasicAuth`, as Arrow's scenario
 //! `auth:basic_proto` has it. Nobody knows yet who sends it, so that only so many bytes are read of it,
-//! for so long; then it is the header `authorization`, with what locks, bounds and records that.
+//! for so long, of so many at once from one address; then it is the header `authorization`, with what
+//! locks, bounds and records that.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,10 +14,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use prost::Message;
 use tonic::body::Body;
 
-use crate::auth::TOKEN_HEADER;
+use crate::auth::{Peer, TOKEN_HEADER};
 use crate::error::{Error, Result};
 
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -22,15 +26,69 @@ const MESSAGE_TIME_MAX: Duration = Duration::from_secs(5);
 /// What gRPC has before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// Puts what the first message says into the headers, where none says who calls, and gives the body
-/// that is left.
+/// Handshakes from one address whose first message is waited for, over however many connections.
+const WAITING_PER_PEER_MAX: usize = 16;
+
+/// How many handshakes wait for their first message, by address; those of which none is known count
+/// together.
+#[derive(Debug, Default)]
+pub struct Handshakes(Mutex<HashMap<Option<IpAddr>, usize>>);
+
+/// One that waits, until it is dropped.
+struct Waiting<'a> {
+    handshakes: &'a Handshakes,
+    address: Option<IpAddr>,
+}
+
+impl Handshakes {
+    /// # Errors
+    /// `ResourceExhausted` for more than may wait.
+    fn wait(&self, address: Option<IpAddr>) -> Result<Waiting<'_>> {
+        let mut waiting = self.0.lock();
+        let count = waiting.entry(address).or_default();
+        if *count >= WAITING_PER_PEER_MAX {
+            return Err(Error::exhausted(format!(
+                "{WAITING_PER_PEER_MAX} handshakes of your address wait for their first message; \
+                 send it, or log in by the header `authorization`"
+            )));
+        }
+        *count += 1;
+        Ok(Waiting {
+            handshakes: self,
+            address,
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.handshakes.0.lock();
+        if let Some(count) = waiting.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Puts what the first message says into the headers, where neither they nor a certificate say who
+/// calls, and gives the body that is left.
 ///
 /// # Errors
-/// `InvalidArgument` for a message that is larger than a name and a password are, or compressed.
-pub async fn heard(headers: &mut HeaderMap, body: Body) -> Result<Body> {
-    if headers.contains_key(AUTHORIZATION) || headers.contains_key(TOKEN_HEADER) {
+/// `InvalidArgument` for a message that is larger than a name and a password are, or compressed;
+/// `ResourceExhausted` where too many of that address wait.
+pub async fn heard(
+    handshakes: &Handshakes,
+    peer: &Peer,
+    headers: &mut HeaderMap,
+    body: Body,
+) -> Result<Body> {
+    let is_shown = peer.certificates.as_ref().is_some_and(|c| !c.is_empty());
+    if is_shown || headers.contains_key(AUTHORIZATION) || headers.contains_key(TOKEN_HEADER) {
         return Ok(body);
     }
+    let _waiting = handshakes.wait(peer.address())?;
     if let Some(login) = said(body, MESSAGE_TIME_MAX).await? {
         headers.insert(AUTHORIZATION, login);
     }
@@ -97,13 +155,15 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use bytes::Bytes;
-    use futures::Stream;
+    use futures::{FutureExt, Stream};
     use http::{Request, Response};
+    use rustls::pki_types::CertificateDer;
     use tempfile::TempDir;
     use tonic::{Code, Status};
     use tower::Service;
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::hub::Hub;
     use crate::rig::{inside, open_hub};
 
@@ -286,6 +346,59 @@ id = 'ada'
             assert_eq!(status.code(), Code::Unauthenticated);
             assert!(!is_read.load(Ordering::Relaxed));
         }
+    }
+
+    /// A handshake from there of which nothing comes.
+    async fn silent(handshakes: &Handshakes, peer: &Peer) -> Result<Body> {
+        let body = streamed(futures::stream::pending());
+        heard(handshakes, peer, &mut HeaderMap::new(), body).await
+    }
+
+    #[tokio::test]
+    async fn so_many_of_an_address_are_waited_for() {
+        let handshakes = Handshakes::default();
+        for name in ["192.0.2.1", "[2001:db8::1]", "local"] {
+            let peers: Vec<Peer> = (1..=WAITING_PER_PEER_MAX)
+                // Each from a connection of its own.
+                .map(|port| Peer::from(format!("{name}:{port}").as_str()))
+                .collect();
+            let mut waiting: Vec<_> = peers
+                .iter()
+                .map(|peer| silent(&handshakes, peer).boxed())
+                .collect();
+            for one in &mut waiting {
+                assert!(one.now_or_never().is_none(), "waits");
+            }
+            let refused = silent(&handshakes, &peers[0]).now_or_never();
+            let error = refused.expect("at once").expect_err("too many");
+            assert_eq!(error.kind, ErrorKind::ResourceExhausted);
+            // Others are heard, and by a header the same are.
+            let other = silent(&handshakes, &Peer::from("192.0.2.2:1")).now_or_never();
+            assert!(other.is_none(), "waits");
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic x"));
+            let told = heard(&handshakes, &peers[0], &mut headers, Body::empty()).await;
+            told.expect("not waited for");
+            drop(waiting.pop());
+            assert!(silent(&handshakes, &peers[0]).now_or_never().is_none());
+            drop(waiting);
+            assert!(handshakes.0.lock().is_empty(), "none waits");
+        }
+    }
+
+    /// Whoever shows a certificate has said who they are: all else of the body is theirs to send.
+    #[tokio::test]
+    async fn nobody_is_waited_for_who_shows_a_certificate() {
+        let handshakes = Handshakes::default();
+        let shown = |certificates: Vec<CertificateDer<'static>>| Peer {
+            certificates: Some(Arc::new(certificates)),
+            ..Peer::from("192.0.2.1:1")
+        };
+        let peer = shown(vec![CertificateDer::from(vec![0x30])]);
+        let answered = silent(&handshakes, &peer).now_or_never();
+        answered.expect("at once").expect("left as it is");
+        let none = shown(Vec::new());
+        assert!(silent(&handshakes, &none).now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -138,7 +138,7 @@ pub async fn handshake(
 
 /// Names the connection, so that `Basic` on each call still has a session, and takes what its
 /// client showed in the handshake of TLS.
-fn peer(extensions: &Extensions) -> Peer {
+pub(super) fn peer(extensions: &Extensions) -> Peer {
     let plain = extensions.get::<TcpConnectInfo>();
     let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
     let connection = plain

@@ -1,6 +1,7 @@
 //! The door of the service: who calls is told from the headers, before a byte of the message is
 //! read. tonic reads and decodes a whole message before it hands it to a verb; nobody who is not
-//! known makes the hub do that. Of a handshake without such a header a few bytes are read.
+//! known makes the hub do that. Of a handshake without such a header, nor a certificate, a few bytes
+//! are read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -96,7 +97,9 @@ where
                 Ok(Status::from(error).into_http())
             };
             if head.uri.path() == HANDSHAKE {
-                match basic_auth::heard(&mut head.headers, body).await {
+                let peer = call::peer(&head.extensions);
+                let heard = basic_auth::heard(&hub.handshakes, &peer, &mut head.headers, body);
+                match heard.await {
                     Ok(left) => body = left,
                     Err(error) => return refused(error),
                 }

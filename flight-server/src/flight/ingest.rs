@@ -67,8 +67,8 @@ pub async fn upload(
     })
 }
 
-/// The name as it is written, quoted: clients send it as it is, not as SQL. A catalog has one schema
-/// that rows can go to.
+/// The name as it is written, quoted: clients send it as it is, not as SQL. Of a catalog, rows go to
+/// one schema; whether the default schema has such a table is known with the session ([`in_session`]).
 fn name_of(command: &CommandStatementIngest) -> Result<ObjectName> {
     let CommandStatementIngest {
         catalog,
@@ -87,6 +87,22 @@ fn name_of(command: &CommandStatementIngest) -> Result<ObjectName> {
     }
     let quoted = parts.into_iter().map(|part| Ident::with_quote('"', part));
     Ok(ObjectName::from(quoted.collect::<Vec<_>>()))
+}
+
+/// A table of a catalog without a schema is one without either, where the catalog is the session's:
+/// what the default schema has is refused, instead of another table made in the space.
+pub fn in_session(mut upload: Upload, catalog: Option<&str>, project: Option<&str>) -> Upload {
+    if catalog.is_some() && catalog == project {
+        let table = upload.table.0.pop();
+        upload.table = ObjectName(table.into_iter().collect());
+    }
+    upload
+}
+
+/// The catalog of a table whose schema is not said.
+pub fn catalog_alone(command: &CommandStatementIngest) -> Option<String> {
+    let catalog = command.catalog.clone();
+    catalog.filter(|_| command.schema.is_none())
 }
 
 fn modes_of(command: &CommandStatementIngest) -> Result<(Missing, Existing)> {

@@ -33,6 +33,7 @@ use hubflight_rights::Zone;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Hub;
+pub use basic_auth::Handshakes;
 pub use door::Door;
 pub use prepared::PreparedStatements;
 

@@ -50,8 +50,11 @@ pub async fn do_put(
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
             let limits = &hub.config.limits;
             let transaction = transactions::of(command.transaction_id.as_ref())?;
+            let catalog = ingest::catalog_alone(&command);
             let upload = ingest::upload(limits, command, messages, deadline).await?;
             let caller = caller.again(hub).await?;
+            let project = caller.principal.project().ok();
+            let upload = ingest::in_session(upload, catalog.as_deref(), project);
             counted(statement::upload(hub, &caller, upload, transaction).await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {

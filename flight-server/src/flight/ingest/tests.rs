@@ -80,6 +80,33 @@ async fn what_is_asked_is_read() {
     assert_eq!(upload.table.to_string(), "\"p\".\"space\".\"T\"");
 }
 
+/// A catalog alone says no more of a table than nothing does, and another project's is not passed over.
+#[tokio::test]
+async fn a_catalog_without_a_schema_names_no_schema() {
+    let asked = |catalog: Option<&str>, schema: Option<&str>| CommandStatementIngest {
+        catalog: catalog.map(str::to_owned),
+        schema: schema.map(str::to_owned),
+        ..command()
+    };
+    let alone = "\"T\"";
+    for (catalog, schema, project, expected) in [
+        (Some("p"), None, Some("p"), alone),
+        (Some("p"), None, Some("q"), "\"p\".\"space\".\"T\""),
+        (Some("p"), None, None, "\"p\".\"space\".\"T\""),
+        (Some("p"), Some("space"), Some("p"), "\"p\".\"space\".\"T\""),
+        (Some("p"), Some(""), Some("p"), "\"p\".\"\".\"T\""),
+        (None, Some("space"), Some("p"), "\"space\".\"T\""),
+        (None, None, Some("p"), alone),
+        (None, None, None, alone),
+    ] {
+        let command = asked(catalog, schema);
+        let catalog = catalog_alone(&command);
+        let upload = opened(command, whole(&[numbers()])).await.expect("opens");
+        let upload = in_session(upload, catalog.as_deref(), project);
+        assert_eq!(upload.table.to_string(), expected);
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_said_or_not_offered_is_refused() {
     let unsaid = |if_not_exist: TableNotExistOption, if_exists: TableExistsOption| {
