@@ -211,12 +211,13 @@ WIDE = {
 @pytest.mark.parametrize("what", WIDE)
 def test_a_statement_of_a_million_columns_is_refused_at_once(hub, calls, what):
     sql = wide(*WIDE[what])
-    with Watch(hub):
+    # A million tokens and what the parser makes of them.
+    with Watch(hub, 800):
         began = time.monotonic()
         answer = calls.run(sql)
         seconds = time.monotonic() - began
     assert answer.code == "INVALID_ARGUMENT" and ("items" in answer.text or "grouping sets" in answer.text), answer
-    assert seconds < 3
+    assert seconds < 10
 
 
 # Long, and no more than that.
