@@ -2,11 +2,14 @@
 
 import socket
 import subprocess
+import time
 import urllib.request
 
+import pyarrow as pa
 import pytest
 
-from conftest import binary
+from bad_input import Calls, Field, Watch, change, data, message, parts, text, ticket_of
+from conftest import any_message, binary, statement_query
 
 
 @pytest.mark.parametrize("account, password", [
@@ -102,3 +105,143 @@ def test_http_pages(hub):
     assert status == 200 and "hubflight_" in metrics
     with pytest.raises(urllib.error.HTTPError):
         get("/etc/passwd")
+
+
+# --- size ---
+
+@pytest.fixture()
+def calls(hub):
+    made = Calls(hub)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT '" + "x" * (10 << 20) + "'", "(" * (10 << 20), "SELECT 1;" * (1 << 20), "SELECT '" + "é" * (16 << 20) + "'",
+], ids=lambda sql: sql[:8])
+def test_ten_megabytes_of_sql_are_refused_before_they_are_read(hub, calls, sql):
+    began = time.monotonic()
+    with Watch(hub, 400):
+        for answer in (calls.info(statement_query(sql)), change(calls, sql), calls.act(
+                "CreatePreparedStatement", any_message("ActionCreatePreparedStatementRequest", message(text(1, sql))))):
+            assert answer.code == "INVALID_ARGUMENT" and f"{len(sql.encode())} bytes" in answer.text, answer
+        # The largest message that is read at all.
+        answer = calls.info(statement_query("x" * (65 << 20)))
+        assert answer.code == "OUT_OF_RANGE" and "too large" in answer.text, answer
+    assert time.monotonic() - began < 15
+
+
+MANY = 100_000
+LISTED = "SELECT count(*) AS n FROM (SELECT 7 AS a) WHERE a IN (" + ", ".join("?" * MANY) + ")"
+VALUED = "SELECT count(*) AS n FROM (VALUES " + ", ".join(["(?)"] * MANY) + ") AS v(a) WHERE a IS NOT NULL"
+
+
+def bound(calls, handle, count):
+    row = pa.record_batch([pa.array([index]) for index in range(count)], names=[""] * count)
+    command = any_message("CommandPreparedStatementQuery", message(Field(1, handle)))
+    told = calls.send("DoPut", data(command=command), *(data(*one) for one in parts(row)))
+    return told if told.code != "OK" else calls.info(command)
+
+
+@pytest.mark.parametrize("sql", [LISTED, VALUED], ids=["IN", "VALUES"])
+def test_a_hundred_thousand_parameters_are_bound_or_refused_by_their_number(hub, calls, sql):
+    with Watch(hub, 1_500):
+        began = time.monotonic()
+        handle = calls.prepare(sql)
+        unbound = calls.run(sql)
+        assert unbound.code == "INVALID_ARGUMENT" and "parameter" in unbound.text, unbound
+        for wrong in (MANY - 1, 1):
+            answer = bound(calls, handle, wrong)
+            assert answer.code == "INVALID_ARGUMENT" and f"{MANY} parameters" in answer.text, answer
+        answer = bound(calls, handle, MANY)
+        assert answer.code == "OK", answer
+        answer = calls.redeem(ticket_of(answer.replies[0]))
+        assert answer.code == "OK" and len(answer.replies) == 2, answer
+        # Three rows of them are more values than may be bound.
+        rows = pa.record_batch([pa.array([1, 2, 3])] * MANY, names=[""] * MANY)
+        command = any_message("CommandPreparedStatementQuery", message(Field(1, handle)))
+        answer = calls.send("DoPut", data(command=command), *(data(*one) for one in parts(rows)))
+        assert answer.code == "RESOURCE_EXHAUSTED" and "values" in answer.text, answer
+        assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize("rows, columns", [(10_000, 20), (1_000, 100), (1, 2_000)])
+def test_parameters_count_by_their_bytes_and_not_by_those_of_their_message(hub, calls, rows, columns):
+    """Columns share the body of the message that they came in, which was counted for each of them."""
+    handle = calls.prepare("SELECT " + ", ".join("?" * columns))
+    batch = pa.record_batch([pa.array([f"a text of some thirty bytes {index}" for index in range(rows)])] * columns, names=[""] * columns)
+    sent = parts(batch)
+    assert sum(len(body) for _, body in sent) < 8 << 20
+    command = any_message("CommandPreparedStatementQuery", message(Field(1, handle)))
+    answer = calls.send("DoPut", data(command=command), *(data(*one) for one in sent))
+    assert answer.code == "OK", answer
+
+
+@pytest.mark.parametrize("name", ["$1001", "$100000", "$18446744073709551616", "$0", "$-1", "$a"])
+def test_parameters_beyond_those_that_are_numbered(hub, calls, name):
+    answer = calls.run(f"SELECT {name}")
+    assert answer.code == "INVALID_ARGUMENT" and ("placeholder" in answer.text or "parameter" in answer.text), answer
+
+
+def wide(part, head="SELECT ", tail="", bytes_max=(1 << 20) - 100):
+    """As many parts as fit in the longest statement."""
+    made, size = [], len(head) + len(tail)
+    while size < bytes_max:
+        made.append(part(len(made)))
+        size += len(made[-1]) + 1
+    return head + ",".join(made[:-1]) + tail
+
+
+# What the planner would take minutes and gigabytes for: parts, and what stands around them.
+WIDE = {
+    "columns": (lambda i: f"1 a{i}",), "columns of a table": (lambda i: f"dgn_pal a{i}", "SELECT ", " FROM snds.t_mco_b"),
+    "the same": (lambda i: "1",), "stars": (lambda i: "*", "SELECT ", " FROM snds.t_mco_b"),
+    "stars of a name": (lambda i: "t.*", "SELECT ", " FROM snds.t_mco_b t"), "calls": (lambda i: f"abs({i})",),
+    "windows": (lambda i: f"sum({i}) OVER ()",), "sums": (lambda i: f"sum(value+{i})", "SELECT ", " FROM generate_series(1, 3)"),
+    "orders": (lambda i: "1", "SELECT dgn_pal FROM snds.t_mco_b ORDER BY "), "parameters": (lambda i: "?",),
+    "groups": (lambda i: f"value+{i}", "SELECT count(*) FROM generate_series(1, 3) GROUP BY "),
+    "in a view": (lambda i: f"1 a{i}", "WITH v AS (SELECT ", ") SELECT count(*) FROM v"),
+    "in a subquery": (lambda i: f"{i}", "SELECT 1 WHERE 1 IN (SELECT a FROM (SELECT 1 AS a) ORDER BY ", ")"),
+    "many lists": (lambda i: f"(SELECT {'1, ' * 999}1) t{i}", "SELECT 1 FROM ", "", 1 << 19),
+    "a cube": (lambda i: f"c{i}", "SELECT count(*) FROM snds.t_mco_b GROUP BY CUBE (", ")", 200),
+    "cubes": (lambda i: "CUBE (a, b)", "SELECT count(*) FROM (SELECT 1 a, 2 b) GROUP BY ", "", 300),
+}
+
+
+@pytest.mark.parametrize("what", WIDE)
+def test_a_statement_of_a_million_columns_is_refused_at_once(hub, calls, what):
+    sql = wide(*WIDE[what])
+    # A million tokens and what the parser makes of them.
+    with Watch(hub, 800):
+        began = time.monotonic()
+        answer = calls.run(sql)
+        seconds = time.monotonic() - began
+    assert answer.code == "INVALID_ARGUMENT" and ("items" in answer.text or "grouping sets" in answer.text), answer
+    assert seconds < 10
+
+
+# Long, and no more than that.
+FITS = {
+    "a list of numbers": (lambda i: f"{i}", "SELECT 1 AS a WHERE 1 IN (", ")"), "a row": (lambda i: f"{i}", "VALUES (", ")"),
+    "rows": (lambda i: f"({i})", "VALUES "), "arguments": (lambda i: "'a'", "SELECT octet_length(concat(", "))", 400_000),
+    "items": (lambda i: "1", "SELECT array_length([", "])", 200_000), "a comment": (lambda i: "x" * 1_000, "SELECT 1 /*", "*/"),
+    "a name": (lambda i: "x" * 1_000, 'SELECT 1 AS "', '"'), "a text": (lambda i: "x" * 1_000, "SELECT octet_length('", "')"),
+    "columns": (lambda i: f"{i} AS c{i}", "SELECT ", "", 30_000),
+    "a cube": (str, f"SELECT count(*) FROM (SELECT 1 AS {', 1 AS '.join('abcdefghijkl')}) GROUP BY CUBE ({', '.join('abcdefghijkl')})", "", 0),
+}
+
+
+@pytest.mark.parametrize("what", FITS)
+def test_a_statement_of_a_megabyte_runs_where_its_lists_are_values(hub, calls, what):
+    sql = wide(*FITS[what])
+    with Watch(hub, 1_000):
+        answer = calls.run(sql)
+    assert answer.code == "OK" and len(answer.replies) >= 2, (answer.code, answer.text)
+
+
+def test_modifiers_of_groups_are_not_passed_over(hub, calls):
+    """The planner does not know them, and would answer as if they were not there."""
+    answer = calls.run("SELECT a, count(*) AS n FROM (SELECT 1 AS a) GROUP BY a WITH ROLLUP")
+    assert answer.code == "INVALID_ARGUMENT" and "ROLLUP (" in answer.text, answer
+    answer = calls.run("SELECT a, count(*) AS n FROM (SELECT 1 AS a) GROUP BY ROLLUP (a)")
+    assert answer.code == "OK", answer
