@@ -1,6 +1,6 @@
 //! `flight-server`: `demo`, `serve`, `admin`, and the compute worker that it supervises.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -153,6 +153,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for who looks, and get in the way of who searches a file.
+        .with_ansi(std::io::stderr().is_terminal())
         // A log that cannot be written, on a full disk, must not panic whoever logs.
         .log_internal_errors(false)
         .init();

@@ -30,6 +30,7 @@ use crate::catalog::space::names::moves_text;
 use crate::change::Act;
 use crate::error::{Error, Result};
 use crate::flight::call::Caller;
+use crate::flight::metadata::columns::column_metadata;
 use crate::hub::Hub;
 use crate::plan::parameters;
 use crate::plan::parse::parse;
@@ -259,12 +260,13 @@ impl WantedToken {
     const SHOWN: &str = "SELECT $1 AS id, $2 AS token, $3 AS expires_at";
 
     pub fn schema() -> Schema {
-        let columns = ["id", "token", "expires_at"];
-        Schema::new(
-            columns
-                .map(|name| Field::new(name, DataType::Utf8, true))
-                .to_vec(),
-        )
+        let columns = ["id", "token", "expires_at"].map(|name| {
+            let field = Field::new(name, DataType::Utf8, true);
+            // As a result says it of its columns.
+            let metadata = column_metadata(&field, None);
+            field.with_metadata(metadata)
+        });
+        Schema::new(columns.to_vec())
     }
 
     /// Makes the token of the session's project. Its text is in what this returns and, of the hub,

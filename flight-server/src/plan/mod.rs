@@ -16,6 +16,7 @@ mod names;
 pub mod numbers;
 pub mod parameters;
 pub mod parse;
+pub mod repeated;
 mod session;
 mod shape;
 mod spelled;
@@ -299,6 +300,7 @@ impl Authorised {
                 "the statement has parameters that are not bound; bind one value for each",
             ));
         }
+        repeated::check(&self.plan)?;
         let plan = self.state.optimize(&self.plan)?;
         shape::check_cases(&plan)?;
         let tables = tables_read(&plan)?;

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::Planning;
 use crate::plan::authorise::{TableAccess, providers, space_columns_read, tables_read};
 use crate::plan::parse::{Kind, Parsed, parse};
+use crate::plan::repeated;
 
 /// What the audit calls what a statement writes.
 const WRITTEN: &str = "written";
@@ -253,7 +254,10 @@ fn from(delete: &mut Delete) -> &mut [TableWithJoins] {
 /// tell before the parameters are known, and else with all.
 fn tables_of(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<TableAccess>> {
     let mut tables = tables_read(plan)?;
-    if let Ok(optimised) = state.optimize(plan) {
+    // What would become too large is refused when it runs.
+    if repeated::check(plan).is_ok()
+        && let Ok(optimised) = state.optimize(plan)
+    {
         for needed in tables_read(&optimised)? {
             let mut all = tables.iter_mut();
             let same = all.find(|t| t.dataset == needed.dataset && t.table == needed.table);
