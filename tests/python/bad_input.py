@@ -22,8 +22,8 @@ SERVICE = "/arrow.flight.protocol.FlightService/"
 TYPE = "type.googleapis.com/arrow.flight.protocol.sql."
 COMMAND = 2
 # How long one call of a hostile client may take, and one of a client beside it.
-CALL_SECONDS_MAX = 20
-BESIDE_SECONDS_MAX = 5
+CALL_SECONDS_MAX = 40
+BESIDE_SECONDS_MAX = 20
 # What a server takes besides for a while: buffers, threads, plans.
 SLACK_MIB = 256
 # Of what somebody sent that is no good; everything else is the server's fault.

@@ -18,7 +18,7 @@ from test_bounds import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RE
 
 SILENT = 1_000
 # How long a client may take until its first byte, and that with what a loaded machine takes.
-FIRST_BYTE_SECONDS_MIN, FIRST_BYTE_SECONDS_MAX = 10, 10 + 10
+FIRST_BYTE_SECONDS_MIN, FIRST_BYTE_SECONDS_MAX = 10, 10 + 20
 WINDOW_UPDATE, PRIORITY = 8, 2
 REFUSED, CALM, PROTOCOL = 7, 11, 1
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -208,7 +208,7 @@ def test_headers_without_end_end_the_connection(hub, what):
         wire.frame(HEADERS, 0, 1, block("Bearer x"))
         sent, told, ends = flooded(wire, frames)
         print(sent, told, ends)
-        assert ends and sent < 20_000 and time.monotonic() - began < 10, (sent, told, ends)
+        assert ends and sent < 20_000 and time.monotonic() - began < 30, (sent, told, ends)
         wire.close()
     settled(hub, files)
 

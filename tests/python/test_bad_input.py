@@ -217,7 +217,7 @@ def test_a_statement_of_a_million_columns_is_refused_at_once(hub, calls, what):
         answer = calls.run(sql)
         seconds = time.monotonic() - began
     assert answer.code == "INVALID_ARGUMENT" and ("items" in answer.text or "grouping sets" in answer.text), answer
-    assert seconds < 10
+    assert seconds < 30
 
 
 # Long, and no more than that.

@@ -37,8 +37,8 @@ class Names(flight.ClientMiddlewareFactory):
 class Caller:
     """A demo account on the level of Flight."""
 
-    def __init__(self, hub, account, middleware=()):
-        self.client = flight.FlightClient(f"grpc+tcp://{hub.flight}", middleware=list(middleware))
+    def __init__(self, hub, account, middleware=(), **options):
+        self.client = flight.FlightClient(f"grpc+tcp://{hub.flight}", middleware=list(middleware), **options)
         self.options = flight.FlightCallOptions(
             headers=[self.client.authenticate_basic_token(account, f"{account}-demo")])
 

@@ -145,13 +145,15 @@ def test_an_echo_is_for_callers_and_takes_up_their_calls(hub):
     with pytest.raises(flight.FlightUnauthenticatedError):
         reader.read_chunk()
     closed(writer)
-    caller, schema = Caller(hub, "hospital"), pa.schema([("a", pa.int64())])
+    schema = pa.schema([("a", pa.int64())])
+    # A connection has as many calls as a person: one more is of another.
+    callers = [Caller(hub, "hospital", generic_options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(3)]
     begun = []
     try:
         # Silent ones, each a call of its person.
         with pytest.raises(Exception, match="of your calls are under way"):
-            for _ in range(200):
-                begun.append(exchange(caller))
+            for index in range(200):
+                begun.append(exchange(callers[index % 3]))
                 begun[-1][0].begin(schema)
                 assert begun[-1][1].schema == schema
         assert len(begun) > 100

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::error::{Error, Result};
 
 /// Items of one SELECT, GROUP BY or ORDER BY: as many as a table of the space may have columns.
-const ITEMS_PER_LIST_MAX: usize = 4_096;
+pub(super) const ITEMS_PER_LIST_MAX: usize = 4_096;
 /// Items of all of them together.
 const ITEMS_MAX: usize = 10_000;
 /// As many items as `*` counts for: it stands for all columns of its tables.
@@ -27,6 +27,14 @@ pub fn check(statement: &Statement) -> Result<()> {
     }
 }
 
+/// The refusal of one list.
+pub(super) fn too_long() -> Error {
+    Error::invalid(format!(
+        "a SELECT, GROUP BY or ORDER BY lists more than {ITEMS_PER_LIST_MAX} items (`*` counts as \
+         {WILDCARD_ITEMS}); select fewer columns at a time"
+    ))
+}
+
 /// Items so far.
 #[derive(Default)]
 struct Lists(usize);
@@ -35,10 +43,7 @@ impl Lists {
     fn take(&mut self, items: usize) -> ControlFlow<Error> {
         self.0 = self.0.saturating_add(items);
         if items > ITEMS_PER_LIST_MAX {
-            return ControlFlow::Break(Error::invalid(format!(
-                "a SELECT, GROUP BY or ORDER BY lists more than {ITEMS_PER_LIST_MAX} items (`*` \
-                 counts as {WILDCARD_ITEMS}); select fewer columns at a time"
-            )));
+            return ControlFlow::Break(too_long());
         }
         match self.0 > ITEMS_MAX {
             true => ControlFlow::Break(Error::invalid(format!(

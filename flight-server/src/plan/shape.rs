@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::lists;
 use crate::error::{Error, Result};
 
 /// Operators that follow one another without a comma: what bounds the depth of an expression.
@@ -39,6 +40,9 @@ struct Level {
     base: usize,
     /// WITH here and around.
     withs: usize,
+    /// Commas of the last list of a SELECT, GROUP BY or ORDER BY, and of FROM behind it. Half a million
+    /// of its items are a gigabyte once they are parsed.
+    listed: Option<usize>,
 }
 
 /// Refuses a text from which too deep a statement would be built.
@@ -55,18 +59,23 @@ pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
                 around.push(level);
                 level.chain += 1;
                 level.base = level.chain;
+                level.listed = None;
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
                 level = around.pop().unwrap_or_default();
                 level.chain += 1;
             }
-            Token::Comma => level.chain = level.base,
+            Token::Comma => {
+                level.chain = level.base;
+                level.listed = level.listed.map(|commas| commas + 1);
+            }
             Token::Whitespace(_) => {}
             token => {
                 level.chain += usize::from(is_link(token));
                 // The tree of a set goes on behind the commas of its SELECTs.
                 level.base += usize::from(is_set(token));
                 level.withs += usize::from(is_keyword(token, Keyword::WITH));
+                level.listed = list_after(token).unwrap_or(level.listed);
             }
         }
         if level.chain > CHAIN_MAX {
@@ -74,6 +83,12 @@ pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
                 "an expression chains more than {CHAIN_MAX} operators; write `column IN (…)` for \
                  many alternatives, or put the values in a table of schema `space` and join it"
             )));
+        }
+        if level
+            .listed
+            .is_some_and(|commas| commas >= lists::ITEMS_PER_LIST_MAX)
+        {
+            return Err(lists::too_long());
         }
         if level.withs > WITH_DEPTH_MAX {
             return Err(Error::invalid(format!(
@@ -123,6 +138,14 @@ fn is_link(token: &Token) -> bool {
         | Token::EOF => false,
         _ => true,
     }
+}
+
+/// Whether a list begins behind a keyword, of items that are bounded; `None` where it goes on.
+fn list_after(token: &Token) -> Option<Option<usize>> {
+    if is_keyword(token, Keyword::SELECT) || is_keyword(token, Keyword::BY) {
+        return Some(Some(0));
+    }
+    is_keyword(token, Keyword::VALUES).then_some(None)
 }
 
 /// True for what puts two queries together.
@@ -315,6 +338,12 @@ mod tests {
             format!("SELECT a{} FROM t", "[1]".repeat(5_000)),
             format!("SELECT a{}", ".b".repeat(5_000)),
             format!("SELECT f(1, 2){}", " + f(1, 2)".repeat(5_000)),
+            format!("SELECT {}", vec!["1"; 5_000].join(", ")),
+            format!("SELECT 1 FROM t ORDER BY {}", vec!["1"; 5_000].join(", ")),
+            format!(
+                "SELECT 1 IN (SELECT a FROM t GROUP BY {})",
+                vec!["a"; 5_000].join(", ")
+            ),
             format!("SELECT {}1{}", "(1, ".repeat(5_000), ")".repeat(5_000)),
         ] {
             assert!(is_refused(&deep), "{}", &deep[..60]);
@@ -328,7 +357,12 @@ mod tests {
                 "INSERT INTO t VALUES {}",
                 vec!["(-1, 'a', 2 + 3)"; 20_000].join(", ")
             ),
-            format!("SELECT {}", vec!["a + b * (c - 1)"; 5_000].join(", ")),
+            format!("SELECT {}", vec!["a + b * (c - 1)"; 4_000].join(", ")),
+            format!(
+                "SELECT 1 UNION ALL VALUES {}",
+                vec!["(1)"; 5_000].join(", ")
+            ),
+            vec![format!("SELECT {}", vec!["1"; 3_000].join(", ")); 2].join(" UNION "),
             format!("SELECT '{}'", "+".repeat(100_000)),
         ] {
             assert!(!is_refused(&long), "{}", &long[..60]);
