@@ -220,6 +220,26 @@ def test_a_statement_of_a_million_columns_is_refused_at_once(hub, calls, what):
     assert seconds < 30
 
 
+def test_what_is_written_twice_again_and_again_is_refused_at_once(hub, calls):
+    """Thirty steps that the optimiser writes out at each use would be all memory."""
+    def nested(step):
+        expr = "ben_sex_cod = 1"
+        for _ in range(30):
+            expr = step.format(expr)
+        return f"SELECT count(*) AS n FROM snds.ir_ben_r WHERE {expr}"
+
+    computed = "SELECT ben_sex_cod = 1 AS b, ben_sex_cod = 2 AS c FROM snds.ir_ben_r"
+    for step in range(30):
+        computed = f"SELECT (b AND c) OR (NOT b AND NOT c) AS b, c FROM ({computed}) q{step}"
+    with Watch(hub):
+        for sql in (nested("(({}) BETWEEN false AND (ben_sex_cod = 2))"), nested("coalesce({}, ben_sex_cod = 2)"),
+                    nested("(floor(CAST(({}) AS DOUBLE)) = 1)"), f"SELECT count(*) AS n FROM ({computed}) q WHERE b"):
+            answer = calls.run(sql)
+            assert answer.code == "INVALID_ARGUMENT" and "parts" in answer.text, answer
+        for sql in (nested("(({}) IS DISTINCT FROM (ben_sex_cod = 2))"), f"SELECT count(b) AS n FROM ({computed}) q"):
+            assert calls.run(sql).code == "OK", sql
+
+
 # Long, and no more than that.
 FITS = {
     "a list of numbers": (lambda i: f"{i}", "SELECT 1 AS a WHERE 1 IN (", ")"), "a row": (lambda i: f"{i}", "VALUES (", ")"),
