@@ -130,8 +130,16 @@ fn written(expr: &Expr, known: &Known) -> u64 {
     };
     match expr {
         Expr::Column(column) => known.get(&column.name).copied().unwrap_or(1),
-        Expr::Between(between) => children().saturating_add(written(&between.expr, known)),
-        Expr::InList(list) => children().saturating_add(written(&list.expr, known)),
+        // Each part is counted once, or counting would take as long as writing it out.
+        Expr::Between(between) => [&between.low, &between.high]
+            .into_iter()
+            .map(|end| written(end, known))
+            .fold(twice(&between.expr), u64::saturating_add),
+        Expr::InList(list) => list
+            .list
+            .iter()
+            .map(|item| written(item, known))
+            .fold(twice(&list.expr), u64::saturating_add),
         Expr::BinaryExpr(BinaryExpr { left, op, right })
             if compares(*op) && (has_preimage(left) || has_preimage(right)) =>
         {
