@@ -164,7 +164,7 @@ def test_few_bytes_that_stand_for_many_are_refused_at_once(kept, kind):
     batch = bomb(kind)
     assert batch.nbytes < 4 << 20
     started = time.monotonic()
-    with pytest.raises(pa.ArrowException, match="of parameters"):
+    with pytest.raises(pa.ArrowException, match="of parameters|values without bytes"):
         sent(kept, batch)
     assert time.monotonic() - started < 5
     assert kept.query("researcher", "SELECT 1 AS alive")["alive"].to_pylist() == [1]

@@ -205,7 +205,7 @@ LACKING = [
     ("SELECT ARRAY(SELECT 1) EXCEPT ALL SELECT 1", "`EXCEPT ALL` and `INTERSECT ALL` take"),
     ("SELECT id FROM T TABLESAMPLE BERNOULLI (10)", "`TABLESAMPLE` is not available"),
     ("SELECT id FROM T FOR UPDATE", "`FOR …` is not available"),
-    ("SELECT unit, count(*) FROM T GROUP BY unit WITH ROLLUP", "`WITH ROLLUP and the like` is not available"),
+    ("SELECT unit, count(*) FROM T GROUP BY unit WITH ROLLUP", "`GROUP BY … WITH` is not available"),
     ("TABLE T", "SQL: sql parser error"),
 ]
 
