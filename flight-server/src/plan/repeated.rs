@@ -179,12 +179,15 @@ fn has_preimage(expr: &Expr) -> bool {
 mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::datasource::MemTable;
-    use datafusion::prelude::SessionContext;
+    use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
 
     async fn is_refused(sql: &str) -> bool {
-        let context = SessionContext::new();
+        // As deep as the statements of these tests.
+        let deep = "datafusion.sql_parser.recursion_limit";
+        let config = SessionConfig::new().set_usize(deep, 1_000);
+        let context = SessionContext::new_with_config(config);
         let fields = ["b", "c"].map(|name| Field::new(name, DataType::Boolean, true));
         let schema = Arc::new(Schema::new(fields.to_vec()));
         let table = MemTable::try_new(schema, vec![vec![]]).expect("a table");
