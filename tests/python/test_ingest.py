@@ -85,6 +85,16 @@ def plain(table):
     return table.set_column(table.schema.get_field_index("code"), "code", table["code"].cast(pa.string()))
 
 
+def refused(words, send):
+    """Go's driver tells of its stream alone where it still writes when it is refused: it sends again."""
+    for _ in range(10):
+        with pytest.raises(Exception) as told:
+            send()
+        if not str(told.value).endswith("EOF (Unknown; FlightSQL.BulkIngest.Execute)"):
+            break
+    assert words in str(told.value)
+
+
 def test_what_adbc_sends_comes_back(own):
     sent = every_type()
     with own.connect("hospital") as connection, connection.cursor() as cursor:
@@ -92,17 +102,14 @@ def test_what_adbc_sends_comes_back(own):
         seen = own.query("hospital", "SELECT * FROM space.types")
         assert seen.to_pylist() == plain(sent).to_pylist()
         assert seen.schema.equals(plain(sent).schema, check_metadata=False), seen.schema
-        with pytest.raises(Exception, match="exists already"):
-            cursor.adbc_ingest("types", sent, mode="create")
+        refused("exists already", lambda: cursor.adbc_ingest("types", sent, mode="create"))
         assert cursor.adbc_ingest("types", sent, mode="append") == 3
         assert cursor.adbc_ingest("types", sent, mode="create_append", db_schema_name="space") == 3
         assert own.query("hospital", "SELECT count(*) AS n FROM space.types")["n"].to_pylist() == [9]
         assert cursor.adbc_ingest("types", sent.slice(0, 1), mode="replace") == 1
         assert own.query("hospital", "SELECT id FROM space.types")["id"].to_pylist() == [1]
-        with pytest.raises(Exception, match="does not exist"):
-            cursor.adbc_ingest("nothing", sent, mode="append")
-        with pytest.raises(Exception, match="temporary"):
-            cursor.adbc_ingest("t", sent, mode="create", temporary=True)
+        refused("does not exist", lambda: cursor.adbc_ingest("nothing", sent, mode="append"))
+        refused("temporary", lambda: cursor.adbc_ingest("t", sent, mode="create", temporary=True))
 
 
 def test_polars_pandas_and_duckdb_write_tables(own):
