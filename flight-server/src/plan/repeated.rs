@@ -223,7 +223,7 @@ mod tests {
         }
         // In the last argument, and one after another, they add up.
         let last = (0..30).fold("b".to_owned(), |expr, _| format!("coalesce(c, {expr})"));
-        let many = vec!["b BETWEEN false AND c"; 3_000].join(" OR ");
+        let many = vec!["b BETWEEN false AND c"; 300].join(" OR ");
         for flat in [last, many] {
             assert!(!is_refused(&format!("SELECT 1 FROM t WHERE {flat}")).await);
         }
