@@ -42,6 +42,8 @@ pub async fn start(state: &Path, case: Case<'_>) -> Result<Server> {
     config.server.state = state.to_owned();
     config.workers.listen = any;
     config.workers.echo = true;
+    // All its clients are on this machine.
+    config.limits.connections_per_address_max = Some(config.limits.connections_max);
     config.datasets.push(DatasetConfig {
         name: case.dataset.into(),
         title: "TPC-H".into(),

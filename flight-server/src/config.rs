@@ -144,6 +144,12 @@ pub struct Limits {
     pub query_memory_mb_max: usize,
     /// Disk that spilling may use.
     pub spill_mb_max: u64,
+    /// Connections that each address of Flight SQL serves at once; others wait. Fewer where the
+    /// process may not open as many files.
+    pub connections_max: usize,
+    /// Those of one client's address (of IPv6, the first 64 bits of it); more are refused. Behind a
+    /// proxy or gateway all clients have one. Three quarters of all where it is not said.
+    pub connections_per_address_max: Option<usize>,
     /// Calls of one person a minute; more are refused. A query is two to four.
     pub calls_per_minute_max: u32,
     /// Queries that run at once; others wait.
@@ -182,8 +188,14 @@ pub struct Limits {
     pub parameter_values_max: usize,
     /// Decoded size of one gRPC message from a client.
     pub message_bytes_max: usize,
+    /// Bytes of messages that one person has begun to send and not ended, in all calls together, and
+    /// of those that calls keep while they wait for more; twice `message_bytes_max` where it is not
+    /// said, and never less than one message.
+    pub begun_bytes_per_person_max: Option<usize>,
     /// Largest message sent; Arrow clients accept 16 MiB and more.
     pub frame_bytes_max: usize,
+    /// How long a result may say nothing before a batch of no rows is sent.
+    pub keep_alive_seconds: u64,
     /// Aggregates that a project is answered a day where it may see nothing else. Each tells a
     /// little of who is in it, and noise is averaged by many.
     pub aggregate_answers_per_day_max: u32,
@@ -213,6 +225,20 @@ impl Limits {
     pub fn ticket_life_seconds_max(&self) -> u64 {
         self.ticket_seconds_max.saturating_mul(TICKET_LIVES_MAX)
     }
+
+    /// Connections of one client's address, of so many that are served. One address alone leaves
+    /// some of them to others, unless the operator says that it may have all.
+    pub fn connections_per_address_max(&self, connections: usize) -> usize {
+        let most = connections.saturating_mul(3) / 4;
+        self.connections_per_address_max.unwrap_or(most).max(1)
+    }
+
+    /// Bytes of messages that one person has begun to send and not ended.
+    pub fn begun_bytes_per_person_max(&self) -> usize {
+        let of_messages = self.message_bytes_max.saturating_mul(2);
+        let said = self.begun_bytes_per_person_max.unwrap_or(of_messages);
+        said.max(self.message_bytes_max)
+    }
 }
 
 impl Default for Limits {
@@ -221,6 +247,8 @@ impl Default for Limits {
             memory_mb_max: 4096,
             query_memory_mb_max: 2048,
             spill_mb_max: 64 * 1024,
+            connections_max: 1_024,
+            connections_per_address_max: None,
             calls_per_minute_max: 60_000,
             queries_running_max: 16,
             queries_per_person_max: 8,
@@ -243,7 +271,9 @@ impl Default for Limits {
             parameter_rows_max: 10_000,
             parameter_values_max: 200_000,
             message_bytes_max: 64 << 20,
+            begun_bytes_per_person_max: None,
             frame_bytes_max: 2 << 20,
+            keep_alive_seconds: 25,
             aggregate_answers_per_day_max: 2_000,
             export_rows_max: 100_000,
             export_bytes_max: 64 << 20,
@@ -751,6 +781,21 @@ mod tests {
             assert!(wrong.contains(said), "{text}: {wrong}");
         }
         parse("[audit]\nwitnes = 'x'").expect_err("unknown");
+    }
+
+    #[test]
+    fn one_address_leaves_connections_to_others() {
+        let limits = Limits::default();
+        assert_eq!(limits.connections_max, 1_024);
+        for (connections, expected) in [(1_024, 768), (512, 384), (2, 1), (1, 1)] {
+            let most = limits.connections_per_address_max(connections);
+            assert_eq!(most, expected, "of {connections}");
+        }
+        for (said, expected) in [(40, 40), (1_024, 1_024), (0, 1)] {
+            let text = format!("[limits]\nconnections_per_address_max = {said}");
+            let limits = parse(&text).expect("valid").limits;
+            assert_eq!(limits.connections_per_address_max(1_024), expected);
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::exec::dealt::Dealt;
 use crate::exec::registry::Registry;
 use crate::exec::transactions::Transactions;
 use crate::exec::withdrawn::Withdrawn;
-use crate::flight::{Handshakes, PreparedStatements};
+use crate::flight::{Begun, Handshakes, PreparedStatements};
 use crate::linkage;
 use crate::metrics::Metrics;
 use crate::opposition;
@@ -62,6 +62,8 @@ pub struct Hub {
     pub prepared: PreparedStatements,
     /// Those that wait for who they are.
     pub handshakes: Handshakes,
+    /// Messages that known callers send.
+    pub begun: Arc<Begun>,
     /// Executions that run now.
     pub running: Registry,
     /// Tickets that were cancelled before they were fetched.
@@ -328,6 +330,7 @@ impl Hub {
                 .map_err(|error| Error::internal("metrics cannot be registered", &error))?,
             prepared: PreparedStatements::new(limits.prepared_statements_max),
             handshakes: Handshakes::default(),
+            begun: Arc::new(Begun::new(limits)),
             running: Registry::default(),
             withdrawn: Withdrawn::default(),
             dealt: Dealt::default(),

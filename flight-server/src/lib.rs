@@ -22,6 +22,7 @@ pub mod http;
 pub mod hub;
 pub mod linkage;
 pub mod metrics;
+pub mod open_files;
 pub mod opposition;
 pub mod own;
 pub mod plan;

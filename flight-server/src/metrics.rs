@@ -50,6 +50,8 @@ pub struct Metrics {
     pub queries_waiting: IntGauge,
     /// Bytes that running queries have reserved now.
     pub memory_reserved_bytes: IntGauge,
+    /// Bytes of messages that callers have begun to send, or whose verb waits for more.
+    pub begun_message_bytes: IntGauge,
     /// Sessions that hold options now.
     pub sessions: IntGauge,
     /// Batches that workers answered, by `function`.
@@ -107,6 +109,10 @@ impl Metrics {
                 .gauge("queries_waiting", "queries that wait for a place to run")?,
             memory_reserved_bytes: add
                 .gauge("memory_reserved_bytes", "bytes reserved by running queries")?,
+            begun_message_bytes: add.gauge(
+                "begun_message_bytes",
+                "bytes of messages that callers have begun to send",
+            )?,
             sessions: add.gauge("sessions", "sessions that hold options")?,
             worker_calls: add.counters(
                 "worker_calls_total",

@@ -23,6 +23,7 @@ use crate::exec::{revocation, transactions};
 use crate::flight::connections::{ConnectionLimits, bounded};
 use crate::http::{self, About};
 use crate::hub::{Hub, Mode, open_store};
+use crate::open_files;
 use crate::provision::provision;
 use crate::supervise::Supervisor;
 use crate::{flight, rules, tls};
@@ -71,6 +72,7 @@ impl Server {
     /// Opens everything and starts to answer; returns as soon as queries are answered.
     pub async fn start(config: Config, mode: Mode) -> Result<Self> {
         config.validate()?;
+        let files = open_files::raise();
         // Ports first: a port in use is found before anything is opened.
         let mut listeners = Vec::new();
         if config.server.zone.is_none() {
@@ -113,8 +115,16 @@ impl Server {
             supervisor,
             hub,
         };
+        let limits = &server.hub.config.limits;
+        let connections_max =
+            open_files::connections(limits.connections_max, files, listeners.len());
+        let limits = ConnectionLimits {
+            connections_max,
+            per_address_max: limits.connections_per_address_max(connections_max),
+            ..ConnectionLimits::default()
+        };
         for (listener, zone, tls) in listeners {
-            server.serve_flight(listener, zone, tls, stopped.clone());
+            server.serve_flight(listener, (zone, tls), limits, stopped.clone());
         }
         server.serve_http(http, mode, stopped);
         Ok(server)
@@ -123,8 +133,8 @@ impl Server {
     fn serve_flight(
         &mut self,
         listener: TcpListener,
-        zone: Zone,
-        tls: Option<ServerTlsConfig>,
+        (zone, tls): (Zone, Option<ServerTlsConfig>),
+        limits: ConnectionLimits,
         stopped: watch::Receiver<bool>,
     ) {
         let hub = Arc::clone(&self.hub);
@@ -146,7 +156,7 @@ impl Server {
                 builder = builder.tls_config(tls).map_err(wrong)?;
             }
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let incoming = bounded(incoming, ConnectionLimits::default());
+            let incoming = bounded(incoming, limits);
             builder
                 .add_service(service)
                 .add_service(health)

@@ -322,7 +322,11 @@ impl<'a> Opening<'a> {
             }
         } else if let Some(call) = parsed.admin()? {
             call.check_door(self.caller, self.caller.principal.project()?)?;
-            let asked = call.bind(self.rows(parsed.placeholders)?)?;
+            let rows = self.rows(parsed.placeholders)?;
+            if is_for_none(&rows, &parsed) && !parsed.is_explain() {
+                return self.for_none(None).await;
+            }
+            let asked = call.bind(rows)?;
             match parsed.is_explain() {
                 true => Ok(self.explain().await?),
                 false => self.administer(asked).await,
@@ -432,8 +436,8 @@ impl<'a> Opening<'a> {
     /// Runs a change for each row of parameters, as one execution.
     async fn change(&self, parsed: Parsed) -> Result<Opened, Failure> {
         let rows = self.rows(parsed.placeholders)?;
-        if rows.is_empty() && parsed.placeholders > 0 {
-            return Ok(Opened::Changed { rows: 0 });
+        if is_for_none(&rows, &parsed) {
+            return self.for_none(Some(&self.view(self.caller).await?)).await;
         }
         let kind = match parsed.is_ddl() {
             true => StatementKind::Ddl,
@@ -738,6 +742,11 @@ async fn authorised(
         splits,
         ordered,
     })
+}
+
+/// Whether no rows were bound to the parameters of a statement.
+fn is_for_none(rows: &[Vec<ScalarValue>], parsed: &Parsed) -> bool {
+    rows.is_empty() && parsed.placeholders > 0
 }
 
 fn unbound(placeholders: usize) -> Error {

@@ -1,7 +1,7 @@
 //! The command line, and the environment: read here and nowhere else.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -84,6 +84,8 @@ where
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Colours are for who looks, and get in the way of who searches a file.
+        .with_ansi(std::io::stderr().is_terminal())
         // A log that cannot be written, on a full disk, must not panic whoever logs.
         .log_internal_errors(false);
     // A program that contains the worker may have a log already.

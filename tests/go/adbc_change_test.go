@@ -83,11 +83,14 @@ func TestABatchOfNoRowsRunsNothing(t *testing.T) {
 	_, count, err := made.ExecuteQuery(within(t))
 	done(t, err)
 	equal(t, count, int64(3))
+	tag := tagged(t, connection)
 	done(t, made.BindStream(within(t), reader(t, batch(t, numbers("a"), "[]"))))
 	count, err = made.ExecuteUpdate(within(t))
 	done(t, err)
-	inserted := query(t, connection, "SELECT count(*) FROM space.go_none")[0]
+	inserted := query(t, connect(t, "researcher"), "SELECT count(*) FROM space.go_none")[0]
 	equal(t, []any{count, inserted}, []any{int64(0), "3"})
+	// It leaves its record, as every statement does.
+	equal(t, ended(t, tag, "state = 'ok'"), "1")
 }
 
 func TestAStreamOfNoRowsIsNoMissingParameter(t *testing.T) {

@@ -280,10 +280,10 @@ class Watch:
     """While it is open, another person asks for a row on connections of their own, again and again; then
     the server must have held little more than before, and kept that person waiting for a moment only."""
 
-    def __init__(self, hub, mib_max=SLACK_MIB, account="epidemiologist", authority=None):
+    def __init__(self, hub, mib_max=SLACK_MIB, account="epidemiologist", authority=None, bearer=None):
         self.hub, self.mib_max, self.authority = hub, mib_max, authority
         more = {"tls_root_certs": authority} if authority else {}
-        self.bearer = bearer_of(hub, account, **more)
+        self.bearer = bearer or bearer_of(hub, account, **more)
         self.ended, self.times, self.wrong = threading.Event(), [], []
 
     def ask(self):

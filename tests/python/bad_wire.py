@@ -106,8 +106,8 @@ NAMES = {str(code.value[0]): code.name for code in grpc.StatusCode}
 class Wire(Http2):
     """A connection of frames that tells how its calls end."""
 
-    def __init__(self, address: str, window: int | None = None):
-        super().__init__(address, window)
+    def __init__(self, address: str, window: int | None = None, source: str = ""):
+        super().__init__(address, window, source)
         self.headers = Headers()
 
     def begin(self, stream: int, headers: dict[bytes, bytes], end=False):

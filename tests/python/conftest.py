@@ -175,7 +175,7 @@ def start(arguments: list[str], dir: Path, log: Path) -> Hub:
         process = subprocess.Popen(
             [binary("flight-server"), *arguments],
             stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env={**os.environ, "HUBFLIGHT_LOG": "warn", "NO_COLOR": "1"},
+            env={**os.environ, "HUBFLIGHT_LOG": "warn"},
             # SIGXFSZ stays ignored, as Python has it: a test takes the disk away.
             restore_signals=False,
         )

@@ -9,14 +9,20 @@ import ssl
 import struct
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from bad_input import LONG, SERVICE, Calls, Field, Watch, alive, bearer_of, descriptor, message, broken
+from bad_input import LONG, SERVICE, Calls, Field, Watch, alive, bearer_of, broken, data, descriptor, key, message, varint
 from bad_wire import CALL, CONTINUATION, FRAME_BYTES_MAX, Wire, header
-from conftest import any_message, start_demo, statement_query
-from test_bounds import DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RESET, SETTINGS
+from conftest import any_message, start, start_demo, statement_query
+from test_bounds import ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RESET, SETTINGS
+from test_differential import HEAD, issue_token, project
 
 SILENT = 1_000
+# Of one address a server serves no more that is told so, and tells as many that they are too many; others serve three
+# quarters of all, and the tests make fewer from each.
+PER_ADDRESS_MAX, TOLD_PER_ADDRESS_MAX, PER_ADDRESS_HERE = 256, 8, 200
 # How long a client may take until its first byte, and that with what a loaded machine takes.
 FIRST_BYTE_SECONDS_MIN, FIRST_BYTE_SECONDS_MAX = 10, 10 + 20
 WINDOW_UPDATE, PRIORITY = 8, 2
@@ -50,13 +56,34 @@ def secret_hub(enough_files, tmp_path_factory):
     assert not broken(running)
 
 
+@pytest.fixture
+def narrow_hub(enough_files, tmp_path):
+    """Its configuration says how many connections an address may have; alice's `bearer` opens it."""
+    (tmp_path / "files" / "labels").mkdir(parents=True)
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "files" / "labels" / "0.parquet")
+    config = tmp_path / "hub.toml"
+    config.write_text(HEAD.replace("[limits]", f"[limits]\nconnections_per_address_max = {PER_ADDRESS_MAX}") + """
+[[dataset]]
+name = "data"
+producer = "tests"
+folder = "files"
+table = [{ name = "labels", location = "labels/", person = "none" }]
+""" + project("rows", "data"))
+    running = start(["serve", "--config", str(config)], tmp_path, tmp_path / "serve.log")
+    running.bearer = f"Bearer {issue_token(config, 'alice', 'rows')}"
+    yield running
+    running.stop()
+    assert not broken(running)
+
+
 def open_files(hub):
     return len(os.listdir(f"/proc/{hub.process.pid}/fd"))
 
 
-def connect(hub):
+def connect(hub, index=0):
+    """From one of several addresses: each may have so many connections."""
     host, port = hub.flight.rsplit(":", 1)
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=10, source_address=(f"127.0.1.{1 + index // PER_ADDRESS_HERE}", 0))
 
 
 def closed(sockets, seconds):
@@ -92,7 +119,7 @@ def silent_ones(hub, until):
     """So many connections that say nothing, taken one slice after another: the listener's queue is short."""
     files, made = open_files(hub), []
     while len(made) < SILENT:
-        made += [connect(hub) for _ in range(100)]
+        made += [connect(hub, len(made)) for _ in range(100)]
         # Others come and go meanwhile.
         while open_files(hub) < files + len(made) - 8:
             assert time.monotonic() < until, "not all are taken"
@@ -121,6 +148,56 @@ def test_a_thousand_silent_connections_keep_nobody_waiting_and_are_closed(hub, s
         settled(one, files[one.flight])
 
 
+def test_connections_of_one_address_keep_nobody_else_waiting(narrow_hub):
+    """Half as many again from one address as the server takes in all."""
+    hub = narrow_hub
+    files = open_files(hub)
+    with Watch(hub, bearer=hub.bearer) as watch:
+        made = [connect(hub) for _ in range(PER_ADDRESS_MAX)]
+        # Who is one too many is told why.
+        told = Wire(hub.flight, source=made[0].getsockname()[0])
+        told.begin(1, {}, end=True)
+        answer = told.answer(1)
+        assert answer.code == "RESOURCE_EXHAUSTED" and "connections_per_address_max" in answer.text, answer
+        for _ in range(20):
+            made += [connect(hub) for _ in range(64)]
+            time.sleep(0.02)
+        # Long before those are closed who say nothing.
+        left = len(made) - closed(made, 2)
+        assert PER_ADDRESS_MAX <= left <= PER_ADDRESS_MAX + TOLD_PER_ADDRESS_MAX, left
+        asked = len(watch.times)
+        time.sleep(1)
+        assert len(watch.times) > asked, "nobody else was served"
+        assert closed([told.socket], 10) == 1, "who is told is served"
+    for one in (*made, told):
+        one.close()
+    settled(hub, files)
+    # The log says so once, and where to change it.
+    assert hub.log.read_text(errors="replace").count("connections_per_address_max") == 1
+
+
+def test_a_thousand_connections_leave_files_to_open(tmp_path):
+    """With the soft limit that systemd and shells give, which the server raises."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, hard))
+    try:
+        running = start_demo(tmp_path / "hub", 0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    calls = Calls(running)
+    silent = [connect(running, index) for index in range(1_010)]
+    time.sleep(1)
+    began = time.monotonic()
+    answer = calls.run("SELECT count(*) AS n FROM snds.t_mco_b")
+    assert answer.code == "OK" and time.monotonic() - began < 2, answer
+    assert open_files(running) >= len(silent)
+    assert "Too many open files" not in running.log.read_text(errors="replace")
+    for one in silent:
+        one.close()
+    calls.close()
+    running.stop()
+
+
 HALVES = {
     "half a preface": PREFACE[:10], "a preface alone": PREFACE, "another preface": b"PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n", "HTTP/1": b"GET / HTTP/1.1\r\n\r\n",
     "half of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"a" * 20, "zeros": bytes(100), "noise": bytes(range(256)) * 4,
@@ -147,7 +224,7 @@ def test_connections_that_stop_half_way_keep_nobody_waiting(request, way):
         sockets = {}
         for what, sent in HALVES.items():
             for index in range(each):
-                one = connect(hub)
+                one = connect(hub, sum(map(len, sockets.values())))
                 # Half of them behind TLS, half instead of it.
                 if context and index % 2:
                     one = context.wrap_socket(one, server_hostname="localhost")
@@ -311,17 +388,102 @@ def test_messages_that_are_announced_and_never_come_take_no_room(hub):
         wires = [Wire(hub.flight) for _ in range(2)]
         for wire in wires:
             for stream in range(1, 101, 2):
-                wire.begin(stream, {b":path": SERVICE.encode() + b"GetFlightInfo", b"authorization": calls.bearer.encode()})
+                wire.begin(stream, {b":path": SERVICE.encode() + b"DoAction", b"authorization": calls.bearer.encode()})
                 wire.frame(DATA, 0, stream, b"\0" + struct.pack(">I", 60 << 20) + b"x" * 100)
         alive(calls)
         # More than may be is told at once.
-        wires[0].begin(201, {b":path": SERVICE.encode() + b"GetFlightInfo", b"authorization": calls.bearer.encode()})
+        wires[0].begin(201, {b":path": SERVICE.encode() + b"DoAction", b"authorization": calls.bearer.encode()})
         wires[0].frame(DATA, 0, 201, b"\0" + struct.pack(">I", 2**32 - 1) + b"x" * 100)
         answer = wires[0].answer(201)
         assert answer.code == "OUT_OF_RANGE" and "too%20large" in answer.text, answer
         for wire in wires:
             wire.close()
     alive(calls)
+    calls.close()
+    settled(hub, files)
+
+
+def pour(wire, starts, bytes_each):
+    """Begins each call with the bytes that it is said to start with, and then sends so many more as fast as the
+    server's windows let; how many it took."""
+    chunk, left, sent = b"x" * FRAME_BYTES_MAX, dict.fromkeys(starts, bytes_each), 0
+    room, all_room, buffer = {stream: (1 << 20) - len(start) for stream, start in starts.items()}, 65_535, b""
+    for stream, start in starts.items():
+        wire.frame(DATA, 0, stream, start)
+        all_room -= len(start)
+    end = time.monotonic() + 30
+    while any(left.values()) and time.monotonic() < end:
+        moved = False
+        for stream in starts:
+            while left[stream] and min(room[stream], all_room) >= FRAME_BYTES_MAX:
+                wire.frame(DATA, 0, stream, chunk)
+                left[stream] -= FRAME_BYTES_MAX
+                room[stream] -= FRAME_BYTES_MAX
+                all_room -= FRAME_BYTES_MAX
+                sent += FRAME_BYTES_MAX
+                moved = True
+        if not select.select([wire.socket], [], [], 0 if moved else 2)[0]:
+            if not moved:
+                break
+            continue
+        more = wire.socket.recv(1 << 16)
+        if not more:
+            break
+        buffer += more
+        while len(buffer) >= 9 and len(buffer) >= 9 + int.from_bytes(buffer[:3], "big"):
+            size, kind, flags, stream = int.from_bytes(buffer[:3], "big"), buffer[3], buffer[4], struct.unpack(">I", buffer[5:9])[0]
+            body, buffer = buffer[9:9 + size], buffer[9 + size:]
+            assert kind != GOAWAY, (sent >> 20, body)
+            if kind == WINDOW_UPDATE and not stream:
+                all_room += struct.unpack(">I", body)[0]
+            elif kind == WINDOW_UPDATE:
+                room[stream] += struct.unpack(">I", body)[0]
+            elif kind in (SETTINGS, PING) and not flags & ACK:
+                wire.frame(kind, ACK, 0, b"" if kind == SETTINGS else body)
+            elif kind == RESET:
+                left[stream] = 0
+    return sent
+
+
+def poured(hub, calls, verb, start, bytes_each, sent_min):
+    """One person, one connection, 16 calls that each send so much of a message: 128 MiB of them are
+    taken, for which tonic's buffers, doubled and copied as they grow, have up to three times as much."""
+    with Watch(hub, 500):
+        wire = Wire(hub.flight)
+        streams = range(1, 33, 2)
+        for stream in streams:
+            wire.begin(stream, {b":path": SERVICE.encode() + verb.encode(), b"authorization": calls.bearer.encode()})
+        sent = pour(wire, dict.fromkeys(streams, start), bytes_each)
+        print(sent >> 20, "MiB sent")
+        assert sent >= sent_min, sent
+        # What a person may have begun is taken; their short calls are answered beside it.
+        alive(calls)
+        wire.close()
+    # And is given back, once the server knows that they have gone.
+    end = time.monotonic() + 5
+    while (whole := calls.act("CancelFlightInfo", bytes(60 << 20))).code == "RESOURCE_EXHAUSTED":
+        assert time.monotonic() < end, whole
+        time.sleep(0.1)
+    assert whole.code == "INVALID_ARGUMENT", whole
+    alive(calls)
+
+
+@pytest.mark.parametrize("verb", ["GetFlightInfo", "DoAction", "DoPut", "DoExchange"])
+def test_messages_that_do_not_end_take_bounded_memory(hub, verb):
+    calls, files = Calls(hub), open_files(hub)
+    # What is SQL or names is refused by the length that it is said to have.
+    sent_min = 0 if verb == "GetFlightInfo" else 100 << 20
+    poured(hub, calls, verb, b"\0" + struct.pack(">I", 60 << 20), 50 << 20, sent_min)
+    calls.close()
+    settled(hub, files)
+
+
+def test_messages_that_nothing_follows_take_bounded_memory(hub):
+    """Each is whole, and the first of a DoPut that waits for more: what its command came in stays."""
+    calls, files, size = Calls(hub), open_files(hub), 40 << 20
+    handle = calls.prepare("SELECT ? AS one")
+    start = data(command=any_message("CommandPreparedStatementQuery", message(Field(1, handle)))) + key(1000, 2) + varint(size)
+    poured(hub, calls, "DoPut", b"\0" + struct.pack(">I", len(start) + size) + start, size, 100 << 20)
     calls.close()
     settled(hub, files)
 

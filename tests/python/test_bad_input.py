@@ -122,11 +122,15 @@ def calls(hub):
 def test_ten_megabytes_of_sql_are_refused_before_they_are_read(hub, calls, sql):
     began = time.monotonic()
     with Watch(hub, 400):
-        for answer in (calls.info(statement_query(sql)), change(calls, sql), calls.act(
+        for answer in (change(calls, sql), calls.act(
                 "CreatePreparedStatement", any_message("ActionCreatePreparedStatementRequest", message(text(1, sql))))):
             assert answer.code == "INVALID_ARGUMENT" and f"{len(sql.encode())} bytes" in answer.text, answer
+        # More than a descriptor of SQL can have.
+        for long in (sql, "x" * (65 << 20)):
+            answer = calls.info(statement_query(long))
+            assert answer.code == "INVALID_ARGUMENT" and "GetFlightInfo" in answer.text and "too large" in answer.text, answer
         # The largest message that is read at all.
-        answer = calls.info(statement_query("x" * (65 << 20)))
+        answer = calls.act("CancelFlightInfo", bytes(65 << 20))
         assert answer.code == "OUT_OF_RANGE" and "too large" in answer.text, answer
     assert time.monotonic() - began < 15
 
@@ -220,24 +224,58 @@ def test_a_statement_of_a_million_columns_is_refused_at_once(hub, calls, what):
     assert seconds < 30
 
 
+def steps(step, times, inner):
+    """An expression in which `step` is nested."""
+    for _ in range(times):
+        inner = step.replace("{}", inner)
+    return inner
+
+
 def test_what_is_written_twice_again_and_again_is_refused_at_once(hub, calls):
     """Thirty steps that the optimiser writes out at each use would be all memory."""
-    def nested(step):
-        expr = "ben_sex_cod = 1"
-        for _ in range(30):
-            expr = step.format(expr)
-        return f"SELECT count(*) AS n FROM snds.ir_ben_r WHERE {expr}"
+    def nested(step, times=30):
+        return f"SELECT count(*) AS n FROM snds.ir_ben_r WHERE {steps(step, times, 'ben_sex_cod = 1')}"
 
-    computed = "SELECT ben_sex_cod = 1 AS b, ben_sex_cod = 2 AS c FROM snds.ir_ben_r"
+    computed = "WITH q0 AS (SELECT ben_sex_cod = 1 AS b, ben_sex_cod = 2 AS c FROM snds.ir_ben_r)"
     for step in range(30):
-        computed = f"SELECT (b AND c) OR (NOT b AND NOT c) AS b, c FROM ({computed}) q{step}"
+        computed += f", q{step + 1} AS (SELECT (b AND c) OR (NOT b AND NOT c) AS b, c FROM q{step})"
     with Watch(hub):
         for sql in (nested("(({}) BETWEEN false AND (ben_sex_cod = 2))"), nested("coalesce({}, ben_sex_cod = 2)"),
-                    nested("(floor(CAST(({}) AS DOUBLE)) = 1)"), f"SELECT count(*) AS n FROM ({computed}) q WHERE b"):
+                    nested("(abs(coalesce(({})::INT, 0)) = 1)", 10), nested("(date_part('year', to_date((({})::INT)::TEXT, '%Y')) IN (1, 2, 3))", 10),
+                    nested("CASE WHEN {} THEN ben_sex_cod = 2 ELSE ben_sex_cod = 1 END"),
+                    nested("((({})::TEXT) ~ 'foo|bar|baz|quux')"), f"{computed} SELECT count(*) AS n FROM q30 WHERE b",
+                    f"{computed} SELECT count(*) AS n FROM q30 WHERE EXISTS (SELECT 1 FROM snds.ir_ben_r t WHERE (t.ben_sex_cod = 1) = q30.c AND q30.b)"):
             answer = calls.run(sql)
-            assert answer.code == "INVALID_ARGUMENT" and "parts" in answer.text, answer
-        for sql in (nested("(({}) IS DISTINCT FROM (ben_sex_cod = 2))"), f"SELECT count(b) AS n FROM ({computed}) q"):
+            assert answer.code == "INVALID_ARGUMENT" and "parts" in answer.text, (sql, answer)
+        for sql in (nested("(({}) IS DISTINCT FROM (ben_sex_cod = 2))"), f"{computed} SELECT count(b) AS n FROM q30"):
             assert calls.run(sql).code == "OK", sql
+
+
+# What the parser reads, or the planner looks at, twice as often at each step: hours at thirty.
+LOOKED_AT = {
+    "a call of another name": ("length(({})::TEXT)", "1"), "rows in a row": ("row({})", "1"), "a power": ("pow({}, 1)", "1"),
+    "types of cases": ("abs(CASE WHEN true THEN {} ELSE 0 END)", "1"), "conditions of cases": ("CASE WHEN ({})::INT = 1 THEN 1 END", "1"), "subqueries": ("(SELECT {})", "1"), "extremes": ("(SELECT max({}))", "1"),
+    "any of it": ("(1 = ANY (SELECT {} FROM (VALUES (1)) v(z)))::INT", "1"), "a list": ("(1 IN (SELECT {} FROM (VALUES (1)) v(z)))::INT", "1"),
+    "casts and an error": ("CAST({} AS INT)", "1 +"), "places and an error": ("position({} IN 'a')", "'a' ||"),
+    "floors and an error": ("(floor(CAST({} AS DOUBLE)) = 1)", "1 +"), "negations and an error": ("NOT ({})", "1 +"),
+    "tables and an error": ("(SELECT 1 FROM (SELECT {}) s)", "1 +"), "joins and an error": ("(SELECT 1 FROM ((SELECT {}) s))", "1 +"),
+    "arrays and an error": ("ARRAY[{}]", "1 +"), "dots and an error": ("a.{}", "[1 +]", 60), "intervals and an error": ("INTERVAL {}", ")"), "more than the parser's own limit": ("convert({}, INT)", "1", 135),
+}
+
+
+@pytest.mark.parametrize("what", LOOKED_AT)
+def test_what_is_looked_at_again_and_again_is_refused_at_once(hub, calls, what):
+    step, inner, *times = LOOKED_AT[what]
+    with Watch(hub):
+        began = time.monotonic()
+        answer = calls.run(f"SELECT {steps(step, times[0] if times else 30, inner)} AS a")
+        assert answer.code == "INVALID_ARGUMENT", answer
+        # Or the mistake itself, where it is told in time.
+        assert any(said in answer.text for said in ("nested too deep", "nested so deep", "parser error")), answer
+        assert time.monotonic() - began < 20
+        # A few of them are no trouble.
+        answer = calls.run(f"SELECT {steps(step, 4, inner)} AS a")
+    assert answer.code in ("OK", "INVALID_ARGUMENT") and " deep" not in answer.text, answer
 
 
 # Long, and no more than that.

@@ -34,9 +34,9 @@ def integer(value: int) -> bytes:
 class Http2:
     """A connection that sends what it is told, and reads frames."""
 
-    def __init__(self, address: str, window: int | None = None):
+    def __init__(self, address: str, window: int | None = None, source: str = ""):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)))
+        self.socket = socket.create_connection((host, int(port)), source_address=(source, 0))
         self.settings: dict[int, int] = {}
         body = b"" if window is None else struct.pack(">HI", WINDOW, window)
         self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
@@ -118,7 +118,7 @@ def test_who_is_not_known_is_answered_before_their_message_is_read(hub, verb):
 def test_who_is_known_is_read(hub):
     _, bearer = login(hub, "researcher")
     wire = Http2(hub.flight)
-    wire.call(1, "GetFlightInfo", authorization=bearer)
+    wire.call(1, "DoAction", authorization=bearer)
     wire.frame(DATA, 0, 1, b"\0" + struct.pack(">I", 60 << 20) + b"x" * 1_000)
     assert wire.next(0.5) is None, "it waits for the rest"
     wire.close()

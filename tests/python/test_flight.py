@@ -342,3 +342,35 @@ def test_what_computes_for_long_keeps_nobody_waiting_and_ends(hub, name):
         if seconds_of(hub.process) - before < 0.2:
             break
         assert time.monotonic() < deadline, "it computes on"
+
+
+def test_a_long_silence_is_broken_by_batches_of_no_rows(tmp_path):
+    """They cost nothing: the usage is that of an answer that comes at once."""
+    from test_transactions import serve
+    served = serve(tmp_path, "keep_alive_seconds = 1")
+    client = flight.FlightClient(f"grpc://{served.hub.flight}")
+    options = flight.FlightCallOptions(headers=[(b"authorization", f"Bearer {served.token}".encode())], timeout=180)
+
+    def chunks(sql):
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(statement_query(sql)), options)
+        reader, read = client.do_get(info.endpoints[0].ticket, options), []
+        while True:
+            try:
+                read.append(reader.read_chunk().data)
+            except StopIteration:
+                assert all(chunk.schema == info.schema for chunk in read)
+                return read
+
+    try:
+        slow = chunks("SELECT count(*) AS n FROM generate_series(1, 40000) AS a, generate_series(1, 40000) AS b "
+                      "WHERE a.value * b.value % 7 = 3")
+        quick = chunks("SELECT count(*) AS n FROM generate_series(1, 3) AS a")
+        print(len(slow), "batches")
+        assert [chunk.num_rows for chunk in quick] == [1]
+        assert [chunk.num_rows for chunk in slow] == [0] * (len(slow) - 1) + [1] and len(slow) > 1
+        used = chunks("SELECT rows_returned, bytes_returned FROM hub.usage ORDER BY started_at")
+        used = [row for chunk in used for row in chunk.to_pylist()][:2]
+        assert used[0] == used[1] and used[0]["rows_returned"] == 1 and used[0]["bytes_returned"] > 0, used
+    finally:
+        client.close()
+        served.hub.stop()

@@ -120,6 +120,22 @@ def test_parameters_and_changes_find_them_too(alice):
         cursor.execute('DROP TABLE space."Été 2024"')
 
 
+def test_what_is_dropped_if_it_is_there_has_the_name_that_is_written(alice):
+    """Scripts begin so, where theirs is not there yet and another of other letters is."""
+    with alice.connect("alice", password=alice.token) as connection, connection.cursor() as cursor:
+        cursor.execute('CREATE TABLE space."Cohort" AS SELECT 1 AS a')
+        for name in ("cohort", "space.cohort", "COHORT", "Cohort", 'space."COHORT"'):
+            cursor.execute(f"DROP TABLE IF EXISTS {name}")
+            cursor.execute("SELECT a FROM space.cohort")
+            assert cursor.fetchall() == [(1,)], name
+        cursor.execute("CREATE TABLE space.cohort AS SELECT 2 AS a")
+        cursor.execute("DROP TABLE IF EXISTS COHORT")
+        cursor.execute("SELECT a FROM space.cohort")
+        assert cursor.fetchall() == [(1,)]
+        cursor.execute('DROP TABLE IF EXISTS "Cohort"')
+        assert Client(alice, alice.token).run("SELECT a FROM space.cohort").failed
+
+
 def test_columns_of_made_rows_are_no_other_columns(alice):
     """`value` is a column of the series, not `Value` of the table around."""
     with alice.connect("alice", password=alice.token) as connection, connection.cursor() as cursor:

@@ -1,11 +1,14 @@
 """What each account sees, from real clients: the rights of the demo, and what must stay hidden."""
 
 import datetime
+import sqlite3
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from conftest import start_demo
 
 READMISSION = """
 WITH s AS (
@@ -175,3 +178,43 @@ def test_no_identifier_of_one_project_appears_in_another(hub):
     assert stays and set(stays) <= set(hub.query("researcher", "SELECT ben_idt AS v FROM snds.ir_ben_r")["v"].to_pylist())
     raw = {str(value) for value in stored(hub, "snds", "ir_ben_r")["ben_idt"].to_pylist()}
     assert not raw & (mine | theirs)
+
+
+def test_sizes_of_tables_are_those_of_what_is_visible(hub):
+    """Where they were measured, which a listing never does; never of who may only count persons."""
+    def listed(account):
+        rows = hub.query(account, "SELECT dataset, name, rows, bytes FROM hub.tables").to_pylist()
+        return {(row["dataset"], row["name"]): (row["rows"], row["bytes"]) for row in rows}
+
+    for account in ("researcher", "hospital"):
+        rows = hub.query(account, "SELECT * FROM snds.t_mco_b").num_rows
+        scanned = hub.query(account, f"SELECT bytes_scanned AS b FROM hub.usage WHERE rows_returned = {rows} "
+                                     "ORDER BY started_at DESC LIMIT 1")["b"][0].as_py()
+        assert rows > 0 and listed(account)["snds", "t_mco_b"] == (rows, scanned), account
+    # All that is said is so, and nothing was measured to say it.
+    before = listed("researcher")
+    for (dataset, name), (rows, _) in before.items():
+        count = hub.query("researcher", f"SELECT count(*) AS n FROM {dataset}.{name}")["n"][0].as_py()
+        assert rows in (None, count), name
+    hub.query("epidemiologist", "SELECT count(*) AS n FROM snds.ir_ben_r WHERE ben_nai_ann > 1900")
+    found = listed("epidemiologist")
+    assert ("snds", "ir_ben_r") in found and set(found.values()) == {(None, None)}
+
+
+def test_sizes_that_cannot_be_read_hide_no_table(tmp_path):
+    """A store that is damaged for one dataset: its tables are listed as if nothing had been measured, and others are
+    as they were."""
+    hub = start_demo(tmp_path / "hub", 0.01)
+    try:
+        listed = lambda: hub.query("researcher", "SELECT * FROM hub.tables ORDER BY dataset, name").to_pylist()  # noqa: E731
+        hub.query("researcher", "SELECT * FROM snds.t_mco_b")
+        before = listed()
+        assert "t_mco_b" in [row["name"] for row in before if row["bytes"]]
+        with sqlite3.connect(hub.dir / "state" / "hub.sqlite", timeout=10) as store:
+            changed = store.execute("UPDATE visible_sizes SET bytes = -1 WHERE dataset = 'snds'").rowcount
+        assert changed > 0
+        assert listed() == [row | {"rows": None, "bytes": None} if row["dataset"] == "snds" else row for row in before]
+        said = hub.log.read_text(errors="replace")
+        assert "a dataset is listed without sizes" in said and "snds" in said
+    finally:
+        hub.stop()

@@ -30,12 +30,19 @@ SAME = r"""
 SELECT id::VARCHAR, '12'::int + 1, '2024-02-29'::date, cost::double FROM T
 SELECT seen::date, seen::time, seen FROM T ORDER BY id
 SELECT count(*), count(*), id, id FROM T GROUP BY id ORDER BY id
+SELECT seen::date AS day FROM T WHERE id < 6 ORDER BY date_part('hour', seen)
+SELECT seen::date, count(*) FROM T WHERE id < 6 GROUP BY seen ORDER BY max(seen)
+SELECT u.id FROM T u WHERE EXISTS (SELECT 1 FROM (SELECT id::INT FROM T QUALIFY row_number() OVER (ORDER BY id) = 1) q WHERE q.id = u.id)
+SELECT seen::date, count(*) FROM T GROUP BY seen HAVING seen > TIMESTAMP '2024-10-27 04:00:00'
+SELECT seen::date FROM T WHERE id < 6 QUALIFY row_number() OVER (ORDER BY date_part('hour', seen) DESC) = 1
+SELECT id::VARCHAR AS word FROM T ORDER BY abs(id - 4), id
 SELECT id FROM T WHERE name ILIKE 'é%' OR name NOT ILIKE '%A%' ORDER BY id
 SELECT name ~ '^[A-Z]', name ~* '^z', name !~ 'o' FROM T ORDER BY id
 SELECT name SIMILAR TO '(Z|L).*' FROM T ORDER BY id
 SELECT name ~~ 'Z%', name !~~ 'Z%', name ~~* 'z%' FROM T ORDER BY id
 SELECT name ^@ 'Z' FROM T ORDER BY id
 SELECT DISTINCT ON (unit) unit, id FROM T ORDER BY unit, id DESC
+SELECT DISTINCT ON (unit, unit) unit, id FROM T ORDER BY unit, id DESC
 SELECT id, unit FROM T QUALIFY row_number() OVER (PARTITION BY unit ORDER BY id) = 1 ORDER BY id
 SELECT count(*) FILTER (WHERE cost > 5), sum(cost) FILTER (WHERE unit = 'CARDIO') FROM T
 SELECT unit, count(*) FROM T GROUP BY ALL ORDER BY ALL
@@ -79,10 +86,13 @@ SELECT corr(id, score), covar_samp(id, score), regr_slope(score, id), regr_r2(sc
 SELECT bool_and(id > 0), bool_or(id > 5), count_if(id > 2), approx_count_distinct(unit) FROM T
 SELECT any_value(1), first(unit ORDER BY id), last(name ORDER BY id) FROM T WHERE id < 4
 SELECT arg_max(name, id), arg_min(name, id), max_by(name, cost), min_by(name, cost) FROM T
+SELECT arg_max(name, cost), max_by(name, -cost), min_by(name, cost) FROM T WHERE cost IS NULL
+SELECT max_by(name, cost) FILTER (WHERE unit = 'PNEUMO'), max_by(name, cost) FILTER (WHERE id = 3) FROM T
 SELECT count(DISTINCT unit), sum(DISTINCT id % 2), count() FROM T
 SELECT regexp_matches(name, '^[A-Z]'), regexp_full_match(name, 'Zo.') FROM T ORDER BY id
 SELECT regexp_replace(name, '[éÉ]', 'e', 'g') FROM T ORDER BY id
 SELECT regexp_extract(codes, '([A-Z])(\d+)', 2), regexp_extract(codes, '[A-Z]\d+'), regexp_extract(codes, '([A-Z])\d', 1) FROM T ORDER BY id
+SELECT regexp_extract(codes, '[[:alpha:](]+'), regexp_extract('a(b]c', '[^](]+\((.)', 1) FROM T ORDER BY id
 SELECT string_split('a,b', ','), str_split('a', ','), string_to_array('x y', ' ')
 SELECT list_contains(tags, 'a'), array_contains(tags, 'b'), list_has(tags, 'c'), array_length(tags) FROM T WHERE id < 3 ORDER BY id
 SELECT tags[1], tags[-1], list_sort(tags), list_position(tags, 'b') FROM T WHERE id < 3 ORDER BY id
@@ -156,6 +166,8 @@ SELECT overlay('abcd' PLACING 'xx' FROM 2 FOR 2), POSITION('é' IN 'café') WHER
 DOCUMENTED = [
     ("SELECT to_char(DATE '2024-02-29', 'DD/MM/YYYY'), to_char(TIMESTAMP '2024-02-29 13:05:09', 'HH24:MI:SS')",
      [("29/02/2024", "13:05:09")]),
+    ("SELECT to_char(DATE '2024-02-09', 'dd/mm/yyyy'), to_char(TIMESTAMP '2024-02-09 15:05:09', 'FMHH12:MI pm, FMDD FMMonth yy')",
+     [("09/02/2024", "3:05 pm, 9 February 24")]),
     ("SELECT to_date('31/12/2023', 'DD/MM/YYYY'), to_timestamp('2023-12-31 10:30', 'YYYY-MM-DD HH24:MI')",
      [(dt.date(2023, 12, 31), dt.datetime(2023, 12, 31, 10, 30))]),
     ("SELECT 0xFF, 0b101, 0o17, 0x1F + 1", [(255, 5, 15, 32)]),
@@ -173,6 +185,11 @@ DOCUMENTED = [
     ("SELECT current_user, session_user", [("researcher", "researcher")]),
     ('SELECT id AS "Numéro", name AS PRÉNOM FROM T WHERE id < 3 ORDER BY prénom DESC', [(2, "Émile"), (1, "Zoé")]),
     ("SELECT id FROM T WHERE id = 1 IS DISTINCT FROM true AND id < 3 OR id = 6 ORDER BY id", [(2,), (6,)]),
+    ("SELECT id, row_number() OVER (w ORDER BY id) FROM T WINDOW w AS (PARTITION BY unit) ORDER BY id",
+     [(1, 1), (2, 2), (3, 1), (4, 2), (5, 1), (6, 1)]),
+    ("SELECT id, lag(id) OVER b FROM T WINDOW a AS (PARTITION BY unit), b AS (a ORDER BY id) ORDER BY id",
+     [(1, None), (2, 1), (3, None), (4, 3), (5, None), (6, None)]),
+    ("SELECT id FROM T WINDOW w AS (PARTITION BY unit ORDER BY id) QUALIFY row_number() OVER w = 2 ORDER BY id", [(2,), (4,)]),
     ("SELECT iif(1 > 2, 'a', 'b'), nvl(NULL, 'c'), strftime('%Y', DATE '2024-05-01')", [("b", "c", "2024")]),
 ]
 
@@ -204,8 +221,21 @@ LACKING = [
     ("SELECT DISTINCT unit FROM T EXCEPT ALL SELECT unit FROM T", "`EXCEPT ALL` and `INTERSECT ALL` take"),
     ("SELECT ARRAY(SELECT 1) EXCEPT ALL SELECT 1", "`EXCEPT ALL` and `INTERSECT ALL` take"),
     ("SELECT id FROM T TABLESAMPLE BERNOULLI (10)", "`TABLESAMPLE` is not available"),
+    ("SELECT id FROM (SELECT id FROM T) q TABLESAMPLE BERNOULLI (10)", "`TABLESAMPLE` is not available"),
+    ("SELECT sum(2)(id) FROM T", "`sum` is called with two lists of arguments"),
+    ("SELECT to_char(born, 'YYYY Month') FROM T", "pattern `YYYY Month` has letters"),
+    ("SELECT to_char(seen, 'HH24hMI') FROM T", "pattern `HH24hMI` has letters"),
+    ("SELECT date_format(born, 'yyyy-MM-dd') FROM T", "pattern `yyyy-MM-dd` has letters"),
+    ("SELECT max_by(name, (SELECT 1)) FROM T", "`max_by` is by a column"),
     ("SELECT id FROM T FOR UPDATE", "`FOR …` is not available"),
     ("SELECT unit, count(*) FROM T GROUP BY unit WITH ROLLUP", "`GROUP BY … WITH` is not available"),
+    ("SELECT sum(id) OVER (w ORDER BY id) FROM T", "window `w` is not defined"),
+    ("SELECT seen::date FROM T ORDER BY date_part('hour', seen)", "give the cast a name of its own"),
+    ("SELECT a.id::INT FROM T a JOIN T b USING (id) QUALIFY row_number() OVER (ORDER BY id) = 1", "write the column with its table"),
+    ("SELECT sum(id) OVER (w PARTITION BY unit) FROM T WINDOW w AS (ORDER BY id)", "a window that begins with `w`"),
+    ("SELECT sum(id) OVER w FROM T WINDOW w AS (ORDER BY (SELECT 1))", "window `w` has a query in it"),
+    ("SELECT unit, count(*) FROM T GROUP BY ALL WITH ROLLUP", "`GROUP BY ALL WITH` is not available"),
+    ("SELECT random() FROM T EXCEPT ALL SELECT 1.0", "`EXCEPT ALL` and `INTERSECT ALL` take"),
     ("TABLE T", "SQL: sql parser error"),
 ]
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use data_encoding::HEXLOWER;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
@@ -20,7 +20,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::future::{BoxFuture, WeakShared};
 use futures::{FutureExt, StreamExt, TryFutureExt};
 use hubflight_policy::{PersonRows, PolicyTable};
-use hubflight_store::VisibleSize;
+use hubflight_store::{VisibleSize, VisibleSizes};
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -80,6 +80,42 @@ async fn stored_or_measured(
     let bytes = measure(hub, view, access, column).await?;
     hub.store.put_visible_sizes(&[(size, bytes)]).await?;
     Ok(bytes)
+}
+
+/// What is known of how much of a table is visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    pub rows: Option<u64>,
+    /// Of all its columns.
+    pub bytes: Option<u64>,
+}
+
+/// What was measured of a table already, of all that was of its dataset: a listing measures nothing.
+/// Rows are told by a column of values that are all as wide; bytes once every column was measured.
+pub fn known(sizes: &VisibleSizes, table: &PolicyTable) -> Known {
+    // An exact size would tell how many persons there are.
+    if table.shows_aggregates_only() {
+        return Known::default();
+    }
+    let digest = HEXLOWER.encode(&table.digest());
+    let views = sizes.get(table.table());
+    match views.and_then(|views| views.get(&digest)) {
+        Some(columns) => known_of(&table.schema(), columns),
+        None => Known::default(),
+    }
+}
+
+fn known_of(schema: &Schema, sizes: &HashMap<String, u64>) -> Known {
+    let columns = schema.fields().iter();
+    let mut measured = columns.map(|field| {
+        let width = field.data_type().primitive_width().filter(|n| *n > 0);
+        (sizes.get(field.name()).copied(), width)
+    });
+    let rows = measured
+        .clone()
+        .find_map(|(bytes, width)| Some(bytes? / width? as u64));
+    let bytes = measured.try_fold(0_u64, |sum, (bytes, _)| Some(sum.saturating_add(bytes?)));
+    Known { rows, bytes }
 }
 
 /// Reads the column once, in a memory pool of its own as a query does. The task ends with this
@@ -258,7 +294,7 @@ fn logical_bytes(array: &ArrayRef) -> u64 {
 mod tests {
     use super::*;
     use arrow::array::{Int32Array, ListArray, StringArray, StringViewArray};
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{Field, Int32Type};
 
     #[tokio::test]
     async fn a_column_is_measured_once_for_all_who_wait() {
@@ -308,6 +344,36 @@ mod tests {
         drop(sender);
         // Nothing is sent and nobody holds the sender any more.
         assert_eq!(receiver.recv().await, None);
+    }
+
+    #[test]
+    fn what_is_known_is_what_was_measured() {
+        let fields = [
+            Field::new("t", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+            Field::new("d", DataType::Date32, true),
+        ];
+        let schema = Schema::new(fields.to_vec());
+        let known = |sizes: &[(&str, u64)]| {
+            let sizes = sizes
+                .iter()
+                .map(|(name, bytes)| ((*name).to_owned(), *bytes));
+            let Known { rows, bytes } = known_of(&schema, &sizes.collect());
+            (rows, bytes)
+        };
+        assert_eq!(known(&[]), (None, None));
+        // Texts tell no rows.
+        assert_eq!(known(&[("t", 100)]), (None, None));
+        assert_eq!(known(&[("t", 100), ("d", 12)]), (Some(3), None));
+        assert_eq!(
+            known(&[("t", 100), ("n", 24), ("d", 12)]),
+            (Some(3), Some(136))
+        );
+        // No rows are known as such, and columns that are not shown count for nothing.
+        assert_eq!(
+            known(&[("t", 0), ("n", 0), ("d", 0), ("hidden", 7)]),
+            (Some(0), Some(0))
+        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::catalog::visible::Measuring;
 use crate::config::{Config, Limits};
 use crate::error::{Error, Result};
 use crate::plan::casts::HideCasts;
-use crate::plan::mended;
+use crate::plan::{distinct, mended};
 use admission::{
     CALLS_PER_PERSON_MAX, CallPlace, Full, Gate, GateLimits, PLANNING_MAX, PLANNING_PER_PERSON_MAX,
     Permit, Persons, Rates,
@@ -98,6 +98,7 @@ impl Engine {
             .build_arc()?;
         let builder = functions::with_permitted_functions(SessionStateBuilder::new())
             .with_config(session_config())
+            .with_optimizer_rules(distinct::rules())
             .with_physical_optimizer_rules(mended::rules())
             .with_runtime_env(Arc::clone(&environment));
         let options = hubflight_udfs::Options {

@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use http::request::Parts;
 use hubflight_rights::Zone;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Extensions, Request, Response, Streaming};
 
+use super::connections::Client;
 use super::{Answer, BoxStream};
 use crate::auth::{Peer, Principal};
 use crate::catalog::project::{Look, ProjectView, Viewer};
@@ -139,11 +140,10 @@ pub async fn handshake(
 /// Names the connection, so that `Basic` on each call still has a session, and takes what its
 /// client showed in the handshake of TLS.
 pub(super) fn peer(extensions: &Extensions) -> Peer {
-    let plain = extensions.get::<TcpConnectInfo>();
-    let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
-    let connection = plain
-        .or(tls.map(TlsConnectInfo::get_ref))
-        .and_then(TcpConnectInfo::remote_addr)
+    let tls = extensions.get::<TlsConnectInfo<Client>>();
+    let connection = extensions
+        .get::<Client>()
+        .and_then(|client| client.address)
         .map_or_else(|| "local".to_owned(), |address| address.to_string());
     Peer {
         connection,

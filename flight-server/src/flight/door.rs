@@ -1,7 +1,7 @@
 //! The door of the service: who calls is told from the headers, before a byte of the message is
 //! read. tonic reads and decodes a whole message before it hands it to a verb; nobody who is not
-//! known makes the hub do that. Of a handshake without such a header, nor a certificate, a few bytes
-//! are read.
+//! known makes the hub do that, and of whoever is, so many bytes are under way at once (`begun.rs`).
+//! Of a handshake without such a header, nor a certificate, a few bytes are read.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tower::Service;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{basic_auth, call, uncopied};
+use super::{basic_auth, begun, call, connections, uncopied};
 use crate::error::Error;
 use crate::exec::admission::CallPlace;
 use crate::hub::Hub;
@@ -91,11 +91,14 @@ where
         let came = Instant::now();
         let answered = async move {
             let (mut head, mut body) = request.into_parts();
-            let (mut place, mut timeout) = (None, None);
+            let (mut place, mut timeout, mut held) = (None, None, None);
             let refused = |error: Error| {
                 hub.metrics.refused(error.kind);
                 Ok(Status::from(error).into_http())
             };
+            if let Err(error) = connections::check(&head.extensions) {
+                return refused(error);
+            }
             if head.uri.path() == HANDSHAKE {
                 let peer = call::peer(&head.extensions);
                 let heard = basic_auth::heard(&hub.handshakes, &peer, &mut head.headers, body);
@@ -108,6 +111,10 @@ where
                     Ok(caller) => {
                         place = Some(caller.place.clone());
                         timeout = caller.timeout;
+                        let sent = hub.begun.held(&caller.principal.person.id);
+                        body = begun::followed(&sent, head.uri.path(), body);
+                        head.extensions.insert(sent.clone());
+                        held = Some(sent);
                         head.extensions.insert(caller);
                     }
                     Err(error) => return refused(error),
@@ -118,6 +125,8 @@ where
                 Some(timeout) => in_time(came, timeout, answer).await?,
                 None => answer.await?,
             };
+            // A verb has what it was sent until it answers.
+            drop(held);
             let answer = uncopied::sent(answer);
             Ok::<_, Infallible>(answer.map(|body| kept(body, place, time_max)))
         };

@@ -1,6 +1,7 @@
 //! DoGet: metadata at once and free, statements by their ticket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::Ticket;
 use arrow_flight::sql::Command;
@@ -12,7 +13,7 @@ use tonic::Status;
 
 use super::call::Caller;
 use super::get_info::CHANGED;
-use super::{BoxStream, metadata};
+use super::{BoxStream, alive, metadata};
 use crate::error::{Error, Result};
 use crate::exec::frames::{Frame, FrameWriter};
 use crate::hub::Hub;
@@ -35,7 +36,9 @@ pub async fn do_get(
             let ticket = hubflight_tickets::Ticket::open(&sealed, &hub.tickets, person, caller.now)
                 .map_err(Error::from)
                 .inspect_err(|error| hub.metrics.refused(error.kind))?;
-            statement::redeem(hub, caller, ticket).await?
+            let messages = statement::redeem(hub, caller, ticket).await?;
+            let seconds = hub.config.limits.keep_alive_seconds.max(1);
+            alive::kept(messages, Duration::from_secs(seconds))
         }
         command if metadata::handles(&command) => answer(hub, caller, &command).await?,
         _ => {

@@ -2,7 +2,9 @@
 
 pub mod about;
 mod actions;
+mod alive;
 mod basic_auth;
+mod begun;
 pub mod call;
 pub mod connections;
 mod door;
@@ -34,6 +36,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Hub;
 pub use basic_auth::Handshakes;
+pub use begun::Begun;
 pub use door::Door;
 pub use prepared::PreparedStatements;
 
@@ -97,8 +100,8 @@ impl FlightService for FlightEndpoint {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let caller = call::caller(&request)?;
-        put::do_put(&self.hub, &caller, request.into_inner()).await
+        let (caller, held) = (call::caller(&request)?, begun::held(&request)?);
+        put::do_put(&self.hub, &caller, held, request.into_inner()).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {

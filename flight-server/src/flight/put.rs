@@ -11,6 +11,7 @@ use prost::Message;
 use tokio::time::Instant as Deadline;
 use tonic::{Response, Status};
 
+use super::begun::Held;
 use super::call::Caller;
 use super::{Answer, BoxStream, ingest, transactions};
 use crate::config::Limits;
@@ -24,9 +25,11 @@ use crate::statement::{self, Opened, Text};
 /// What errors call the rows that are bound to a statement.
 const PARAMETERS: &str = "the bound parameters";
 
+/// `held` is what the door holds of the call: what is bound counts until it has run.
 pub async fn do_put(
     hub: &Arc<Hub>,
     caller: &Caller,
+    held: Held,
     mut stream: impl Stream<Item = Result<FlightData, Status>> + Send + Unpin + 'static,
 ) -> Answer<BoxStream<PutResult>> {
     // What a client sends, it sends in the time that its statement has.
@@ -62,30 +65,20 @@ pub async fn do_put(
                 .prepared
                 .get(&update.prepared_statement_handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
-            let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
-            match bound {
-                // No rows are bound to its parameters: it runs for none.
-                Some(bound) if bound.is_empty() && has_parameters(hub, &text)? => counted(0),
-                Some(bound) if !bound.is_empty() => {
-                    text.parameters = bound;
-                    change(hub, &caller.again(hub).await?, text).await?
-                }
-                // It runs for what was bound before, or for itself.
-                _ => change(hub, &caller.again(hub).await?, text).await?,
+            let bound = bound_rows(&hub.config.limits, &held, messages, deadline).await?;
+            // Else it runs for what was bound before, or for itself.
+            if let Some(bound) = or_no_rows(hub, &text, bound)?.filter(|bound| !bound.is_empty()) {
+                text.parameters = bound;
             }
+            change(hub, &caller.again(hub).await?, text).await?
         }
         Command::CommandPreparedStatementQuery(query) => {
             let handle = query.prepared_statement_handle;
             let text = hub.prepared.get(&handle, &caller.principal)?;
             let messages = futures::stream::once(async { Ok(first) }).chain(stream);
-            let bound = bound_rows(&hub.config.limits, messages, deadline).await?;
+            let bound = bound_rows(&hub.config.limits, &held, messages, deadline).await?;
             let caller = caller.again(hub).await?;
-            let bound = match bound {
-                Some(bound) if bound.is_empty() && has_parameters(hub, &text)? => {
-                    parameters::of_no_rows()?
-                }
-                bound => bound.unwrap_or_default(),
-            };
+            let bound = or_no_rows(hub, &text, bound)?.unwrap_or_default();
             hub.prepared.bind(&handle, &caller.principal, bound)?;
             DoPutPreparedStatementResult {
                 prepared_statement_handle: Some(handle),
@@ -106,9 +99,16 @@ pub async fn do_put(
     Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
 }
 
-fn has_parameters(hub: &Hub, text: &Text) -> Result<bool> {
+/// What is bound, where that is no rows to parameters that there are: a statement runs for none.
+fn or_no_rows(hub: &Hub, text: &Text, bound: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+    if !bound.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(bound);
+    }
     let parsed = parse(&text.sql, hub.config.limits.sql_bytes_max)?;
-    Ok(parsed.placeholders > 0)
+    match parsed.placeholders > 0 {
+        true => parameters::of_no_rows().map(Some),
+        false => Ok(bound),
+    }
 }
 
 async fn change(hub: &Arc<Hub>, caller: &Caller, text: Text) -> Result<Vec<u8>> {
@@ -129,10 +129,11 @@ fn counted(rows: u64) -> Vec<u8> {
 /// parameters, which a schema without fields means too.
 async fn bound_rows(
     limits: &Limits,
+    held: &Held,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     deadline: Deadline,
 ) -> Result<Option<Vec<u8>>> {
-    let mut taken = Taken::new(limits);
+    let mut taken = Taken::new(limits, held);
     let mut sent = received::decoded(
         PARAMETERS,
         limits.message_bytes_max,
@@ -184,37 +185,45 @@ fn too_many(limits: &Limits) -> Error {
     ))
 }
 
-/// What was taken from a client: the decoder keeps dictionaries without giving a batch, so that
-/// messages are counted as they come.
+/// What was taken from a client, from the first message of its call on: the decoder keeps
+/// dictionaries without giving a batch, so that messages are counted as they come.
 struct Taken {
     limits: Limits,
+    held: Held,
     messages: usize,
     bytes: usize,
 }
 
 impl Taken {
-    fn new(limits: &Limits) -> Self {
+    fn new(limits: &Limits, held: &Held) -> Self {
         Self {
             limits: limits.clone(),
+            held: held.clone(),
             messages: 0,
             bytes: 0,
         }
     }
 
     fn take(&mut self, message: &FlightData) -> Result<()> {
+        let bytes = message.data_header.len() + message.data_body.len();
         self.messages += 1;
-        self.bytes += message.data_header.len() + message.data_body.len();
+        self.bytes += bytes;
         // A batch for each row, and as many dictionaries.
         let messages_max = self.limits.parameter_rows_max.saturating_mul(2) + 2;
-        match self.messages > messages_max || self.bytes > self.limits.message_bytes_max {
-            true => Err(too_many(&self.limits)),
-            false => Ok(()),
+        if self.messages > messages_max || self.bytes > self.limits.message_bytes_max {
+            return Err(too_many(&self.limits));
+        }
+        // The door counts the first message of a call for as long as the call.
+        match self.messages {
+            1 => Ok(()),
+            _ => self.held.keep(bytes),
         }
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::pin::Pin;
     use std::time::Duration;
 
     use arrow_flight::decode::FlightRecordBatchStream;
@@ -230,9 +239,12 @@ pub(super) mod tests {
         DictionaryHandling, DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
     use datafusion::common::ScalarValue;
+    use tonic::body::Body;
 
     use super::*;
     use crate::error::ErrorKind;
+    use crate::flight::Begun;
+    use crate::flight::begun::followed;
 
     fn limits() -> Limits {
         Limits {
@@ -272,9 +284,13 @@ pub(super) mod tests {
         messages(batches, resent())
     }
 
+    fn held() -> Held {
+        Arc::new(Begun::new(&limits())).held("ada")
+    }
+
     async fn bind(messages: Vec<FlightData>) -> Result<Vec<u8>> {
         let messages = futures::stream::iter(messages.into_iter().map(Ok));
-        let bound = bound_rows(&limits(), messages, soon()).await?;
+        let bound = bound_rows(&limits(), &held(), messages, soon()).await?;
         Ok(bound.unwrap_or_default())
     }
 
@@ -379,11 +395,71 @@ pub(super) mod tests {
         let sent = futures::stream::iter(sent.into_iter().map(Ok));
         let sent = sent.chain(futures::stream::pending());
         let deadline = Deadline::now() + Duration::from_millis(50);
-        let limits = limits();
-        let bound = bound_rows(&limits, sent, deadline);
+        let (limits, held) = (limits(), held());
+        let bound = bound_rows(&limits, &held, sent, deadline);
         let bound = tokio::time::timeout(Duration::from_secs(5), bound).await;
         let error = bound.expect("ends").expect_err("too late");
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
+    }
+
+    /// Whoever sends parameters and never ends holds them.
+    #[tokio::test]
+    async fn what_is_bound_counts_over_all_calls_of_a_person() {
+        let begun = Arc::new(Begun::new(&limits()));
+        let rows = whole(&[coded(900 << 10, 1, 0)]);
+        let bind = |person: &str| {
+            let held = begun.held(person);
+            let messages = futures::stream::iter(rows.clone().into_iter().map(Ok));
+            let endless = messages.chain(futures::stream::pending());
+            Box::pin(async move { bound_rows(&limits(), &held, endless, soon()).await })
+        };
+        let mut calls = vec![bind("ada"), bind("ada")];
+        for call in &mut calls {
+            assert!(futures::poll!(call).is_pending());
+        }
+        let refused = bind("ada").await.expect_err("no room");
+        assert_eq!(refused.kind, ErrorKind::ResourceExhausted);
+        assert!(futures::poll!(bind("eve")).is_pending(), "another person");
+        calls.pop();
+        assert!(futures::poll!(bind("ada")).is_pending(), "room again");
+        drop(calls);
+        assert_eq!(begun.bytes(), 0);
+    }
+
+    async fn comes(body: &mut Body) -> bool {
+        let next = std::future::poll_fn(|context| {
+            http_body::Body::poll_frame(Pin::new(&mut *body), context)
+        });
+        next.await.is_some_and(|frame| frame.is_ok())
+    }
+
+    #[tokio::test]
+    async fn the_first_message_of_a_call_counts_once() {
+        let begun = Arc::new(Begun::new(&limits()));
+        let held = begun.held("ada");
+        let message = FlightData {
+            data_body: vec![7; 1 << 18].into(),
+            ..FlightData::default()
+        };
+        let encoded = message.encode_to_vec();
+        let length = u32::try_from(encoded.len()).expect("short");
+        let sent = [&[0_u8][..], &length.to_be_bytes(), &encoded[..]].concat();
+        let twice = Body::new(axum::body::Body::from(sent.repeat(2)));
+        let path = "/arrow.flight.protocol.FlightService/DoPut";
+        let mut body = followed(&held, path, twice);
+        assert!(comes(&mut body).await);
+        let both = begun.bytes();
+        assert!(both > 1 << 18, "{both}");
+        let mut taken = Taken::new(&limits(), &held);
+        for _ in 0..2 {
+            taken.take(&message).expect("room");
+        }
+        // Whoever asks for more has both, but for what the second is wrapped in.
+        assert!(!comes(&mut body).await);
+        let wrapping = both - begun.bytes();
+        assert_eq!(wrapping, sent.len() - message.data_body.len());
+        drop((taken, held, body));
+        assert_eq!(begun.bytes(), 0);
     }
 
     /// One text that every row names is as many texts when the rows are bound.

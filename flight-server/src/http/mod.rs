@@ -209,6 +209,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
     metrics
         .memory_reserved_bytes
         .set(gauge(hub.engine.memory_reserved()));
+    metrics.begun_message_bytes.set(gauge(hub.begun.bytes()));
     metrics.sessions.set(gauge(hub.auth.sessions.count()));
     for place in hub.ledger.second_places() {
         metrics.second_place(place);

@@ -9,13 +9,17 @@
 
 pub mod authorise;
 pub mod casts;
+pub mod distinct;
+mod doubled;
 mod listed;
 mod lists;
 pub mod mended;
 mod names;
 pub mod numbers;
+mod ordered;
 pub mod parameters;
 pub mod parse;
+mod read;
 pub mod repeated;
 mod session;
 mod shape;
@@ -303,6 +307,7 @@ impl Authorised {
         repeated::check(&self.plan)?;
         let plan = self.state.optimize(&self.plan)?;
         shape::check_cases(&plan)?;
+        ordered::check(&plan)?;
         let tables = tables_read(&plan)?;
         let space_bytes = space_bytes_read(&plan)?;
         let answers = aggregate::answers(&plan)?;

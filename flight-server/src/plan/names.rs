@@ -3,7 +3,8 @@
 //! `age`, `Age` and `AGE` are it. Quoted names are exact.
 //!
 //! A table without a schema that the default schema does not have is looked for in the space, where
-//! CREATE, DROP and rows for a table go that name none: as with a `search_path` of both.
+//! CREATE, DROP and rows for a table go that name none: as with a `search_path` of both. What is
+//! dropped IF EXISTS has exactly the name that is written.
 //!
 //! Only what the project sees is looked at, so that a hidden column is as one that is not there.
 
@@ -62,20 +63,21 @@ impl Planning<'_> {
         };
         targets::place(self, inner);
         let state = self.state();
-        let means_something = match targets::read(inner) {
-            Some(read) => {
-                let read = Parsed {
-                    statement: Statement::Statement(Box::new(read)),
-                    ..parsed.clone()
-                };
-                self.as_written(&state, &read).await.is_ok()
+        if let Some(read) = targets::read(inner) {
+            let read = Parsed {
+                statement: Statement::Statement(Box::new(read)),
+                kind: parsed.kind.clone(),
+                placeholders: parsed.placeholders,
+            };
+            let is_known = self.resolve(&state, &read).await.is_ok();
+            if is_known && state.statement_to_plan(read.statement).await.is_ok() {
+                return parsed;
             }
-            None => false,
-        };
+        }
         let mut spelled = parsed.clone();
-        match means_something || self.named(&state, &mut spelled).await.is_err() {
-            true => parsed,
-            false => spelled,
+        match self.named(&state, &mut spelled).await {
+            Ok(_) => spelled,
+            Err(_) => parsed,
         }
     }
 
@@ -90,6 +92,7 @@ impl Planning<'_> {
         let mut unknown = Vec::new();
         let mut references = state.resolve_table_references(&parsed.statement)?;
         references.extend(dropped(&parsed.statement));
+        let may_be_nothing = drops_if_there(&parsed.statement);
         for reference in references {
             if is_function(state, &reference) {
                 names.made(MADE);
@@ -113,7 +116,9 @@ impl Planning<'_> {
                 names.table(&reference, &table.schema(), None);
                 continue;
             }
-            let found = self.found(&reference, &full);
+            let found = self
+                .found(&reference, &full)
+                .filter(|found| !may_be_nothing || found.is_not_lost_as(&full.table));
             let table = match &found {
                 Some(exact) => {
                     let table = self.view.table(&exact.schema, &exact.table);
@@ -238,6 +243,12 @@ fn dropped(statement: &Statement) -> Vec<TableReference> {
     names.iter().filter_map(reference).collect()
 }
 
+/// Whether a statement drops what may not be there.
+fn drops_if_there(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(inner)
+        if matches!(inner.as_ref(), Sql::Drop { if_exists: true, .. }))
+}
+
 fn only(names: Vec<String>, wanted: &str) -> Option<String> {
     let wanted = wanted.to_lowercase();
     let mut alike = names
@@ -300,6 +311,15 @@ struct Exact {
     table: String,
     /// The statement names no schema, and means another than the default one.
     is_elsewhere: bool,
+}
+
+impl Exact {
+    /// Whether `DROP … IF EXISTS` of this name may mean it: of the space, the table of exactly that
+    /// name, since scripts begin so where it is not there yet, and another in other letters is not
+    /// theirs. What is a dataset's is refused in any letters.
+    fn is_not_lost_as(&self, name: &str) -> bool {
+        self.table == name || self.schema != SPACE_SCHEMA
+    }
 }
 
 /// A table that the project has.

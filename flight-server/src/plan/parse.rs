@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr, ObjectType, Statement as Sql, Value, visit_expressions_mut,
 };
@@ -10,14 +10,11 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use uuid::Uuid;
 
-use super::{lists, shape, spelled, text};
+use super::{doubled, lists, read, shape, spelled, text};
 use crate::admin::call as admin;
 use crate::airlock::call::{self, Call};
 use crate::error::{Error, Result};
 use crate::own;
-
-/// Depth of nesting that the parser accepts.
-const NESTING_MAX: usize = 128;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -113,11 +110,7 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
     }
     shape::check_text(sql, &GenericDialect {})?;
     let sql = text::readable(sql, &GenericDialect {});
-    let mut statements = DFParserBuilder::new(sql.as_ref())
-        .with_dialect(&GenericDialect {})
-        .with_recursion_limit(NESTING_MAX)
-        .build()?
-        .parse_statements()?;
+    let mut statements = read::statements(sql.as_ref())?;
     let (Some(statement), None) = (statements.pop_front(), statements.pop_front()) else {
         return Err(Error::invalid("send exactly one SQL statement at a time"));
     };
@@ -132,6 +125,12 @@ pub fn parse(sql: &str, sql_bytes_max: usize) -> Result<Parsed> {
         placeholders = number_placeholders(inner)?;
         // Behind the numbers, which are by place.
         spelled::rewrite(inner)?;
+        // As the planner will see it, with windows in the places of their names.
+        doubled::check(inner)?;
+        lists::check(inner)?;
+        if sql.to_ascii_lowercase().contains("window") {
+            shape::check_text(&inner.to_string(), &GenericDialect {})?;
+        }
     }
     Ok(Parsed {
         statement,

@@ -30,6 +30,17 @@ const RELATIONS_MAX: u64 = 500;
 const CASE_DEPTH_MAX: usize = 14;
 /// Nodes of a plan, views and WITH written out.
 const PLAN_NODES_MAX: u64 = 20_000;
+/// Parentheses in one another: twice as many as the parser takes. It does not bound those of types.
+const BRACKETS_MAX: usize = 256;
+/// As many operators as a type in a type counts for (`STRUCT<STRUCT<…`): each takes several calls.
+const TYPE_LINKS: usize = 64;
+/// EXPLAIN of EXPLAIN, which the parser reads by recursion.
+const EXPLAINS_MAX: usize = 16;
+/// Operators with those before them in their chains, all together: at each operator, the planner walks
+/// what is before it.
+const WALKS_MAX: usize = 40_000_000;
+/// Of those that compute, whose types it works out anew each time: 7 microseconds each.
+const COMPUTED_WALKS_MAX: usize = 500_000;
 
 /// What is counted between two parentheses.
 #[derive(Clone, Copy, Default)]
@@ -38,11 +49,48 @@ struct Level {
     chain: usize,
     /// [`Self::chain`] at the last comma.
     base: usize,
+    /// Of the chain, operators that compute: `+`, `||` and the like.
+    computed: usize,
+    /// [`Self::computed`] at the last comma.
+    computed_base: usize,
     /// WITH here and around.
     withs: usize,
     /// Commas of the last list of a SELECT, GROUP BY or ORDER BY, and of FROM behind it. Half a million
     /// of its items are a gigabyte once they are parsed.
     listed: Option<usize>,
+}
+
+/// What is counted of a whole statement.
+#[derive(Default)]
+struct Sums {
+    explains: usize,
+    walks: usize,
+    computed_walks: usize,
+}
+
+impl Sums {
+    fn take(&mut self, token: &Token, level: &Level) {
+        self.explains += usize::from(is_keyword(token, Keyword::EXPLAIN));
+        if is_link(token) {
+            self.walks += level.chain;
+        }
+        if computes(token) {
+            self.computed_walks += level.computed;
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.explains > EXPLAINS_MAX {
+            return Err(Error::invalid("write EXPLAIN once, before the statement"));
+        }
+        if self.walks > WALKS_MAX || self.computed_walks > COMPUTED_WALKS_MAX {
+            return Err(Error::invalid(
+                "the expressions of the statement chain too many operators; write `column IN (…)` for \
+                 alternatives, `concat(…)` for texts, or keep a step in a table of schema `space`",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a text from which too deep a statement would be built.
@@ -53,12 +101,16 @@ pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
     };
     let mut around: Vec<Level> = Vec::new();
     let mut level = Level::default();
+    let mut sums = Sums::default();
+    // The last that is no space.
+    let mut before = &Token::EOF;
     for token in &tokens {
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 around.push(level);
                 level.chain += 1;
                 level.base = level.chain;
+                level.computed_base = level.computed;
                 level.listed = None;
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
@@ -67,16 +119,33 @@ pub fn check_text(sql: &str, dialect: &dyn Dialect) -> Result<()> {
             }
             Token::Comma => {
                 level.chain = level.base;
+                level.computed = level.computed_base;
                 level.listed = level.listed.map(|commas| commas + 1);
             }
-            Token::Whitespace(_) => {}
+            Token::Whitespace(_) => continue,
             token => {
                 level.chain += usize::from(is_link(token));
+                if is_keyword(token, Keyword::AND) || is_keyword(token, Keyword::OR) {
+                    level.computed = level.computed_base;
+                }
+                level.computed += usize::from(computes(token));
+                if opens_type(token, before) {
+                    level.chain += TYPE_LINKS;
+                    level.base += TYPE_LINKS;
+                }
+                sums.take(token, &level);
                 // The tree of a set goes on behind the commas of its SELECTs.
                 level.base += usize::from(is_set(token));
                 level.withs += usize::from(is_keyword(token, Keyword::WITH));
                 level.listed = list_after(token).unwrap_or(level.listed);
             }
+        }
+        before = token;
+        sums.check()?;
+        if around.len() > BRACKETS_MAX {
+            return Err(Error::invalid(format!(
+                "more than {BRACKETS_MAX} parentheses are in one another; give steps names in a WITH"
+            )));
         }
         if level.chain > CHAIN_MAX {
             return Err(Error::invalid(format!(
@@ -138,6 +207,35 @@ fn is_link(token: &Token) -> bool {
         | Token::EOF => false,
         _ => true,
     }
+}
+
+/// True for an operator that computes.
+fn computes(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Plus
+            | Token::Minus
+            | Token::Mul
+            | Token::Div
+            | Token::Mod
+            | Token::DuckIntDiv
+            | Token::StringConcat
+            | Token::Ampersand
+            | Token::Pipe
+            | Token::Caret
+            | Token::Sharp
+            | Token::ShiftLeft
+            | Token::ShiftRight
+            | Token::Tilde
+            | Token::Arrow
+            | Token::LongArrow
+    )
+}
+
+/// True for the bracket of a type that has types.
+fn opens_type(token: &Token, before: &Token) -> bool {
+    const TYPES: [Keyword; 3] = [Keyword::STRUCT, Keyword::ARRAY, Keyword::MAP];
+    matches!(token, Token::Lt | Token::Neq) && TYPES.iter().any(|of| is_keyword(before, *of))
 }
 
 /// Whether a list begins behind a keyword, of items that are bounded; `None` where it goes on.
@@ -296,16 +394,16 @@ impl Sizes {
         }
         plan.apply_expressions(|expr| {
             expr.apply(|part| {
-                let subquery = match part {
-                    Expr::ScalarSubquery(subquery) => Some(subquery),
-                    Expr::Exists(exists) => Some(&exists.subquery),
-                    Expr::InSubquery(within) => Some(&within.subquery),
-                    Expr::SetComparison(compared) => Some(&compared.subquery),
-                    _ => None,
+                let (subquery, times) = match part {
+                    Expr::ScalarSubquery(subquery) => (subquery, 1),
+                    Expr::Exists(exists) => (&exists.subquery, 1),
+                    Expr::InSubquery(within) => (&within.subquery, 1),
+                    // Becomes two EXISTS.
+                    Expr::SetComparison(compared) => (&compared.subquery, 2),
+                    _ => return Ok(TreeNodeRecursion::Continue),
                 };
-                if let Some(subquery) = subquery {
-                    size = size.saturating_add(self.of(&subquery.subquery)?);
-                }
+                let subquery = self.of(&subquery.subquery)?;
+                size = size.saturating_add(subquery.saturating_mul(times));
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;
@@ -345,6 +443,18 @@ mod tests {
                 vec!["a"; 5_000].join(", ")
             ),
             format!("SELECT {}1{}", "(1, ".repeat(5_000), ")".repeat(5_000)),
+            format!("{}SELECT 1", "EXPLAIN ".repeat(130_000)),
+            format!("SELECT CAST(1 AS {}", "STRUCT<INT, ".repeat(90_000)),
+            format!("SELECT CAST(1 AS {}", "Nullable(".repeat(300)),
+            format!("SELECT {} FROM t", vec!["a"; 1_500].join("+")),
+            format!(
+                "SELECT {} FROM t",
+                vec![vec!["a"; 300].join("||"); 20].join(", ")
+            ),
+            format!(
+                "SELECT {}",
+                vec![vec!["a = 1"; 1_900].join(" OR "); 10].join(", ")
+            ),
         ] {
             assert!(is_refused(&deep), "{}", &deep[..60]);
         }
@@ -364,6 +474,9 @@ mod tests {
             ),
             vec![format!("SELECT {}", vec!["1"; 3_000].join(", ")); 2].join(" UNION "),
             format!("SELECT '{}'", "+".repeat(100_000)),
+            format!("SELECT {} FROM t", vec!["a"; 500].join("+")),
+            format!("SELECT {} FROM t", vec!["a+b+c+d+e"; 4_000].join(", ")),
+            "EXPLAIN SELECT CAST(1 AS STRUCT<a INT, b ARRAY<INT>>), explain FROM t".to_owned(),
         ] {
             assert!(!is_refused(&long), "{}", &long[..60]);
         }

@@ -51,6 +51,11 @@ impl Opening<'_> {
         let rows = self.rows(placeholders)?;
         let told = Touched::default();
         let execution = self.begun(None, &told, &call.kept(self.text)).await?;
+        if rows.is_empty() && placeholders > 0 {
+            return self
+                .settled(execution, Ok(Opened::Changed { rows: 0 }))
+                .await;
+        }
         let run = call.run(Arc::clone(self.hub), self.caller.clone(), rows);
         let done = done(tokio::spawn(run.in_current_span())).await;
         // Passwords among them, which a driver may leave there for as long as it likes.
@@ -96,6 +101,14 @@ impl Opening<'_> {
         let run = asked.run(Arc::clone(self.hub), self.caller.clone());
         let done = done(tokio::spawn(run.in_current_span())).await;
         self.settled(execution, done).await
+    }
+
+    /// A change for no rows of parameters, which does nothing and leaves its record as any other.
+    pub(super) async fn for_none(&self, view: Option<&ProjectView>) -> Result<Opened, Failure> {
+        let told = Touched::default();
+        let execution = self.begun(view, &told, &self.asked()).await?;
+        self.settled(execution, Ok(Opened::Changed { rows: 0 }))
+            .await
     }
 
     /// A ticket for the dry run, which is made when it is redeemed.

@@ -44,7 +44,7 @@ pub use passwords::HashedPassword;
 pub use people::{Member, Organisation, Person, PersonProfile, Project, Put};
 pub use rights::Rights;
 pub use roles::AdminRole;
-pub use sizes::VisibleSize;
+pub use sizes::{VisibleSize, VisibleSizes};
 pub use space::{ObjectKind, SpaceFile, SpaceObject, SpaceRoom, SpaceView};
 pub use space_commit::{NewObject, SpaceChange, SpaceCommit, SpaceLimits};
 pub use space_keys::SpaceKey;

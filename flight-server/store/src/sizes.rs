@@ -1,5 +1,9 @@
 //! Sizes of what a view of a dataset shows, which are slow to measure and are charged for.
 
+use std::collections::HashMap;
+
+use sqlx::any::AnyRow;
+
 use crate::columns::get;
 use crate::{Store, StoreError};
 
@@ -13,6 +17,10 @@ pub struct VisibleSize<'a> {
     pub table: &'a str,
     pub column: &'a str,
 }
+
+/// Bytes of the columns that were measured of a dataset version, by table, digest of the view and
+/// column.
+pub type VisibleSizes = HashMap<String, HashMap<String, HashMap<String, u64>>>;
 
 impl Store {
     /// Bytes of the column in that view, if they were measured before.
@@ -28,12 +36,30 @@ impl Store {
         .bind(of.column)
         .fetch_optional(self.pool())
         .await?;
-        row.map(|row| {
-            u64::try_from(get::<i64>(&row, "bytes")?).map_err(|_| StoreError::Corrupt {
-                what: "visible size",
-            })
-        })
-        .transpose()
+        row.map(|row| bytes_of(&row)).transpose()
+    }
+
+    /// All that was measured before of a dataset version.
+    pub async fn visible_sizes(
+        &self,
+        dataset: &str,
+        version: u32,
+    ) -> Result<VisibleSizes, StoreError> {
+        let rows = sqlx::query(
+            "SELECT view_digest, table_name, column_name, bytes FROM visible_sizes \
+             WHERE dataset = $1 AND version = $2",
+        )
+        .bind(dataset)
+        .bind(i64::from(version))
+        .fetch_all(self.pool())
+        .await?;
+        let mut sizes = VisibleSizes::new();
+        for row in &rows {
+            let views = sizes.entry(get::<String>(row, "table_name")?).or_default();
+            let columns = views.entry(get::<String>(row, "view_digest")?).or_default();
+            columns.insert(get::<String>(row, "column_name")?, bytes_of(row)?);
+        }
+        Ok(sizes)
     }
 
     /// Remembers measured sizes, in one transaction; a size that is known already stays.
@@ -59,4 +85,10 @@ impl Store {
         }
         write.commit().await
     }
+}
+
+fn bytes_of(row: &AnyRow) -> Result<u64, StoreError> {
+    u64::try_from(get::<i64>(row, "bytes")?).map_err(|_| StoreError::Corrupt {
+        what: "visible size",
+    })
 }

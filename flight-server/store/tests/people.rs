@@ -325,6 +325,42 @@ fn visible_sizes() {
             .unwrap();
         store.put_visible_sizes(&[(of, 8)]).await.unwrap();
         assert_eq!(store.visible_size(of).await.unwrap(), Some(7));
+        let more = [("ben_nir", "er_prs_f"), ("ben_idt", "ir_ben_r")];
+        for (column, table) in more {
+            let size = VisibleSize {
+                column,
+                table,
+                ..of
+            };
+            store.put_visible_sizes(&[(size, 9)]).await.unwrap();
+        }
+        let elsewhere = VisibleSize {
+            view_digest: "cd",
+            ..of
+        };
+        store.put_visible_sizes(&[(elsewhere, 1)]).await.unwrap();
+        let all = store.visible_sizes("snds", 3).await.unwrap();
+        let mut found = Vec::new();
+        for (table, views) in &all {
+            for (digest, columns) in views {
+                let columns = columns.iter();
+                found.extend(columns.map(|(column, bytes)| {
+                    (table.as_str(), digest.as_str(), column.as_str(), *bytes)
+                }));
+            }
+        }
+        found.sort_unstable();
+        let expected = [
+            ("er_prs_f", "ab", "ben_idt", 7_u64),
+            ("er_prs_f", "ab", "ben_nir", 9),
+            ("er_prs_f", "cd", "ben_idt", 1),
+            ("ir_ben_r", "ab", "ben_idt", 9),
+        ];
+        assert_eq!(found, expected);
+        for (dataset, version) in [("snds", 5), ("others", 3)] {
+            let none = store.visible_sizes(dataset, version).await.unwrap();
+            assert!(none.is_empty(), "{dataset} {version}");
+        }
         assert_eq!(
             store.visible_size(other).await.unwrap(),
             Some(i64::MAX as u64)

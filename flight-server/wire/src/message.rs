@@ -44,6 +44,16 @@ impl Message {
         FlightData::from(SchemaAsIpc::new(schema, options)).into()
     }
 
+    /// The message of no rows of the schema that this one is.
+    ///
+    /// # Errors
+    /// A message that is no schema, or of a schema that the encoder does not take.
+    pub fn no_rows(&self) -> Result<Self, ArrowError> {
+        let schema = Schema::try_from(&FlightData::from(self.clone()))?;
+        let mut encoder = Encoder::new(&schema, IpcWriteOptions::default())?;
+        encoder.encode(&RecordBatch::new_empty(Arc::new(schema)))
+    }
+
     /// Bytes of Arrow: of the header and the body.
     pub fn bytes(&self) -> usize {
         self.header.len() + self.body_bytes
@@ -86,7 +96,7 @@ impl From<FlightData> for Message {
     }
 }
 
-/// With a copy of the body, as tests read it.
+/// With a copy of the body: for tests, and messages that have none.
 impl From<Message> for FlightData {
     fn from(message: Message) -> Self {
         let mut body = BytesMut::with_capacity(message.body_bytes);

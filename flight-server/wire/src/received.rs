@@ -11,9 +11,11 @@ use arrow_flight::error::FlightError;
 use flatbuffers::VerifierOptions;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use known::Known;
 use parts::Parts;
 use tonic::Status;
 
+mod known;
 mod parts;
 
 /// What a client is told of what it sent.
@@ -92,15 +94,16 @@ const KINDS: [MessageHeader; 3] = [
 struct Doubt {
     what: &'static str,
     bytes_max: u64,
-    /// As the decoder has it.
-    schema: Option<Schema>,
+    /// What it knows of it, and how many of its fields it may still look through.
+    schema: Option<Known>,
 }
 
 impl Doubt {
     /// Refuses messages that bring nothing, since the decoder passes over them and rows would be
     /// missing, and what costs more than its bytes: compressed buffers, since the decoder believes the
     /// length that the client writes before each and allocates it, pieces of dictionaries, since each
-    /// is joined to a copy of all before it, buffers that overlap, and views of the same texts.
+    /// is joined to a copy of all before it, buffers that overlap, views of the same texts, and many
+    /// dictionaries of few bytes beside many fields.
     fn check(&mut self, message: &FlightData) -> Result<()> {
         let what = self.what;
         let header = header(message).ok_or_else(|| {
@@ -113,10 +116,15 @@ impl Doubt {
         }
         if header.header_as_schema().is_some() {
             // What is none is the decoder's to refuse.
-            self.schema = Schema::try_from(message).ok();
+            self.schema = Schema::try_from(message).ok().map(Known::of);
             return Ok(());
         }
         let dictionary = header.header_as_dictionary_batch();
+        if let Some(schema) = &mut self.schema {
+            let bytes = message.data_header.len() + message.data_body.len();
+            let paid = schema.pay(bytes, dictionary.is_some());
+            paid.ok_or_else(|| too_many_dictionaries(what))?;
+        }
         if dictionary.is_some_and(|dictionary| dictionary.isDelta()) {
             return Err(Status::invalid_argument(format!(
                 "{what} have a dictionary in pieces; send plain values"
@@ -146,18 +154,11 @@ impl Doubt {
 
     /// The types of a batch's columns, or of a dictionary's values, as the decoder finds them; none
     /// where it finds none, and refuses the batch.
-    #[expect(deprecated, reason = "the decoder finds dictionaries so")]
     fn columns(&self, dictionary: Option<i64>) -> Vec<&DataType> {
-        let Some(schema) = &self.schema else {
-            return Vec::new();
-        };
-        let Some(id) = dictionary else {
-            return schema.fields().iter().map(|f| f.data_type()).collect();
-        };
-        let fields = schema.fields_with_dict_id(id);
-        match fields.first().map(|field| field.data_type()) {
-            Some(DataType::Dictionary(_, values)) => vec![values.as_ref()],
-            _ => Vec::new(),
+        match (&self.schema, dictionary) {
+            (None, _) => Vec::new(),
+            (Some(schema), None) => schema.columns(),
+            (Some(schema), Some(id)) => schema.values(id).into_iter().collect(),
         }
     }
 
@@ -205,6 +206,13 @@ fn part<'a>(body: &'a [u8], buffer: &ipc::Buffer) -> Option<&'a [u8]> {
     let start = usize::try_from(buffer.offset()).ok()?;
     let length = usize::try_from(buffer.length()).ok()?;
     body.get(start..start.checked_add(length)?)
+}
+
+fn too_many_dictionaries(what: &str) -> Status {
+    Status::resource_exhausted(format!(
+        "{what} have too many dictionaries of few bytes for so many columns; send fewer columns, more \
+         rows in each message, or plain values"
+    ))
 }
 
 fn unlike(what: &str) -> Status {

@@ -146,7 +146,6 @@ async fn a_worker_on_loopback_needs_no_key_to_be_told() -> Result<()> {
             .env_remove("HUBFLIGHT_WORKER_KEY")
             .env("XDG_DATA_HOME", &data)
             .env("HUBFLIGHT_LOG", "info")
-            .env("NO_COLOR", "1")
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);

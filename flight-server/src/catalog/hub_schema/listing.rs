@@ -9,13 +9,17 @@ use arrow::array::{
 use arrow::datatypes::{Field, SchemaRef};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use hubflight_policy::{REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables};
+use hubflight_policy::{
+    LinkageKeys, REMARKS_KEY, Sources, UNIT_KEY, describe_table, granted_tables, open_table,
+};
 use hubflight_rights::dataset::Dataset;
 use hubflight_rights::habilitation::Habilitation;
+use hubflight_store::{Rights, VisibleSizes};
 use hubflight_udfs::WorkerStatus;
 
 use super::{Batches, Scope, SystemTable, batch, boolean, instant, integer, text};
 use crate::access::Asking;
+use crate::catalog::visible::{Known, known};
 use crate::error::Result;
 use crate::hub::Hub;
 use crate::versions::{Version, states};
@@ -25,14 +29,24 @@ pub(super) fn once(made: impl Future<Output = Result<RecordBatch>> + Send + 'sta
     futures::stream::once(made).boxed()
 }
 
+/// A dataset as a scope sees it.
+struct Seen {
+    dataset: Arc<Dataset>,
+    /// None for administrators, who see all of them and read none.
+    habilitation: Option<Arc<Habilitation>>,
+    /// It can be queried, and is not only listed.
+    is_open: bool,
+}
+
 /// What a scope may see of the datasets: through its habilitations, or all of them.
-async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<Habilitation>>)>> {
+async fn seen(hub: &Hub, rights: &Rights<'_>, scope: &Scope) -> Result<Vec<Seen>> {
     let Scope::Project { project, who, zone } = scope else {
-        return Ok(hub
-            .datasets
-            .iter()
-            .map(|dataset| (Arc::clone(dataset), None))
-            .collect());
+        let all = hub.datasets.iter().map(|dataset| Seen {
+            dataset: Arc::clone(dataset),
+            habilitation: None,
+            is_open: false,
+        });
+        return Ok(all.collect());
     };
     let at = Utc::now();
     let asking = Asking {
@@ -41,10 +55,13 @@ async fn open(hub: &Hub, scope: &Scope) -> Result<Vec<(Arc<Dataset>, Option<Arc<
         zone,
         at,
     };
-    let (access, _) = hub.access(&hub.store.rights().await?, asking).await?;
+    let (access, _) = hub.access(rights, asking).await?;
     let listed = access.into_iter().filter_map(|(dataset, access)| {
-        let habilitation = access.listed()?;
-        Some((dataset, Some(Arc::clone(habilitation))))
+        Some(Seen {
+            dataset,
+            habilitation: Some(Arc::clone(access.listed()?)),
+            is_open: access.open().is_some(),
+        })
     });
     Ok(listed.collect())
 }
@@ -62,7 +79,9 @@ pub fn datasets(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
         once(async move {
             let mut rows = Rows::new(&schema);
-            for (dataset, habilitation) in open(&hub, &scope).await? {
+            let rights = hub.store.rights().await?;
+            for seen in seen(&hub, &rights, &scope).await? {
+                let (dataset, habilitation) = (&seen.dataset, &seen.habilitation);
                 rows.text(Some(&dataset.name));
                 rows.text(Some(&dataset.title));
                 rows.text(Some(&dataset.producer));
@@ -85,13 +104,23 @@ pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         text("name"),
         text("remarks"),
         text("primary_key"),
+        integer("rows"),
+        integer("bytes"),
     ];
     SystemTable::new(fields, move |schema| {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
         once(async move {
             let mut rows = Rows::new(&schema);
-            for (dataset, habilitation) in open(&hub, &scope).await? {
-                for table in visible(&dataset, habilitation.as_deref()) {
+            let rights = hub.store.rights().await?;
+            for seen in seen(&hub, &rights, &scope).await? {
+                let measured = Measured::of(&hub, &rights, &seen).await;
+                let sources = hub.datasets.as_ref();
+                let dataset = &seen.dataset;
+                for table in visible(dataset, seen.habilitation.as_deref()) {
+                    let size = match &measured {
+                        Some(measured) => measured.size(sources, &table),
+                        None => Known::default(),
+                    };
                     let described = dataset.table(&table);
                     rows.text(Some(&dataset.name));
                     rows.text(Some(&table));
@@ -101,11 +130,68 @@ pub fn tables(hub: Arc<Hub>, scope: Scope) -> SystemTable {
                             .map(|table| table.primary_key.join(", "))
                             .as_deref(),
                     );
+                    for size in [size.rows, size.bytes] {
+                        rows.integer(size.and_then(|size| i64::try_from(size).ok()));
+                    }
                 }
             }
             rows.finish(schema)
         })
     })
+}
+
+/// What was measured of a dataset that is open.
+struct Measured {
+    sizes: VisibleSizes,
+    habilitation: Arc<Habilitation>,
+    keys: Arc<LinkageKeys>,
+}
+
+impl Measured {
+    /// Nothing where nothing was measured, or where that cannot be told: a listing goes on.
+    async fn of(hub: &Hub, rights: &Rights<'_>, seen: &Seen) -> Option<Self> {
+        let habilitation = seen.habilitation.as_ref().filter(|_| seen.is_open)?;
+        Self::find(hub, rights, &seen.dataset, habilitation)
+            .await
+            .inspect_err(|error| {
+                let dataset = &seen.dataset.name;
+                tracing::warn!(%error, %dataset, "a dataset is listed without sizes");
+            })
+            .ok()
+            .flatten()
+    }
+
+    async fn find(
+        hub: &Hub,
+        rights: &Rights<'_>,
+        dataset: &Dataset,
+        habilitation: &Arc<Habilitation>,
+    ) -> Result<Option<Self>> {
+        let sizes = hub.store.visible_sizes(&dataset.name, dataset.version);
+        let sizes = sizes.await?;
+        if sizes.is_empty() {
+            return Ok(None);
+        }
+        let (project, group) = (&habilitation.project, &habilitation.linkage_group);
+        Ok(Some(Self {
+            sizes,
+            habilitation: Arc::clone(habilitation),
+            keys: hub.linkage_keys(rights, project, group).await?,
+        }))
+    }
+
+    /// What is known of the size of a table as it is seen here; nothing where it cannot be opened,
+    /// which is told to whoever queries it.
+    fn size(&self, sources: &dyn Sources, table: &str) -> Known {
+        if !self.sizes.contains_key(table) {
+            return Known::default();
+        }
+        open_table(sources, &self.habilitation, table, &self.keys)
+            .inspect_err(|error| tracing::info!(%error, table, "a table is listed without a size"))
+            .ok()
+            .flatten()
+            .map_or_else(Known::default, |table| known(&self.sizes, &table))
+    }
 }
 
 /// The tables that a habilitation opens, or all of them for administrators.
@@ -134,9 +220,11 @@ pub fn columns(hub: Arc<Hub>, scope: Scope) -> SystemTable {
         let (hub, scope) = (Arc::clone(&hub), scope.clone());
         once(async move {
             let mut rows = Rows::new(&schema);
-            for (dataset, habilitation) in open(&hub, &scope).await? {
-                for table in visible(&dataset, habilitation.as_deref()) {
-                    let shown = shown_schema(&hub, &dataset, habilitation.as_deref(), &table);
+            let rights = hub.store.rights().await?;
+            for seen in seen(&hub, &rights, &scope).await? {
+                let (dataset, habilitation) = (&seen.dataset, seen.habilitation.as_deref());
+                for table in visible(dataset, habilitation) {
+                    let shown = shown_schema(&hub, dataset, habilitation, &table);
                     rows.columns(&dataset.name, &table, shown.as_ref());
                 }
             }

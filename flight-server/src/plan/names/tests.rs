@@ -298,3 +298,27 @@ fn a_name_of_two_queries_is_that_which_is_written_or_unclear() {
         assert_eq!(spelled(sql), expected, "{sql}");
     }
 }
+
+#[test]
+fn what_is_dropped_if_it_is_there_is_not_lost_in_other_letters() {
+    for (sql, may_be_nothing) in [
+        ("DROP TABLE IF EXISTS cohort", true),
+        ("DROP VIEW IF EXISTS space.cohort, b", true),
+        ("DROP TABLE cohort", false),
+    ] {
+        let parsed = Parser::parse_sql(&GenericDialect {}, sql).expect(sql);
+        let statement = Statement::Statement(Box::new(parsed[0].clone()));
+        assert_eq!(drops_if_there(&statement), may_be_nothing, "{sql}");
+        let first = dropped(&statement).into_iter().next();
+        assert_eq!(first.expect(sql).table(), "cohort");
+    }
+    let exact = |schema: &str, table: &str| Exact {
+        schema: schema.to_owned(),
+        table: table.to_owned(),
+        is_elsewhere: true,
+    };
+    assert!(exact("space", "cohort").is_not_lost_as("cohort"));
+    assert!(!exact("space", "Cohort").is_not_lost_as("cohort"));
+    // Which is refused.
+    assert!(exact("clinic", "Cohort").is_not_lost_as("cohort"));
+}

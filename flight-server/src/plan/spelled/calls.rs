@@ -1,5 +1,7 @@
 //! Calls of functions by the names that PostgreSQL, DuckDB and others have for them.
 
+use std::ops::ControlFlow;
+
 use arrow::compute::kernels::cast_utils::{
     IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config,
 };
@@ -8,10 +10,11 @@ use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval,
-    NullTreatment, ObjectName, OrderByExpr, OrderByOptions, TimezoneInfo, Value,
+    NullTreatment, ObjectName, OrderByExpr, OrderByOptions, TimezoneInfo, Value, visit_expressions,
 };
 
 use super::formats::{one_group, strftime};
+use super::{has_query, windows};
 use crate::error::{Error, Result};
 
 /// Other names of functions, sorted.
@@ -61,8 +64,22 @@ const PARTS: &[(&str, &str)] = &[
     ("year", "year"),
 ];
 
+/// Bytes of what `max_by` is by where another is in it: it is written twice, with all that was written
+/// twice within it.
+const KEY_BYTES_MAX: usize = 128;
+
 /// Changes a call to one that the planner knows, or gives what stands for it.
+///
+/// # Errors
+/// `InvalidArgument` for what the planner would leave out of a call, or read as something else.
 pub fn rewritten(call: &mut Function) -> Result<Option<Expr>> {
+    windows::check(call)?;
+    if call.parameters != FunctionArguments::None {
+        return Err(Error::invalid(format!(
+            "`{}` is called with two lists of arguments; write all of them in one",
+            call.name
+        )));
+    }
     let Some(name) = name_of(call) else {
         return Ok(None);
     };
@@ -73,7 +90,7 @@ pub fn rewritten(call: &mut Function) -> Result<Option<Expr>> {
         order_inside(call);
     }
     if matches!(name.as_str(), "arg_max" | "max_by" | "arg_min" | "min_by") {
-        of_extreme(call, name.contains("max"));
+        of_extreme(call, name.contains("max"))?;
         return Ok(None);
     }
     if matches!(name.as_str(), "count_if" | "countif") {
@@ -88,7 +105,7 @@ pub fn rewritten(call: &mut Function) -> Result<Option<Expr>> {
 }
 
 /// The unquoted name of a call, in small letters.
-fn name_of(call: &Function) -> Option<String> {
+pub(super) fn name_of(call: &Function) -> Option<String> {
     let [part] = call.name.0.as_slice() else {
         return None;
     };
@@ -145,12 +162,21 @@ fn of_plain(name: &str, args: &mut Vec<FunctionArg>) -> Result<Option<Expr>> {
             let Some(pattern) = args.get(1).and_then(argument).and_then(literal) else {
                 return Ok(None);
             };
-            let Some(pattern) = strftime(pattern) else {
-                return Ok(None);
-            };
+            let pattern = strftime(pattern).ok_or_else(|| unknown_pattern(name, pattern))?;
             let mut of = take(args);
             of[1] = text(&pattern);
             call(name, of)
+        }
+        ("date_format", 2) => {
+            // MySQL's is strftime's, others' have other letters for hours than PostgreSQL.
+            let pattern = args.get(1).and_then(argument).and_then(literal);
+            let is_known = |pattern: &str| {
+                pattern.contains('%') || !pattern.bytes().any(|byte| byte.is_ascii_alphabetic())
+            };
+            return match pattern {
+                Some(pattern) if !is_known(pattern) => Err(unknown_pattern(name, pattern)),
+                _ => Ok(None),
+            };
         }
         ("date_diff" | "datediff", 3) => {
             let mut of = take(args);
@@ -191,6 +217,14 @@ fn of_plain(name: &str, args: &mut Vec<FunctionArg>) -> Result<Option<Expr>> {
         _ => return Ok(None),
     };
     Ok(Some(made))
+}
+
+fn unknown_pattern(name: &str, pattern: &str) -> Error {
+    Error::invalid(format!(
+        "`{name}`: pattern `{pattern}` has letters that are not understood; there are YYYY, YY, MM, \
+         Mon, FMMonth, DD, Dy, FMDay, DDD, HH24, HH12, MI, SS, MS, US, AM, IYYY, IW and ID, or \
+         those of strftime (`%d/%m/%Y`); put text of its own in double quotes"
+    ))
 }
 
 /// What matches a pattern that is written out.
@@ -292,18 +326,32 @@ fn order_inside(call: &mut Function) {
     }
 }
 
-/// `max_by(x, y)` is the first `x` that is one, from the greatest `y` down.
-fn of_extreme(call: &mut Function, is_greatest: bool) {
+/// `max_by(x, y)` is the first `x` that is one, from the greatest `y` down; rows without `y` have no
+/// place in that, as in DuckDB.
+fn of_extreme(call: &mut Function, is_greatest: bool) -> Result<()> {
     let FunctionArguments::List(list) = &mut call.args else {
-        return;
+        return Ok(());
     };
     let is_pair =
         list.args.len() == 2 && list.clauses.is_empty() && list.duplicate_treatment.is_none();
     if !is_pair || call.over.is_some() || call.null_treatment.is_some() {
-        return;
+        return Ok(());
     }
     let Some(by) = list.args.pop().and_then(value) else {
-        return;
+        return Ok(());
+    };
+    let is_column = matches!(by, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+    let is_doubled = has_extreme(&by) && by.to_string().len() > KEY_BYTES_MAX;
+    if !is_column && (is_doubled || has_query(&by)) {
+        return Err(Error::invalid(format!(
+            "`{}` is by a column, or an expression without a query and, where another such call is \
+             in it, of at most {KEY_BYTES_MAX} bytes; make it a column of a WITH",
+            call.name
+        )));
+    }
+    let is_known = match is_column {
+        true => Expr::IsNotNull(Box::new(by.clone())),
+        false => Expr::IsNotNull(Box::new(Expr::Nested(Box::new(by.clone())))),
     };
     list.clauses
         .push(FunctionArgumentClause::OrderBy(vec![OrderByExpr {
@@ -314,8 +362,24 @@ fn of_extreme(call: &mut Function, is_greatest: bool) {
             },
             with_fill: None,
         }]));
+    call.filter = Some(Box::new(match call.filter.take() {
+        Some(filter) => operation(BinaryOperator::And, vec![*filter, is_known]),
+        None => is_known,
+    }));
     call.null_treatment = Some(NullTreatment::IgnoreNulls);
     call.name = ObjectName::from(vec![Ident::new("first_value")]);
+    Ok(())
+}
+
+/// Whether `max_by` or a like call stands in an expression, as which it is written by now.
+fn has_extreme(expr: &Expr) -> bool {
+    let found = visit_expressions(expr, |part| match part {
+        Expr::Function(call) if name_of(call).as_deref() == Some("first_value") => {
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 /// `count_if(x)` counts 1 where `x` is true.

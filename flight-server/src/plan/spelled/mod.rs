@@ -1,24 +1,29 @@
 //! Spellings of PostgreSQL and DuckDB that the planner does not know, or reads as something else,
 //! as what it knows: by the statement's tree alone, before a name is resolved. No rewrite writes an
-//! argument twice, so that a statement stays as large as it was sent.
+//! argument twice, so that a statement stays as large as it was sent, but three: what a side of
+//! `EXCEPT ALL` lists, without queries and what is another value each time, what `max_by` is by, up
+//! to a length where another is in it, and windows by their names, up to as much together.
 //!
 //! What the planner would leave out without a word (a sample, a lock, a sum of groups) is refused.
 
 mod bound;
 mod calls;
+mod columns;
 mod formats;
 mod sets;
+mod windows;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Fetch, GroupByExpr, Ident, JoinOperator, LimitClause,
-    ObjectName, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SetExpr,
-    Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator, Value, Visit,
-    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    BinaryOperator, CastKind, DataType, Distinct, Expr, Fetch, GroupByExpr, Ident, JoinOperator,
+    LimitClause, ObjectName, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor,
+    SelectItem, SetExpr, Statement as Sql, TableFactor, TableWithJoins, TypedString, UnaryOperator,
+    Value, Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
+use self::columns::column_of;
 use super::numbers;
 use crate::error::{Error, Result};
 
@@ -30,13 +35,16 @@ const BYTEWISE: [&str; 5] = ["c", "posix", "ucs_basic", "binary", "c.utf-8"];
 /// # Errors
 /// `InvalidArgument` for a clause that the planner would leave out.
 pub fn rewrite(statement: &mut Sql) -> Result<()> {
-    match VisitMut::visit(statement, &mut Spellings) {
+    match VisitMut::visit(statement, &mut Spellings::default()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
-struct Spellings;
+#[derive(Default)]
+struct Spellings {
+    windows: windows::Windows,
+}
 
 impl VisitorMut for Spellings {
     type Break = Error;
@@ -44,15 +52,22 @@ impl VisitorMut for Spellings {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         check_query(query)
             .and_then(|()| sets::multisets(query))
+            .and_then(|()| match query.body.as_mut() {
+                SetExpr::Select(select) => self.windows.write_out(select, query.order_by.as_mut()),
+                _ => Ok(()),
+            })
             .map_or_else(ControlFlow::Break, |()| {
                 fetched(query);
                 ordered_by_all(query);
+                distinct_once(query);
                 ControlFlow::Continue(())
             })
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        if let Err(error) = check_select(select) {
+        // Of a SELECT that is one side of a set.
+        let written = check_select(select).and_then(|()| self.windows.write_out(select, None));
+        if let Err(error) = written {
             return ControlFlow::Break(error);
         }
         // `FROM t` alone is all of it.
@@ -69,9 +84,11 @@ impl VisitorMut for Spellings {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        named(&mut select.projection);
-        ControlFlow::Continue(())
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        match columns::named(query) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
@@ -143,9 +160,9 @@ fn rewritten(expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
-/// Whether a query stands anywhere in an expression, as in `ARRAY(SELECT …)`, which is a call.
-fn has_query(expr: &Expr) -> bool {
-    Visit::visit(expr, &mut Queries).is_break()
+/// Whether a query stands anywhere in a part of a statement, as in `ARRAY(SELECT …)`, which is a call.
+fn has_query<P: Visit>(part: &P) -> bool {
+    part.visit(&mut Queries).is_break()
 }
 
 /// Breaks at the first query.
@@ -300,6 +317,34 @@ fn is_all(name: &Ident) -> bool {
     name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all")
 }
 
+/// `DISTINCT ON (a, a)` is `ON (a)`, also for the ORDER BY that must begin with it: the planner
+/// compares both place by place.
+fn distinct_once(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return;
+    };
+    let Some(Distinct::On(exprs)) = &mut select.distinct else {
+        return;
+    };
+    columns_once(exprs, |expr| expr);
+    if let Some(OrderBy {
+        kind: OrderByKind::Expressions(order),
+        ..
+    }) = &mut query.order_by
+    {
+        columns_once(order, |item| &item.expr);
+    }
+}
+
+/// Takes out columns that stood before. What is no column may be a parameter of its own.
+fn columns_once<T>(items: &mut Vec<T>, expr: impl Fn(&T) -> &Expr) {
+    let mut seen = HashSet::new();
+    items.retain(|item| {
+        let expr = expr(item);
+        column_of(expr).is_none() || seen.insert(expr.clone())
+    });
+}
+
 /// `SEMI JOIN` and `ANTI JOIN` are of the left side.
 fn half_join(operator: &mut JoinOperator) {
     *operator = match operator {
@@ -307,108 +352,6 @@ fn half_join(operator: &mut JoinOperator) {
         JoinOperator::Anti(on) => JoinOperator::LeftAnti(on.clone()),
         _ => return,
     };
-}
-
-/// Bytes of the names of columns that are given by what was asked for, as PostgreSQL has them.
-const NAME_BYTES_MAX: usize = 63;
-
-/// The name of other columns, before their number.
-const UNNAMED: &str = "column";
-
-/// Gives columns names that have none of their own: a cast of a column has the column's, as in
-/// PostgreSQL, and one that is asked for twice a number behind it. The planner refuses two columns
-/// of one name, and takes a cast for what it casts.
-fn named(items: &mut [SelectItem]) {
-    let has_wild = items.iter().any(|item| {
-        matches!(
-            item,
-            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
-        )
-    });
-    let mut taken = Taken {
-        names: items.iter().filter_map(own_name).collect(),
-        numbers: HashMap::new(),
-    };
-    let is_alone = items.len() == 1;
-    let mut seen = HashSet::new();
-    for item in items {
-        let SelectItem::UnnamedExpr(expr) = item else {
-            continue;
-        };
-        // What stands alone is like nothing else, and may be as long as the statement.
-        let text = if is_alone {
-            String::new()
-        } else {
-            expr.to_string()
-        };
-        let is_first = seen.insert(text.clone());
-        let alias = match (cast_column(expr), is_first) {
-            (Some(column), _) => {
-                let is_free = !has_wild && !taken.names.contains(&column.value.to_lowercase());
-                match is_free {
-                    true => column.clone(),
-                    false => taken.numbered(&column.value),
-                }
-            }
-            (None, false) => match column_of(expr) {
-                Some(column) => taken.numbered(&column.value),
-                // Whatever a query asks for would be repeated in each query around it.
-                None if text.len() > NAME_BYTES_MAX || has_query(expr) => taken.numbered(UNNAMED),
-                None => taken.numbered(&text),
-            },
-            (None, true) => continue,
-        };
-        taken.names.insert(alias.value.to_lowercase());
-        *item = SelectItem::ExprWithAlias {
-            expr: expr.clone(),
-            alias,
-        };
-    }
-}
-
-/// Names that columns have, and the number that each was last given.
-struct Taken {
-    names: HashSet<String>,
-    numbers: HashMap<String, usize>,
-}
-
-impl Taken {
-    /// The name with the next number that makes another of it.
-    fn numbered(&mut self, name: &str) -> Ident {
-        let number = self.numbers.entry(name.to_lowercase()).or_default();
-        loop {
-            *number += 1;
-            let made = format!("{name}_{number}");
-            if !self.names.contains(&made.to_lowercase()) {
-                return Ident::with_quote('"', made);
-            }
-        }
-    }
-}
-
-fn own_name(item: &SelectItem) -> Option<String> {
-    match item {
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.to_lowercase()),
-        SelectItem::UnnamedExpr(expr) => column_of(expr).map(|name| name.value.to_lowercase()),
-        _ => None,
-    }
-}
-
-fn column_of(expr: &Expr) -> Option<&Ident> {
-    match expr {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(parts) => parts.last(),
-        Expr::Nested(inner) => column_of(inner),
-        _ => None,
-    }
-}
-
-fn cast_column(expr: &Expr) -> Option<&Ident> {
-    match expr {
-        Expr::Cast { expr, .. } => column_of(expr).or_else(|| cast_column(expr)),
-        Expr::Nested(inner) => cast_column(inner),
-        _ => None,
-    }
 }
 
 fn left_out(clause: &str, instead: &str) -> Error {
@@ -441,29 +384,27 @@ fn check_select(select: &Select) -> Result<()> {
     if !select.lateral_views.is_empty() {
         return Err(left_out("LATERAL VIEW", "write unnest(…) in SELECT"));
     }
-    let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
-    if !modifiers.is_empty() {
-        return Err(left_out(
-            "WITH ROLLUP and the like",
-            "write GROUP BY ROLLUP (…)",
-        ));
+    // Behind a list of columns it is refused with the other lists.
+    match &select.group_by {
+        GroupByExpr::All(modifiers) if !modifiers.is_empty() => {
+            Err(left_out("GROUP BY ALL WITH", "write GROUP BY ROLLUP (…)"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn check_factor(factor: &TableFactor) -> Result<()> {
-    let TableFactor::Table {
-        with_hints,
-        version,
-        with_ordinality,
-        partitions,
-        json_path,
-        sample,
-        index_hints,
-        ..
-    } = factor
-    else {
-        return Ok(());
+    let (sample, with_ordinality) = match factor {
+        TableFactor::Table {
+            sample,
+            with_ordinality,
+            ..
+        } => (sample.as_ref(), *with_ordinality),
+        TableFactor::Derived { sample, .. } => (sample.as_ref(), false),
+        TableFactor::Function {
+            with_ordinality, ..
+        } => (None, *with_ordinality),
+        _ => (None, false),
     };
     if sample.is_some() {
         return Err(left_out(
@@ -471,8 +412,27 @@ fn check_factor(factor: &TableFactor) -> Result<()> {
             "write WHERE random() < 0.1, or ORDER BY and LIMIT",
         ));
     }
-    if *with_ordinality {
+    if with_ordinality {
         return Err(left_out("WITH ORDINALITY", "write row_number() OVER ()"));
+    }
+    check_table(factor)
+}
+
+fn check_table(factor: &TableFactor) -> Result<()> {
+    let TableFactor::Table {
+        args,
+        with_hints,
+        version,
+        partitions,
+        json_path,
+        index_hints,
+        ..
+    } = factor
+    else {
+        return Ok(());
+    };
+    if args.as_ref().is_some_and(|args| args.settings.is_some()) {
+        return Err(left_out("SETTINGS", "options are set on the session"));
     }
     let has_hints = !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty();
     if version.is_some() || json_path.is_some() || has_hints {
@@ -510,6 +470,10 @@ mod tests {
                 "SELECT a, b FROM t ORDER BY 1 DESC, 2 DESC",
             ),
             ("FROM t", "SELECT * FROM t"),
+            (
+                "SELECT DISTINCT ON (a, b, a) a, b FROM t ORDER BY a, b, a DESC, b, $1, $1",
+                "SELECT DISTINCT ON (a, b) a, b FROM t ORDER BY a, b, $1, $1",
+            ),
             (
                 "SELECT a FROM t SEMI JOIN u USING (a)",
                 "SELECT a FROM t LEFT SEMI JOIN u USING(a)",
@@ -562,6 +526,12 @@ mod tests {
                  date_bin(INTERVAL '1 min', b, CAST('2000-01-03' AS TIMESTAMP))",
             ),
             (
+                "SELECT max_by(a, b), arg_min(a, -b) FILTER (WHERE c OR d) FROM t",
+                "SELECT first_value(a ORDER BY b DESC NULLS LAST) FILTER (WHERE b IS NOT NULL) \
+                 IGNORE NULLS, first_value(a ORDER BY -b ASC NULLS LAST) \
+                 FILTER (WHERE ((c OR d) AND ((-b) IS NOT NULL))) IGNORE NULLS FROM t",
+            ),
+            (
                 "SELECT CAST(-1.5 AS DECIMAL(9,1))",
                 "SELECT CAST('-1.5' AS DECIMAL(9,1))",
             ),
@@ -582,6 +552,20 @@ mod tests {
         let long = format!("upper('{}')", "a".repeat(63));
         let made = spelled(&format!("SELECT {long}, {long}")).expect("spelled");
         assert!(made.ends_with(r#" AS "column_1""#), "{made}");
+    }
+
+    /// What `max_by` is by stands there twice, and so do those in it.
+    #[test]
+    fn what_max_by_is_by_is_not_doubled_without_end() {
+        let nested =
+            |times: usize| (0..times).fold("b".to_owned(), |by, _| format!("max_by(a, {by})"));
+        assert!(spelled(&format!("SELECT {}", nested(1))).is_ok());
+        let refused = spelled(&format!("SELECT {}", nested(12)));
+        let error = refused.expect_err("would be thousands").to_string();
+        assert!(error.contains("`max_by` is by a column"), "{error}");
+        let long = format!("coalesce({})", vec!["b"; 200].join(", "));
+        assert!(spelled(&format!("SELECT max_by(a, {long}), max_by({long}, b)")).is_ok());
+        assert!(spelled(&format!("SELECT max_by(a, max_by(c, {long}))")).is_err());
     }
 
     #[test]
@@ -663,13 +647,24 @@ mod tests {
     fn what_would_be_left_out_is_refused() {
         for sql in [
             "SELECT a FROM t TABLESAMPLE BERNOULLI (1)",
+            "SELECT a FROM (SELECT a FROM t) TABLESAMPLE BERNOULLI (1)",
+            "SELECT a FROM (SELECT a FROM t) AS q TABLESAMPLE BERNOULLI (1)",
+            "SELECT a FROM f(1) WITH ORDINALITY AS g(a, b)",
+            "SELECT a FROM t, LATERAL f(a) WITH ORDINALITY AS g(a, b)",
+            "SELECT a FROM f(1, SETTINGS b = 1)",
+            "SELECT sum(2)(a) FROM t",
+            "SELECT schema_of.sum(2)(a) OVER () FROM t",
             "SELECT a FROM t FOR UPDATE",
             "SELECT a FROM t PREWHERE a = 1",
             "SELECT a FROM t CONNECT BY a = 1",
-            "SELECT a FROM t GROUP BY a WITH ROLLUP",
+            "SELECT a FROM t GROUP BY ALL WITH ROLLUP",
+            "SELECT a FROM t GROUP BY ALL GROUPING SETS ((a))",
+            "SELECT random() EXCEPT ALL SELECT 1",
+            "SELECT 1 INTERSECT ALL SELECT upper(gen_random_uuid()::VARCHAR)",
             "SELECT a FROM t SETTINGS b = 1",
             "SELECT 2 * a ^ 2 FROM t",
             "SELECT time_bucket($1, a) FROM t",
+            "SELECT max_by(a, (SELECT b)) FROM t",
             "SELECT time_bucket(INTERVAL '1 month 1 day', a) FROM t",
             "SELECT time_bucket(INTERVAL '1 day' + INTERVAL '1 month', a) FROM t",
         ] {

@@ -2,15 +2,20 @@
 //! does not: it keeps or drops all rows that are alike. With a number for each of them they are
 //! the sets that it knows.
 
+use std::ops::ControlFlow;
+
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, SetOperator,
-    SetQuantifier, Statement, TableFactor,
+    SetQuantifier, Statement, TableFactor, visit_expressions,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::has_query;
 use crate::error::{Error, Result};
+
+/// Functions that give another value each time they are called, by all of their names.
+const VOLATILE: [&str; 3] = ["gen_random_uuid", "random", "uuid"];
 
 /// The column of such numbers, which nobody sees.
 const NUMBER: &str = "number of the row";
@@ -78,8 +83,10 @@ fn number(select: &mut Select) -> Result<()> {
             _ => None,
         })
         .collect();
-    // What is written twice has no query in it, or nested ones would be doubled each time.
-    let exprs = exprs.filter(|exprs| !exprs.is_empty() && !exprs.iter().any(has_query));
+    // What is written twice has no query in it, or nested ones would be doubled each time, and is the
+    // same value both times.
+    let is_one = |expr: &Expr| !has_query(expr) && !is_volatile(expr);
+    let exprs = exprs.filter(|exprs| !exprs.is_empty() && exprs.iter().all(is_one));
     let Some(exprs) = exprs.filter(|_| !is_grouped && !is_distinct && select.top.is_none()) else {
         return Err(unclear());
     };
@@ -102,6 +109,21 @@ fn number(select: &mut Select) -> Result<()> {
     Ok(())
 }
 
+/// Whether an expression calls what gives another value each time.
+fn is_volatile(expr: &Expr) -> bool {
+    visit_expressions(expr, |part| match part {
+        Expr::Function(call) => {
+            let name = call.name.0.last().and_then(|part| part.as_ident());
+            match name.is_some_and(|name| VOLATILE.contains(&name.value.to_lowercase().as_str())) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+        _ => ControlFlow::Continue(()),
+    })
+    .is_break()
+}
+
 fn query_of(sql: &str) -> Option<Query> {
     let parsed = Parser::parse_sql(&GenericDialect {}, sql).ok()?;
     match parsed.into_iter().next() {
@@ -113,6 +135,6 @@ fn query_of(sql: &str) -> Option<Query> {
 fn unclear() -> Error {
     Error::invalid(
         "`EXCEPT ALL` and `INTERSECT ALL` take two SELECT that list their columns, without *, \
-         DISTINCT, GROUP BY and queries of their own; put what has them in a WITH",
+         DISTINCT, GROUP BY, random() and queries of their own; put what has them in a WITH",
     )
 }

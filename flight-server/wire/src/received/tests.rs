@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Int64Array, ListArray, NullArray, RecordBatch, StringArray, StringViewArray,
-    StringViewBuilder, StructArray,
+    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, ListArray, NullArray, RecordBatch,
+    StringArray, StringViewArray, StringViewBuilder, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow::ipc::{self, MessageHeader, MetadataVersion};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
@@ -380,4 +380,65 @@ fn parts_that_are_missing_are_errors() {
         blocks: &[0],
     };
     read(vec![views, rows.message(vec![0; 16])]).expect("an empty text");
+}
+
+/// A struct of texts by their numbers behind so many numbers, in a row; first its schema.
+fn coded_behind(numbers: usize) -> (RecordBatch, Vec<FlightData>) {
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["one"]));
+    let keys = Int32Array::from(vec![0]);
+    let coded = DictionaryArray::<Int32Type>::try_new(keys, texts).expect("valid");
+    let inner = Arc::new(Field::new("inner", coded.data_type().clone(), true));
+    let inside = StructArray::from(vec![(inner, Arc::new(coded) as ArrayRef)]);
+    let mut named: Vec<_> = fields(numbers).fields().iter().cloned().collect();
+    named.push(Arc::new(Field::new(
+        "outer",
+        inside.data_type().clone(),
+        true,
+    )));
+    let mut columns = vec![Arc::new(Int64Array::from(vec![1])) as ArrayRef; numbers];
+    columns.push(Arc::new(inside));
+    let schema = Arc::new(Schema::new(named));
+    let batch = RecordBatch::try_new(schema, columns).expect("valid");
+    let (options, mut ids) = (IpcWriteOptions::default(), DictionaryTracker::new(false));
+    let (generator, mut context) = (IpcDataGenerator::default(), IpcWriteContext::default());
+    let schema = batch.schema();
+    let schema = generator.schema_to_bytes_with_dictionary_tracker(&schema, &mut ids, &options);
+    let encoded = generator.encode(&batch, &mut ids, &options, &mut context);
+    let (dictionaries, rows) = encoded.expect("encodes");
+    let mut sent = vec![FlightData::from(schema)];
+    sent.extend(dictionaries.into_iter().map(FlightData::from));
+    sent.push(rows.into());
+    (batch, sent)
+}
+
+#[test]
+fn dictionaries_of_wide_tables_are_read() {
+    let (batch, sent) = coded_behind(3);
+    let schema = Schema::try_from(&sent[0]).expect("a schema");
+    assert_eq!(Known::of(schema).fields(), 5);
+    let payloads = read(sent).expect("read");
+    let Some(DecodedPayload::RecordBatch(read)) = payloads.last() else {
+        panic!("{payloads:?}");
+    };
+    assert_eq!(*read, batch);
+}
+
+/// The decoder looks through all fields for each dictionary, which is a few bytes.
+#[test]
+fn many_small_dictionaries_beside_many_fields_are_refused() {
+    let taken = |numbers: usize| {
+        let (_, sent) = coded_behind(numbers);
+        let mut doubt = Doubt {
+            what: "the rows",
+            bytes_max: BYTES_MAX as u64,
+            schema: None,
+        };
+        doubt.check(&sent[0]).expect("a schema");
+        let taken = (0..2_000).map(|_| doubt.check(&sent[1]));
+        taken.collect::<Result<Vec<()>>>()
+    };
+    assert!(taken(100).is_ok());
+    let error = taken(40_000).expect_err("too many");
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert!(error.message().contains("dictionaries"), "{error}");
 }

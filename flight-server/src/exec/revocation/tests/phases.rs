@@ -447,7 +447,8 @@ async fn while_uploading(case: &Case, sql: &str) -> Result<()> {
     let handle = hub.prepared.put(text, &caller.principal).expect("kept");
     let [schema, rows] = upload(handle);
     let (sender, receiver) = futures::channel::mpsc::unbounded();
-    let put = tokio::spawn(async move { do_put(&hub, &caller, receiver).await.map(drop) });
+    let held = hub.begun.held(&caller.principal.person.id);
+    let put = tokio::spawn(async move { do_put(&hub, &caller, held, receiver).await.map(drop) });
     sender.unbounded_send(Ok(schema)).expect("sent");
     tokio::time::sleep(Duration::from_millis(200)).await;
     case.end().await;
