@@ -32,7 +32,6 @@ SELECT seen::date, seen::time, seen FROM T ORDER BY id
 SELECT count(*), count(*), id, id FROM T GROUP BY id ORDER BY id
 SELECT seen::date AS day FROM T WHERE id < 6 ORDER BY date_part('hour', seen)
 SELECT seen::date, count(*) FROM T WHERE id < 6 GROUP BY seen ORDER BY max(seen)
-SELECT u.id FROM T u WHERE EXISTS (SELECT 1 FROM (SELECT id::INT FROM T QUALIFY row_number() OVER (ORDER BY id) = 1) q WHERE q.id = u.id)
 SELECT seen::date, count(*) FROM T GROUP BY seen HAVING seen > TIMESTAMP '2024-10-27 04:00:00'
 SELECT seen::date FROM T WHERE id < 6 QUALIFY row_number() OVER (ORDER BY date_part('hour', seen) DESC) = 1
 SELECT id::VARCHAR AS word FROM T ORDER BY abs(id - 4), id
@@ -190,6 +189,8 @@ DOCUMENTED = [
     ("SELECT id, lag(id) OVER b FROM T WINDOW a AS (PARTITION BY unit), b AS (a ORDER BY id) ORDER BY id",
      [(1, None), (2, 1), (3, None), (4, 3), (5, None), (6, None)]),
     ("SELECT id FROM T WINDOW w AS (PARTITION BY unit ORDER BY id) QUALIFY row_number() OVER w = 2 ORDER BY id", [(2,), (4,)]),
+    ("SELECT u.id FROM T u WHERE EXISTS (SELECT 1 FROM (SELECT id::INT FROM T QUALIFY row_number() OVER (ORDER BY id) = 1) q WHERE q.id = u.id)",
+     [(1,)]),
     ("SELECT iif(1 > 2, 'a', 'b'), nvl(NULL, 'c'), strftime('%Y', DATE '2024-05-01')", [("b", "c", "2024")]),
 ]
 
