@@ -244,8 +244,10 @@ def test_asking_again_in_other_words_averages_nothing_away(hub):
         seen = {number(hub, "counts", sql) for sql in spellings(condition)}
         assert len(seen) == 1, (condition, seen)
         off += seen != truth
-    # There is something to average: noise that was drawn anew would vanish in the mean.
-    assert off >= len(ASKED) // 2
+    # There is something to average: noise that was drawn anew would vanish in the mean. That of a
+    # count rounds to none in 22 cells of 100, whose persons have new keys in each run: in all of them
+    # once in 9,000 runs.
+    assert off >= 1
 
 
 def test_accounts_and_projects_that_collude_get_the_same_noise(hub):
@@ -255,8 +257,9 @@ def test_accounts_and_projects_that_collude_get_the_same_noise(hub):
         sql = f"SELECT count(DISTINCT p.pid) AS n, sum(p.birth_year) AS s, avg(p.weight) AS a FROM persons p WHERE {condition}"
         answers = [rows(hub, "counts", sql), rows(hub, "counts_too", sql), bob.run(sql).table.to_pylist()]
         assert answers[0] == answers[1] == answers[2]
-        off += answers[0][0]["n"] != rows(hub, "rows", sql)[0]["n"]
-    assert off >= len(ASKED) // 2, "no noise to average"
+        # A count alone has none in 22 cells of 100.
+        off += answers[0] != rows(hub, "rows", sql)
+    assert off == len(ASKED), "no noise to average"
     bob.close()
 
 
