@@ -365,7 +365,9 @@ async fn what_ends_in_the_middle_of_a_stream() {
         let while_it_runs = Duration::from_millis(600);
         while case.way.is_some() || ended.elapsed() < while_it_runs {
             if let Err(status) = stream.next().await.expect("no end of the rows") {
-                assert!(ended.elapsed().as_millis() < END_MS_MAX, "{:?}", case.way);
+                // The tests beside it have endless statements on the same cores.
+                let took = ended.elapsed().as_millis();
+                assert!(took < 2 * END_MS_MAX, "{:?} took {took} ms", case.way);
                 return Err(status.into());
             }
             assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", case.way);
