@@ -188,7 +188,9 @@ class Calls:
                    ("grpc.max_metadata_size", 16 << 20), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         credentials = authority and grpc.ssl_channel_credentials(authority)
         address = f"localhost:{hub.flight.rsplit(':', 1)[1]}" if authority else hub.flight
-        self.channel = grpc.secure_channel(address, credentials, options) if authority else grpc.insecure_channel(address, options)
+        self.connect = lambda: (grpc.secure_channel(address, credentials, options) if authority
+                                else grpc.insecure_channel(address, options))
+        self.channel = self.connect()
         self.bearer = bearer or bearer_of(hub, account)
         self.metadata = [("authorization", self.bearer)]
 
@@ -208,6 +210,12 @@ class Calls:
             return Answer("OK", "", replies)
         except grpc.RpcError as error:
             return Answer(error.code().name, error.details() or "", replies)
+
+    def reconnect(self):
+        """On another connection: HTTP/2 of the server ends one of which it had to reset 1,024 streams, since
+        they were sent more after they had been refused."""
+        self.channel.close()
+        self.channel = self.connect()
 
     def info(self, command: bytes) -> Answer:
         return self.send("GetFlightInfo", descriptor(command))

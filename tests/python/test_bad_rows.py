@@ -357,7 +357,9 @@ def test_rows_that_are_spoiled_at_random_are_an_error_or_rows(hub, calls, kind):
     luck: random.Random = chance(kind)
     codes = {}
     with Watch(hub, 400):
-        for _ in range(5_000 if LONG else 250):
+        for count in range(5_000 if LONG else 250):
+            if count % 500 == 499:
+                calls.reconnect()
             spoiled = [[bytearray(header), bytearray(body)] for header, body in sent]
             for _ in range(luck.randint(1, 4)):
                 header, body = luck.choice(spoiled)
