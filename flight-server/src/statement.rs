@@ -568,8 +568,6 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// What a change runs on. Which tables it reads is known only inside, so that it depends on
-    /// all that are open.
     /// What it touches, for the audit, and the transaction that it does so in: what has no commit of
     /// its transaction was not kept.
     fn columns(&self, touched: &Touched) -> serde_json::Value {
@@ -581,6 +579,8 @@ impl<'a> Opening<'a> {
         columns
     }
 
+    /// What a change runs on. Which tables it reads is known only inside, so that it depends on
+    /// all that are open.
     fn grounds(&self, view: &ProjectView) -> Result<Grounds> {
         Ok(Grounds {
             standing: self.caller.principal.standing.clone(),
