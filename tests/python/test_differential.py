@@ -657,6 +657,9 @@ FOUND = [
         "SELECT bool_and(n < 7) AS a, count(*) FILTER (WHERE code IS NULL) AS b FROM ("
         "SELECT code, count(DISTINCT code) AS n FROM (SELECT max(code) AS code, count(DISTINCT div) FROM stays) GROUP BY code)",
         id="counts of a count, filtered"),
+    pytest.param(
+        "SELECT min(c0), count(*) FROM (SELECT CASE WHEN label NOT IN ('a', NULL) THEN icd ELSE 'x' END AS c0 "
+        "FROM labels) AS t", id="a branch never taken, of a column with NULL"),
 ]
 
 @pytest.mark.parametrize("sql", FOUND)
